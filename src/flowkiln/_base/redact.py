@@ -1,0 +1,24 @@
+"""Keeps secrets out of what is shown or stored."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import urlsplit, urlunsplit
+
+_IN_TEXT = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*://)(?P<secret>[^\s/@'\"]+)@")
+_QUERY = re.compile(
+    r"(?i)(?P<key>[?&](?:[a-z0-9_.-]*(?:token|secret|password|signature|credential|key)[a-z0-9_.-]*)=)[^&\s#'\"]+"
+)
+
+
+def url(text: str) -> str:
+    """``text`` without user name and password, for storing: the host stays, the secret goes."""
+    parts = urlsplit(text)
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit((parts.scheme, host, parts.path, parts.query, parts.fragment))
+
+
+def text(message: str) -> str:
+    """``message`` with the secrets of every URL in it replaced by ``***``, for showing."""
+    masked = _IN_TEXT.sub(r"\g<scheme>***@", message)
+    return _QUERY.sub(r"\g<key>***", masked)

@@ -1,0 +1,113 @@
+"""The lock as a value: an environment resolved for each of its platforms, with its identities.
+
+``env_id`` is what "the same environment" means. It covers the platform, the interpreter's X.Y and ABI, each
+(name, version, artefact sha256), decisions on overlapping files and the installer's version; it does not cover
+prefixes, URLs, hosts, times, the glibc floor or the patch version.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from flowkiln._base import json
+
+if TYPE_CHECKING:
+    from flowkiln._base.platforms import Platform
+
+LOCK_SCHEMA = 1
+INSTALLER_VERSION = 1
+"""Part of every ``env_id``: raised when the installer would write other bytes for the same wheels."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LockedWheel:
+    """One distribution of a platform's lock with the one wheel chosen for it.
+
+    ``name`` is normalised (PEP 503); ``url`` carries no credentials; ``sha256`` is 64 hex digits; ``size`` is in
+    bytes or None where the index does not say; ``index`` is the index URL it was found on, without credentials.
+    ``requires`` are the normalised names of the locked distributions that it depends on, sorted.
+    """
+
+    name: str
+    version: str
+    filename: str
+    url: str
+    sha256: str
+    size: int | None = None
+    index: str | None = None
+    upload_time: str | None = None
+    requires: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlatformLock:
+    """One platform of a lock: the wheels, and the bounds within which they hold.
+
+    ``python`` is ``X.Y``; ``glibc`` the floor as (major, minor) on Linux; ``python_minimum`` and
+    ``python_below`` are full versions ``X.Y.Z`` recorded where a marker on the patch version decided something.
+    ``winners`` maps a path owned by several distributions to the one whose file is installed.
+    """
+
+    platform: Platform
+    python: str
+    wheels: tuple[LockedWheel, ...]
+    glibc: tuple[int, int] | None = None
+    python_minimum: str | None = None
+    python_below: str | None = None
+    winners: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def env_id(self) -> str:
+        """Identity of the environment on this platform: ``sha256:...``."""
+        return json.digest(
+            {
+                "schema": LOCK_SCHEMA,
+                "os": self.platform.os,
+                "arch": self.platform.arch,
+                "libc": "glibc" if self.platform.os == "linux" else "system",
+                "python": {"implementation": "cpython", "version": self.python, "abi": abi(self.python)},
+                "packages": [[w.name, w.version, w.sha256] for w in sorted(self.wheels, key=lambda w: w.name)],
+                "winners": [list(pair) for pair in sorted(self.winners)],
+                "installer": INSTALLER_VERSION,
+            }
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AbsentPlatform:
+    """A default platform on which the environment has no solution, with the reason in a few lines."""
+
+    platform: Platform
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnvLock:
+    """An environment resolved for its platforms. ``spec_id`` is the request that it answers."""
+
+    name: str
+    spec_id: str
+    python: str
+    platforms: tuple[PlatformLock, ...]
+    absent: tuple[AbsentPlatform, ...] = ()
+    steps: tuple[str, ...] = field(default=())
+
+    @property
+    def lock_id(self) -> str:
+        """Identity of the whole lock: ``sha256:...`` over the platforms' ``env_id``."""
+        return json.digest(
+            {
+                "schema": LOCK_SCHEMA,
+                "platforms": {str(p.platform): p.env_id for p in self.platforms},
+            }
+        )
+
+    def on(self, platform: Platform) -> PlatformLock | None:
+        """The part for ``platform``, or None when the lock has none."""
+        return next((part for part in self.platforms if part.platform == platform), None)
+
+
+def abi(python: str) -> str:
+    """The ABI tag of a GIL build of CPython ``X.Y``: ``cp311``."""
+    return "cp" + python.replace(".", "")

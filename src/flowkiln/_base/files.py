@@ -148,9 +148,7 @@ def try_lock(path: Path, *, shared: bool = False) -> int | None:
     return descriptor
 
 
-def _acquire(
-    descriptor: int, kind: int, waiting: Callable[[str, float], None] | None, every: float
-) -> None:
+def _acquire(descriptor: int, kind: int, waiting: Callable[[str, float], None] | None, every: float) -> None:
     started = time.monotonic()
     told = started
     pause = 0.005

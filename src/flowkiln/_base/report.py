@@ -5,7 +5,7 @@ Core code takes a :class:`Reporter`; the command line passes one that draws bars
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, Self
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -20,7 +20,7 @@ class Phase(Protocol):
     def tick(self, item: str = "") -> None:
         """Still alive: call at least once a second while waiting, so that stalls are shown."""
 
-    def __enter__(self) -> Phase: ...
+    def __enter__(self) -> Self: ...
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -59,7 +59,7 @@ class Silent:
     def tick(self, item: str = "") -> None:
         """Ignores the tick."""
 
-    def __enter__(self) -> Phase:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

@@ -6,9 +6,7 @@ from flowkiln._base.errors import ExitCode, FlowkilnError, NoSpace, leaves
 
 
 def test_exit_codes_are_frozen() -> None:
-    assert {
-        code.name: code.value for code in ExitCode if code.value in {0, 1, 2, 3, 4, 5, 17, 18, 19, 130}
-    } == {
+    assert {code.name: code.value for code in ExitCode if code.value in {0, 1, 2, 3, 4, 5, 17, 18, 19, 130}} == {
         "OK": 0,
         "USER_CODE": 1,
         "BAD_INPUT": 2,
@@ -23,9 +21,7 @@ def test_exit_codes_are_frozen() -> None:
 
 
 def test_an_error_survives_pickling_with_its_facts() -> None:
-    error = NoSpace(
-        "disk full", step="fit", hint="free some", data={"path": "/x"}, log="/tmp/log", retryable=True
-    )
+    error = NoSpace("disk full", step="fit", hint="free some", data={"path": "/x"}, log="/tmp/log", retryable=True)
     again = pickle.loads(pickle.dumps(error))
     assert type(again) is NoSpace
     assert again.to_json() == error.to_json()

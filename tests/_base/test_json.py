@@ -36,9 +36,7 @@ def test_digest_is_frozen() -> None:
     )
 
 
-@pytest.mark.parametrize(
-    ("value", "path"), [({"a": [1.5]}, "$.a[0]"), ({"a": {1: 2}}, "$.a"), ({"b": b""}, "$.b")]
-)
+@pytest.mark.parametrize(("value", "path"), [({"a": [1.5]}, "$.a[0]"), ({"a": {1: 2}}, "$.a"), ({"b": b""}, "$.b")])
 def test_values_without_a_canonical_form_are_refused_with_their_path(value: object, path: str) -> None:
     with pytest.raises(TypeError, match=path.replace("$", r"\$").replace("[", r"\[")):
         json.canonical(value)

@@ -8,8 +8,7 @@ from flowkiln._base import redact
 
 def test_url_keeps_the_host_and_drops_the_secret() -> None:
     assert (
-        redact.url("https://user:CANARY@index.example:8443/simple/?a=1")
-        == "https://index.example:8443/simple/?a=1"
+        redact.url("https://user:CANARY@index.example:8443/simple/?a=1") == "https://index.example:8443/simple/?a=1"
     )
     assert redact.url("https://index.example/simple/") == "https://index.example/simple/"
 

@@ -1,0 +1,366 @@
+"""Settings: one table of names, one precedence, and the origin of every value.
+
+flag > ``FLOWKILN_*`` > profile > nearest ``pyproject.toml [tool.flowkiln]`` > user settings file > default.
+A name that is not in the table is an error wherever it is read from: a misspelt one would otherwise do nothing.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from flowkiln._base import paths, redact
+from flowkiln._base.errors import SettingError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from flowkiln._base.json import JSONObject
+
+Kind = Literal["text", "path", "flag", "count", "items"]
+Plain = str | bool | int | tuple[str, ...] | None
+
+MARKER = ".flowkiln"
+"""The folder beside a project that holds its runs unless ``store`` says otherwise."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """One row of the table: a key, what its values look like, and its help for people."""
+
+    key: str
+    kind: Kind
+    help: str
+    default: Plain = None
+    choices: tuple[str, ...] = ()
+
+    @property
+    def variable(self) -> str:
+        """The environment variable that sets it: ``FLOWKILN_PYTHON_DOWNLOADS`` for ``python.downloads``."""
+        return "FLOWKILN_" + self.key.replace(".", "_").replace("-", "_").upper()
+
+
+TABLE: tuple[Setting, ...] = (
+    Setting(
+        key="store",
+        kind="path",
+        help="Folder that holds runs and artifacts. Default: `.flowkiln` of the project.",
+    ),
+    Setting(
+        key="cache", kind="path", help="Folder for wheels, environments and the index. Default: the user's cache."
+    ),
+    Setting(
+        key="platforms",
+        kind="items",
+        help="Platforms that locks are made for. Default: linux/amd64, linux/arm64 and a host that isn't Linux.",
+    ),
+    Setting(
+        key="indexes",
+        kind="items",
+        help="Package index URLs, first has precedence. Default: what pip or uv are told.",
+    ),
+    Setting(
+        key="python.downloads",
+        kind="text",
+        default="auto",
+        choices=("auto", "never"),
+        help="Whether an interpreter that the machine lacks may be downloaded.",
+    ),
+    Setting(key="python.mirror", kind="text", help="Base URL that interpreters are downloaded from."),
+    Setting(
+        key="offline", kind="flag", default=False, help="Use the network for nothing; what is missing is an error."
+    ),
+    Setting(
+        key="max-workers", kind="count", help="Tasks that run at once. Default: the number of processor cores."
+    ),
+    Setting(key="max-num-splits", kind="count", default=100_000, help="Widest foreach that may run."),
+    Setting(
+        key="isolation",
+        kind="text",
+        default="auto",
+        choices=("auto", "fork", "spawn"),
+        help="How a task's process is made: forked from a warm parent, spawned, or as is safe.",
+    ),
+    Setting(
+        key="verify-env",
+        kind="text",
+        default="stat",
+        choices=("stat", "full"),
+        help="How a task's environment is proved before it starts: by file facts or by hashing every byte.",
+    ),
+    Setting(
+        key="pass-environment",
+        kind="items",
+        default=(),
+        help="Variables of the launcher that steps in a locked environment may see.",
+    ),
+)
+BY_KEY = {setting.key: setting for setting in TABLE}
+
+RESERVED_TABLES = ("envs", "profiles")
+"""Sub-tables of ``[tool.flowkiln]`` that are not settings."""
+RESERVED_VARIABLES = (
+    "FLOWKILN_CONFIG",
+    "FLOWKILN_PROFILE",
+    "FLOWKILN_WORKER",
+    "FLOWKILN_HOST_PLATFORM",
+)
+RESERVED_PREFIXES = ("FLOWKILN_RUN_", "FLOWKILN_INDEX_", "FLOWKILN_TEST_")
+"""Parameters of flows, credentials of indexes, and what the project's own tests use."""
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """A setting's value with the place it was read from."""
+
+    value: Plain
+    origin: str
+
+
+class Settings:
+    """Every setting with its value and origin. Made by ``load``."""
+
+    def __init__(self, values: Mapping[str, Value], *, profile: str | None, project: Path) -> None:
+        self._values = dict(values)
+        self.profile = profile
+        self.project = project
+        """The folder of the nearest ``pyproject.toml`` or ``.flowkiln``, else the one asked about."""
+
+    def __iter__(self) -> Iterator[tuple[Setting, Value]]:
+        """Every row of the table with its value, in the table's order."""
+        for setting in TABLE:
+            yield setting, self._values[setting.key]
+
+    def origin(self, key: str) -> str:
+        """Where the value of ``key`` was read from."""
+        return self._values[key].origin
+
+    def text(self, key: str) -> str | None:
+        """The value of a text or path setting."""
+        value = self._values[key].value
+        assert value is None or isinstance(value, str)
+        return value
+
+    def flag(self, key: str) -> bool:
+        """The value of a flag."""
+        return self._values[key].value is True
+
+    def count(self, key: str) -> int | None:
+        """The value of a count."""
+        value = self._values[key].value
+        assert value is None or isinstance(value, int)
+        return value
+
+    def items(self, key: str) -> tuple[str, ...] | None:
+        """The value of a list setting; None when nobody set it and it has no default."""
+        value = self._values[key].value
+        assert value is None or isinstance(value, tuple)
+        return value
+
+    @property
+    def store(self) -> Path:
+        """The store's folder, absolute."""
+        told = self.text("store")
+        return Path(told) if told else self.project / MARKER
+
+    def to_json(self) -> JSONObject:
+        """Every setting with value and origin, secrets in URLs masked."""
+        return {setting.key: {"value": shown(value.value), "origin": value.origin} for setting, value in self}
+
+
+def shown(value: Plain) -> Plain:
+    """``value`` with the secrets of URLs masked, for showing."""
+    if isinstance(value, str):
+        return redact.text(value)
+    if isinstance(value, tuple):
+        return tuple(redact.text(item) for item in value)
+    return value
+
+
+def load(
+    folder: Path,
+    *,
+    flags: Mapping[str, Plain] | None = None,
+    environ: Mapping[str, str] | None = None,
+    profile: str | None = None,
+) -> Settings:
+    """The settings that hold for commands about files in ``folder``.
+
+    ``flags`` are values given on the command line by key; ``profile`` is the one asked for there, else
+    ``FLOWKILN_PROFILE``. Raises ``SettingError`` naming the place of an unknown name or a value out of range.
+    """
+    environ = os.environ if environ is None else environ
+    folder = folder.absolute()
+    user = _read_file(paths.user_settings_file())
+    found = _nearest(folder)
+    project_table = _tool_table(found / "pyproject.toml") if found is not None else {}
+    profile = profile or environ.get("FLOWKILN_PROFILE") or None
+    values = {setting.key: Value(setting.default, "default") for setting in TABLE}
+    user_origin, user_base = str(paths.user_settings_file()), paths.user_settings_file().parent
+    _take(values, _without_reserved(user), user_origin, user_base)
+    if found is not None:
+        _take(values, _without_reserved(project_table), str(found / "pyproject.toml"), found)
+    if profile:
+        base = found or folder
+        for table, origin, place in (
+            (user, user_origin, user_base),
+            (project_table, str(base / "pyproject.toml"), base),
+        ):
+            _take(values, _profile(table, profile), f"profile {profile} of {origin}", place)
+        if not any(profile in table.get("profiles", {}) for table in (user, project_table)):
+            message = f"there is no profile {profile!r}"
+            hint = f"Add [profiles.{profile}] to {user_origin}, or [tool.flowkiln.profiles.{profile}]."
+            raise SettingError(message, hint=hint)
+    _take_environ(values, environ)
+    for key, value in (flags or {}).items():
+        if value is not None:
+            values[key] = Value(_checked(BY_KEY[key], value, f"--{key}", Path.cwd()), f"--{key}")
+    return Settings(values, profile=profile, project=_project(folder, found))
+
+
+def known_variables() -> tuple[str, ...]:
+    """Every environment variable with a meaning, parameters and credentials apart."""
+    return (*sorted(setting.variable for setting in TABLE), *RESERVED_VARIABLES)
+
+
+def parse(key: str, text: str) -> Plain:
+    """The value that ``text`` gives to ``key``. Raises ``SettingError`` for unknown keys and bad values."""
+    if key not in BY_KEY:
+        raise _unknown(key, "the command line", BY_KEY)
+    return _from_text(BY_KEY[key], text, "the command line", Path.cwd())
+
+
+def _nearest(folder: Path) -> Path | None:
+    for place in (folder, *folder.parents):
+        if (place / "pyproject.toml").is_file():
+            return place
+    return None
+
+
+def _project(folder: Path, found: Path | None) -> Path:
+    for place in (folder, *folder.parents):
+        if place == found or (place / MARKER).is_dir():
+            return place
+    return folder
+
+
+def _read_file(path: Path) -> JSONObject:
+    try:
+        data = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        message = f"cannot read {path}: {error.strerror}"
+        raise SettingError(message) from error
+    return _parse_toml(data, path)
+
+
+def _parse_toml(data: str, path: Path) -> JSONObject:
+    import tomllib  # noqa: PLC0415  commands without a settings file don't pay for it
+
+    try:
+        return tomllib.loads(data)
+    except tomllib.TOMLDecodeError as error:
+        message = f"{path} is not valid TOML: {error}"
+        raise SettingError(message, hint="Mend the file; nothing was changed.") from error
+
+
+def _tool_table(path: Path) -> JSONObject:
+    data = path.read_text(encoding="utf-8")
+    if "flowkiln" not in data:
+        return {}
+    table = _parse_toml(data, path).get("tool", {}).get("flowkiln", {})
+    return table if isinstance(table, dict) else {}
+
+
+def _without_reserved(table: JSONObject) -> JSONObject:
+    return {key: value for key, value in table.items() if key not in RESERVED_TABLES}
+
+
+def _profile(table: JSONObject, profile: str) -> JSONObject:
+    found = table.get("profiles", {}).get(profile, {})
+    return found if isinstance(found, dict) else {}
+
+
+def _take(values: dict[str, Value], table: JSONObject, origin: str, base: Path) -> None:
+    for key, value in _flat(table):
+        if key not in BY_KEY:
+            raise _unknown(key, origin, BY_KEY)
+        values[key] = Value(_checked(BY_KEY[key], value, f"{key} in {origin}", base), origin)
+
+
+def _flat(table: JSONObject, prefix: str = "") -> Iterator[tuple[str, object]]:
+    for key, value in table.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
+
+
+def _take_environ(values: dict[str, Value], environ: Mapping[str, str]) -> None:
+    by_variable = {setting.variable: setting for setting in TABLE}
+    for variable, text in environ.items():
+        if not variable.startswith("FLOWKILN_"):
+            continue
+        if variable in by_variable:
+            if text:
+                setting = by_variable[variable]
+                values[setting.key] = Value(_from_text(setting, text, variable, Path.cwd()), variable)
+        elif variable not in RESERVED_VARIABLES and not variable.startswith(RESERVED_PREFIXES):
+            raise _unknown(variable, "the environment", known_variables())
+
+
+def _unknown(name: str, origin: str, known: Mapping[str, Setting] | tuple[str, ...]) -> SettingError:
+    near = difflib.get_close_matches(name, list(known), n=1)
+    message = f"unknown setting {name!r} in {origin}"
+    hint = f"Did you mean {near[0]!r}?" if near else "`flowkiln config show` lists every setting."
+    return SettingError(message, hint=hint, data={"name": name, "origin": origin})
+
+
+_TRUE = ("1", "true", "yes", "on")
+_FALSE = ("0", "false", "no", "off")
+
+
+def _from_text(setting: Setting, text: str, origin: str, base: Path) -> Plain:
+    if setting.kind == "items":
+        parts = tuple(part for part in text.replace(",", " ").split() if part)
+        return _checked(setting, parts, origin, base)
+    if setting.kind == "flag":
+        word = text.strip().lower()
+        if word not in (*_TRUE, *_FALSE):
+            raise _bad(setting, text, origin, "true or false")
+        return word in _TRUE
+    if setting.kind == "count":
+        try:
+            return _checked(setting, int(text), origin, base)
+        except ValueError:
+            raise _bad(setting, text, origin, "a whole number above zero") from None
+    return _checked(setting, text, origin, base)
+
+
+def _checked(setting: Setting, value: object, origin: str, base: Path) -> Plain:
+    if setting.kind == "items":
+        if isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value):
+            return tuple(value)
+        raise _bad(setting, value, origin, "a list of texts")
+    if setting.kind == "flag":
+        if isinstance(value, bool):
+            return value
+        raise _bad(setting, value, origin, "true or false")
+    if setting.kind == "count":
+        if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+            return value
+        raise _bad(setting, value, origin, "a whole number above zero")
+    if not isinstance(value, str) or not value:
+        raise _bad(setting, value, origin, "a text")
+    if setting.choices and value not in setting.choices:
+        raise _bad(setting, value, origin, " or ".join(setting.choices))
+    return str(base / Path(value).expanduser()) if setting.kind == "path" else value
+
+
+def _bad(setting: Setting, value: object, origin: str, accepted: str) -> SettingError:
+    message = f"{setting.key} is {redact.text(str(value))!r} in {origin}; accepted: {accepted}"
+    return SettingError(message, hint=setting.help, data={"name": setting.key, "origin": origin})

@@ -1,0 +1,119 @@
+"""Settings: precedence, origins, and that nothing unknown passes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from flowkiln._base import settings
+from flowkiln._base.errors import SettingError
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("FLOWKILN_CONFIG", str(tmp_path / "user" / "config.toml"))
+    (tmp_path / "user").mkdir()
+    folder = tmp_path / "project"
+    folder.mkdir()
+    return folder
+
+
+def write_user(project: Path, text: str) -> None:
+    (project.parent / "user" / "config.toml").write_text(text)
+
+
+def test_defaults_have_their_origin(project: Path) -> None:
+    found = settings.load(project, environ={})
+    assert found.text("python.downloads") == "auto"
+    assert {value.origin for _, value in found} == {"default"}
+    assert found.store == project / ".flowkiln"
+
+
+def test_each_level_wins_over_the_next(project: Path) -> None:
+    write_user(project, 'isolation = "fork"\nmax-workers = 1\n[profiles.ci]\nmax-workers = 3\n')
+    seen = [settings.load(project, environ={}).count("max-workers")]
+    (project / "pyproject.toml").write_text("[tool.flowkiln]\nmax-workers = 2\n")
+    seen.append(settings.load(project, environ={}).count("max-workers"))
+    seen.append(settings.load(project, environ={"FLOWKILN_PROFILE": "ci"}).count("max-workers"))
+    environ = {"FLOWKILN_PROFILE": "ci", "FLOWKILN_MAX_WORKERS": "4"}
+    seen.append(settings.load(project, environ=environ).count("max-workers"))
+    last = settings.load(project, environ=environ, flags={"max-workers": 5})
+    assert [*seen, last.count("max-workers")] == [1, 2, 3, 4, 5]
+    assert last.origin("max-workers") == "--max-workers"
+    assert last.text("isolation") == "fork"
+    assert last.origin("isolation").endswith("config.toml")
+
+
+def test_a_file_in_a_folder_below_finds_the_projects_settings_and_store(project: Path) -> None:
+    (project / "pyproject.toml").write_text('[tool.flowkiln]\nstore = "runs"\n')
+    below = project / "a" / "b"
+    below.mkdir(parents=True)
+    assert settings.load(below, environ={}).store == project / "runs"
+
+
+def test_a_store_folder_marks_the_project(project: Path) -> None:
+    (project / ".flowkiln").mkdir()
+    (project / "a").mkdir()
+    assert settings.load(project / "a", environ={}).store == project / ".flowkiln"
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("isolatoin = 'fork'\n", "unknown setting 'isolatoin'"),
+        ("isolation = 'both'\n", "accepted: auto or fork or spawn"),
+        ("max-workers = 0\n", "a whole number above zero"),
+        ("max-workers = true\n", "a whole number above zero"),
+        ("offline = 'yes'\n", "true or false"),
+        ("platforms = 'linux/amd64'\n", "a list of texts"),
+        ("[python]\ndownloads = 1\n", "a text"),
+        ("[python\n", "not valid TOML"),
+    ],
+)
+def test_bad_settings_name_the_file(project: Path, text: str, part: str) -> None:
+    write_user(project, text)
+    with pytest.raises(SettingError) as caught:
+        settings.load(project, environ={})
+    assert part in caught.value.message
+    assert "config.toml" in caught.value.message
+
+
+def test_a_misspelt_variable_is_an_error_with_the_near_name(project: Path) -> None:
+    with pytest.raises(SettingError) as caught:
+        settings.load(project, environ={"FLOWKILN_MAX_WORKER": "3"})
+    assert caught.value.hint == "Did you mean 'FLOWKILN_MAX_WORKERS'?"
+
+
+def test_variables_of_parameters_and_credentials_are_not_settings(project: Path) -> None:
+    environ = {"FLOWKILN_RUN_ALPHA": "1", "FLOWKILN_INDEX_CORP_TOKEN": "x", "FLOWKILN_CONFIG": "/none"}
+    settings.load(project, environ=environ)
+
+
+def test_unknown_profile(project: Path) -> None:
+    with pytest.raises(SettingError, match="no profile 'prod'"):
+        settings.load(project, environ={}, profile="prod")
+
+
+def test_secrets_in_urls_are_masked_when_shown(project: Path) -> None:
+    found = settings.load(project, environ={"FLOWKILN_INDEXES": "https://me:pw@corp.example/simple"})
+    assert found.items("indexes") == ("https://me:pw@corp.example/simple",)
+    assert found.to_json()["indexes"]["value"] == ("https://***@corp.example/simple",)
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "value"),
+    [
+        ("platforms", "linux/amd64,linux/arm64", ("linux/amd64", "linux/arm64")),
+        ("offline", "on", True),
+        ("max-workers", "7", 7),
+        ("isolation", "spawn", "spawn"),
+    ],
+)
+def test_texts_become_values(key: str, text: str, value: object) -> None:
+    assert settings.parse(key, text) == value
+
+
+def test_every_setting_has_help_and_a_variable() -> None:
+    assert all(setting.help.endswith(".") for setting in settings.TABLE)
+    assert len({setting.variable for setting in settings.TABLE}) == len(settings.TABLE)

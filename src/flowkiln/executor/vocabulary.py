@@ -1,0 +1,265 @@
+"""The closed vocabulary between the run state machine and its driver: events go in, instructions come out.
+
+Only ``Sealed`` advances the graph. Events may come late, twice or never; instructions may be repeated. Times are
+seconds of the driver's clock unless a name says otherwise.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from flowkiln._base.json import JSONObject
+    from flowkiln.executor.backend import Assignment
+    from flowkiln.executor.outcome import Cause, FailureClass, Outcome
+
+Phase = Literal["waiting", "running", "succeeded", "failed"]
+TimerKind = Literal["retry", "grace", "resubmit", "kill"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What the state machine needs of an outcome: whether it succeeded, where it leads, why it failed.
+
+    ``started`` and ``ended`` are microseconds since the epoch.
+    """
+
+    ok: bool
+    targets: tuple[str, ...] = ()
+    width: int | None = None
+    caught: bool = False
+    failure_class: FailureClass | None = None
+    cause: Cause | None = None
+    text: str = ""
+    started: int = 0
+    ended: int = 0
+
+    @classmethod
+    def of(cls, outcome: Outcome) -> Verdict:
+        """The verdict of a sealed outcome."""
+        transition, failure = outcome.transition, outcome.failure
+        return cls(
+            ok=outcome.ok,
+            targets=() if transition is None else transition.targets,
+            width=None if transition is None else transition.width,
+            caught=outcome.caught,
+            failure_class=None if failure is None or outcome.ok else failure.failure_class,
+            cause=None if failure is None else failure.cause,
+            text="" if failure is None else failure.text,
+            started=outcome.started,
+            ended=outcome.ended,
+        )
+
+
+def attempt_handle(task: int, attempt: int) -> str:
+    """The handle of an attempt that is tracked by itself, not as a member of a batch; its index is 0."""
+    return f"{task}/{attempt}"
+
+
+# -- events ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class RunOpened:
+    """The run's record exists; the parameters are sealed as task 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class DriverTook:
+    """A driver took the run over and has replayed the journal; ``epoch`` counts drivers from 0."""
+
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class SubmitAccepted:
+    """The backend has the batch. ``handle`` is its own name for it, used in observations."""
+
+    batch: int
+    handle: str
+
+
+@dataclass(frozen=True, slots=True)
+class SubmitRefused:
+    """The backend did not take the batch and never will; ``final`` says that repeating it is pointless."""
+
+    batch: int
+    reason: str
+    final: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SubmitUnknown:
+    """The answer to a submission was lost: the batch may or may not be with the backend."""
+
+    batch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Began:
+    """The attempt's ``begin`` record exists: user code may be running."""
+
+    task: int
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """The attempt's one outcome exists in the store, and this is its verdict."""
+
+    task: int
+    attempt: int
+    outcome: Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """The backend says in which phase member ``index`` of ``handle`` is. A hint, never a result.
+
+    ``evidence`` is the platform's own text. ``handle`` may be an ``attempt_handle``.
+    """
+
+    handle: str
+    index: int
+    phase: Phase
+    evidence: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """The backend does not know member ``index`` of ``handle``; ``complete`` if its list was whole."""
+
+    handle: str
+    index: int
+    complete: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ObservationLost:
+    """The backend lost sight of its attempts for a while: events may be missing."""
+
+
+@dataclass(frozen=True, slots=True)
+class TimerFired:
+    """The time asked for by ``SetTimer(kind, task, attempt)`` has come."""
+
+    kind: TimerKind
+    task: int
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class CancelAsked:
+    """Somebody wants the run to end now. ``reason`` is for people."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class CancelConfirmed:
+    """The backend has ended the attempt; its outcome may or may not have been sealed."""
+
+    task: int
+    attempt: int
+
+
+Event = (
+    RunOpened
+    | DriverTook
+    | SubmitAccepted
+    | SubmitRefused
+    | SubmitUnknown
+    | Began
+    | Sealed
+    | Observed
+    | Absent
+    | ObservationLost
+    | TimerFired
+    | CancelAsked
+    | CancelConfirmed
+)
+
+
+# -- instructions ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Append:
+    """Append ``entry`` to the journal before performing anything that follows it."""
+
+    entry: JSONObject
+
+
+@dataclass(frozen=True, slots=True)
+class Submit:
+    """Hand attempts of one step to the backend; answer with SubmitAccepted, -Refused or -Unknown."""
+
+    batch: int
+    step: str
+    assignments: tuple[Assignment, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Find:
+    """Look whether the backend has these attempts; answer with Observed or Absent."""
+
+    batch: int
+    assignments: tuple[Assignment, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """Read the attempt's records again; answer with Sealed or Began if they exist."""
+
+    task: int
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Seal:
+    """Create the attempt's outcome with this failure unless one exists; answer with the Sealed that holds."""
+
+    task: int
+    attempt: int
+    failure_class: FailureClass
+    cause: Cause
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """Ask the backend to end the attempt."""
+
+    task: int
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class SetTimer:
+    """Answer with TimerFired once ``at`` has passed."""
+
+    kind: TimerKind
+    task: int
+    attempt: int
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Tell the observers; ``kind`` is a kind of ``progress.RunEvent``."""
+
+    kind: Literal["foreach", "task-ended", "task-retrying", "note"]
+    task: int
+    attempt: int
+    data: JSONObject
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """Every task has ended: write the run's end record."""
+
+    status: Literal["ok", "failed", "cancelled"]
+
+
+Instruction = Append | Submit | Find | Probe | Seal | Cancel | SetTimer | Report | Close

@@ -54,8 +54,8 @@ class StepPlan:
     ``targets`` are the steps that follow, in order. ``foreach`` is the artifact's name on a foreach step.
     ``closes`` is the split or foreach step whose branches a join merges. ``parents`` are the steps that lead
     here. ``retries`` counts user retries (0 = one attempt), ``retry_delay`` seconds between them.
-    ``catch`` is whether a last failure is turned into a success by the step's ``@catch``. ``timeout`` is in
-    seconds. ``environ`` are the variables of ``@environment``. ``resources`` are declared, not enforced here.
+    ``catch`` is whether a last failure is turned into a success by the step's ``@catch``; ``catch_var`` is the
+    attribute that then holds the failure, ``catch_print`` whether it is printed. ``timeout`` is in seconds. ``environ`` are the variables of ``@environment``. ``resources`` are declared, not enforced here.
     """
 
     name: str
@@ -68,6 +68,8 @@ class StepPlan:
     retries: int = 0
     retry_delay: float = 0.0
     catch: bool = False
+    catch_var: str | None = None
+    catch_print: bool = True
     timeout: float | None = None
     environ: tuple[tuple[str, str], ...] = ()
     resources: tuple[tuple[str, float], ...] = ()

@@ -209,9 +209,7 @@ class PackageIndex:
     def remove(self, name: str, version: str | None = None) -> None:
         """Withdraws a package or one version of it, as if never published."""
         kept = [
-            f
-            for f in self._state.files.pop(normalise(name), [])
-            if version and f.distribution.version != version
+            f for f in self._state.files.pop(normalise(name), []) if version and f.distribution.version != version
         ]
         if kept:
             self._state.files[normalise(name)] = kept
@@ -316,9 +314,7 @@ class PackageIndex:
         )
         self._state.seen.append(seen)
         if not self._allowed(seen.authorization):
-            return web.Response(
-                status=401, headers={"WWW-Authenticate": 'Basic realm="index"'}, text="sign in"
-            )
+            return web.Response(status=401, headers={"WWW-Authenticate": 'Basic realm="index"'}, text="sign in")
         kind, package, filename = _parse(path)
         fault = self._next_fault(path, kind, package)
         if fault.delay:
@@ -373,9 +369,7 @@ class PackageIndex:
                 return planned.fault
         return Fault()
 
-    async def _send(
-        self, request: web.Request, body: bytes, content_type: str, fault: Fault
-    ) -> web.StreamResponse:
+    async def _send(self, request: web.Request, body: bytes, content_type: str, fault: Fault) -> web.StreamResponse:
         if fault.corrupt and body:
             body = body[:-1] + bytes([body[-1] ^ 0xFF])
         tag = f'"{hashlib.sha256(body).hexdigest()[:16]}"'
@@ -399,9 +393,7 @@ class PackageIndex:
                 await self._pour(request, response, body[start:end], fault)
         return response
 
-    async def _pour(
-        self, request: web.Request, response: web.StreamResponse, body: bytes, fault: Fault
-    ) -> None:
+    async def _pour(self, request: web.Request, response: web.StreamResponse, body: bytes, fault: Fault) -> None:
         limits = [n for n in (fault.stall_after, fault.cut_after) if n is not None]
         shown = body[: min([len(body), *limits])]
         step = max(1, fault.rate // 10) if fault.rate else _CHUNK

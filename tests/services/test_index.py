@@ -128,9 +128,7 @@ def test_stopped_index_refuses_connections(start_index: Callable[[], PackageInde
         socket.create_connection(("127.0.0.1", port), timeout=5).close()
 
 
-def test_uv_resolves_against_it_preferring_what_is_not_yanked(
-    package_index: PackageIndex, home: Home
-) -> None:
+def test_uv_resolves_against_it_preferring_what_is_not_yanked(package_index: PackageIndex, home: Home) -> None:
     package_index.add(wheel("demo", "1.0", requires=["leaf>=1"]), wheel("leaf", "1.5"))
     package_index.add(wheel("demo", "2.0"), yanked="no")
     package_index.add(sdist("leaf", "9.0"))

@@ -50,9 +50,7 @@ def test_broken_record_is_refused_by_the_reference_reader(fault: RecordFault, tm
 
 
 def test_two_members_of_one_name_and_a_link() -> None:
-    made = wheel(
-        "demo", members=[Member("demo/a.py", b"1"), Member("demo/a.py", b"2"), link("demo/l", "/etc")]
-    )
+    made = wheel("demo", members=[Member("demo/a.py", b"1"), Member("demo/a.py", b"2"), link("demo/l", "/etc")])
     assert names(made.data).count("demo/a.py") == 2
     assert "demo/l" in names(made.data)
 

@@ -109,11 +109,7 @@ def wheel(
     """
     module = escape(name).lower()
     info = f"{escape(name)}-{escape_version(version)}.dist-info"
-    meta = (
-        metadata
-        if metadata is not None
-        else _metadata(name, version, requires, requires_python, extras or {})
-    )
+    meta = metadata if metadata is not None else _metadata(name, version, requires, requires_python, extras or {})
     body = {
         path: _bytes(content)
         for path, content in (files if files is not None else _module(module, version)).items()

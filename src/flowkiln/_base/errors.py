@@ -28,6 +28,7 @@ class ExitCode(IntEnum):
     ENVIRONMENT = 17
     LEASE = 18
     STORE = 19
+    INTERNAL = 70
     INTERRUPTED = 130
 
 

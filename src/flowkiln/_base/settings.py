@@ -364,3 +364,15 @@ def _checked(setting: Setting, value: object, origin: str, base: Path) -> Plain:
 def _bad(setting: Setting, value: object, origin: str, accepted: str) -> SettingError:
     message = f"{setting.key} is {redact.text(str(value))!r} in {origin}; accepted: {accepted}"
     return SettingError(message, hint=setting.help, data={"name": setting.key, "origin": origin})
+
+
+def check_text(text: str, path: Path) -> None:
+    """Raises ``SettingError`` unless ``text`` is valid TOML; ``path`` is named in the message."""
+    _parse_toml(text, path)
+
+
+def write(path: Path, text: str) -> None:
+    """Replaces a settings file whole. Raises ``NoSpace`` and ``ReadOnly``."""
+    from flowkiln._base.files import write_atomic  # noqa: PLC0415  only `config set` writes
+
+    write_atomic(path, text.encode())

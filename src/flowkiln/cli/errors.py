@@ -1,0 +1,92 @@
+"""Errors of ``flowkiln.cli``: what was typed cannot be done."""
+
+from __future__ import annotations
+
+from flowkiln._base.errors import ExitCode, FlowkilnError
+
+
+class CliError(FlowkilnError):
+    """Base of the errors raised by ``flowkiln.cli``."""
+
+
+class BadUsage(CliError):
+    """A command was called with an unknown verb, an unknown option or a value that it does not take.
+
+    The message names it; the command's ``--help`` lists what there is, with an example.
+    """
+
+    code = "CLI001"
+    title = "Bad usage"
+
+
+class UnknownTarget(CliError):
+    """What was given as ENV names no environment.
+
+    An ENV is one of ``FLOW.py``, ``FLOW.py:STEP``, the name of an environment in ``[tool.flowkiln.envs]``, a
+    ``*.locks`` folder, a requirements, pyproject or script file, or a task as ``Flow/RUN/STEP[/TASK]``.
+    """
+
+    code = "CLI002"
+    title = "No such environment"
+
+
+class AmbiguousTarget(CliError):
+    """What was given as ENV names several environments where the command takes one.
+
+    The message lists them; add ``:STEP`` to a flow file.
+    """
+
+    code = "CLI003"
+    title = "Several environments"
+
+
+class NotAFlow(CliError):
+    """The file given as FLOW.py declares no flow, several flows, or cannot be imported.
+
+    The message says which; where the import failed it names the file and line.
+    """
+
+    code = "CLI004"
+    title = "Not a flow file"
+
+
+class UnknownRun(CliError):
+    """No run, step or task of that name is in the store.
+
+    ``flowkiln run list`` shows the runs of the store in use, ``flowkiln config show`` which store that is.
+    """
+
+    code = "CLI005"
+    title = "No such run"
+
+
+class LockedEnvironmentMissing(CliError):
+    """A locked environment is not installed on this machine and the command may not install it.
+
+    ``flowkiln env path ENV`` installs it and prints where it is.
+    """
+
+    code = "CLI006"
+    title = "Environment is not installed"
+
+
+class UnknownCode(CliError):
+    """``flowkiln explain`` was asked for a code that no error of this version has.
+
+    ``flowkiln explain`` without a code lists all of them.
+    """
+
+    code = "CLI007"
+    title = "No such error code"
+
+
+class InternalError(CliError):
+    """flowkiln met a state that its authors did not think of. This is a bug in flowkiln, not in your flow.
+
+    The traceback is in the log file that the message names; secrets in URLs are masked there. Report it with
+    the command that you ran.
+    """
+
+    code = "CLI070"
+    title = "Internal error"
+    exit_code = ExitCode.INTERNAL

@@ -1,0 +1,142 @@
+"""Errors as people and programs see them: at most 25 lines, a next step, the place of the full text."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+import time
+import traceback
+from typing import TYPE_CHECKING
+
+from flowkiln._base import paths, redact
+from flowkiln._base.errors import ExitCode, FlowkilnError
+from flowkiln.cli.errors import BadUsage, InternalError
+from flowkiln.cli.output import OUTPUT_SCHEMA, Session, is_terminal
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    import click
+
+MAX_LINES = 25
+MAX_WIDTH = 400
+
+
+def execute(command: click.Command, arguments: Sequence[str], *, program: str) -> int:
+    """Runs ``command``; the exit code, everything raised on purpose or not turned into words."""
+    session = Session()
+    session.json = "--json" in arguments
+    try:
+        code = _call(command, list(arguments), program, session)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _close_stdout()
+        return ExitCode.OK
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        return ExitCode.INTERRUPTED
+    except FlowkilnError as error:
+        show(error, session)
+        return error.exit_code
+    except Exception as error:  # noqa: BLE001  the last line of defence: words for people, the traceback in a file
+        internal = _internal(error)
+        show(internal, session)
+        return internal.exit_code
+    return code
+
+
+def _call(command: click.Command, arguments: list[str], program: str, session: Session) -> int:
+    import click
+
+    try:
+        answer = command.main(arguments, prog_name=program, standalone_mode=False, obj=session)
+    except click.Abort:
+        raise KeyboardInterrupt from None
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        return ExitCode.BAD_INPUT
+    except click.ClickException as error:
+        usage = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else program
+        raise BadUsage(error.format_message(), hint=f"`{usage} --help` shows what there is.") from None
+    return answer if isinstance(answer, int) else ExitCode.OK
+
+
+def show(error: FlowkilnError, session: Session) -> None:
+    """Prints ``error``: its object on stdout under --json, else its lines on stderr."""
+    if session.json:
+        document = {"schema": OUTPUT_SCHEMA, "error": error.to_json()}
+        with contextlib.suppress(BrokenPipeError):
+            sys.stdout.write(redact.text(json.dumps(document, indent=2, default=str)) + "\n")
+            sys.stdout.flush()
+        return
+    lines = render(error)
+    if is_terminal(sys.stderr) and not os.environ.get("NO_COLOR"):
+        head, _, rest = lines[0].partition("]")
+        lines[0] = f"\033[1;31m{head}]\033[0m{rest}"
+    sys.stderr.write("\n".join(lines) + "\n")
+    sys.stderr.flush()
+
+
+def render(error: FlowkilnError) -> list[str]:
+    """The lines of ``error``: at most ``MAX_LINES``, what was cut kept in a file that is named."""
+    step = f" step '{error.step}':" if error.step else ""
+    head = f"error[{error.code}]{step} "
+    body = (head + redact.text(error.message)).splitlines()
+    tail = [f"  hint: {line}" if i == 0 else f"        {line}" for i, line in enumerate(_hint_lines(error))]
+    log = error.log
+    room = MAX_LINES - len(tail) - 1
+    if len(body) > room or any(len(line) > MAX_WIDTH for line in body):
+        log = log or _keep("\n".join(body), "error")
+        body = _cut(body, room)
+    if log:
+        tail.append(f"  full log: {log}")
+    return [*body, *tail]
+
+
+def _hint_lines(error: FlowkilnError) -> list[str]:
+    return redact.text(error.hint).splitlines()[:6] if error.hint else []
+
+
+def _cut(body: list[str], room: int) -> list[str]:
+    short = [line if len(line) <= MAX_WIDTH else line[: MAX_WIDTH - 3] + "..." for line in body]
+    if len(short) <= room:
+        return short
+    first = room // 2
+    last = room - first - 1
+    return [*short[:first], f"  ... {len(short) - first - last} lines more ...", *short[-last:]]
+
+
+def _internal(error: Exception) -> InternalError:
+    text = "".join(traceback.format_exception(error))
+    log = _keep(text, "internal")
+    summary = (str(error).splitlines() or [""])[0][:200]
+    message = f"{type(error).__name__}: {summary}".removesuffix(": ")
+    return InternalError(message, hint="This is a bug in flowkiln; please report it with the log.", log=log)
+
+
+def _keep(text: str, kind: str) -> str | None:
+    """The path of a new file below the cache that holds ``text``, or None when none can be written."""
+    try:
+        path = new_log(kind)
+        path.write_text(redact.text(text) + "\n", encoding="utf-8")
+    except OSError:
+        return None
+    return str(path)
+
+
+def new_log(kind: str) -> Path:
+    """A fresh path for a log file of this process. Raises ``OSError``."""
+    folder = paths.cache_root() / "logs"
+    folder.mkdir(parents=True, exist_ok=True)
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    return folder / f"{stamp}-{kind}-{os.getpid()}.log"
+
+
+def _close_stdout() -> None:
+    """Points stdout nowhere, so that the interpreter's last flush finds no broken pipe."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.close(nowhere)

@@ -1,0 +1,40 @@
+"""The reference pages say all there is."""
+
+from __future__ import annotations
+
+import click
+import pytest
+
+from flowkiln._base import settings
+from flowkiln._base.errors import ExitCode
+from flowkiln.cli import reference
+from flowkiln.cli.explain import registry
+from flowkiln.cli.root import root
+
+COMMANDS = dict(reference._walk(root, "flowkiln"))
+
+
+@pytest.mark.parametrize("path", sorted(COMMANDS))
+def test_every_command_has_help_and_an_example(path: str) -> None:
+    command = COMMANDS[path]
+    assert command.help
+    assert "Example:" in (command.epilog or "")
+    named = {"--json", "--quiet", "--verbose", "--profile", "--offline", "--store"}
+    assert named <= {name for parameter in command.params for name in parameter.opts}
+
+
+@pytest.mark.parametrize("path", sorted(COMMANDS))
+def test_every_option_has_help(path: str) -> None:
+    options = [parameter for parameter in COMMANDS[path].params if isinstance(parameter, click.Option)]
+    assert all(option.help for option in options)
+
+
+def test_the_pages_name_every_command_error_and_setting() -> None:
+    pages = reference.pages()
+    assert all(f"# {path}\n" in pages["commands.md"] for path in COMMANDS)
+    assert all(f"## {code}: " in pages["errors.md"] for code in registry())
+    assert all(f"`{setting.key}`" in pages["settings.md"] for setting in settings.TABLE)
+
+
+def test_every_exit_code_has_a_meaning() -> None:
+    assert set(reference.EXIT_CODES) == set(ExitCode)

@@ -8,6 +8,16 @@ def run_opened(flow: str, run: str) -> str:
     return f"flows/{flow}/runs/{run}"
 
 
+def opened_runs(flow: str) -> str:
+    """What holds a flow's opened runs, by id."""
+    return f"flows/{flow}/runs"
+
+
+def ended_runs(flow: str) -> str:
+    """What holds a flow's ended runs, by id."""
+    return f"flows/{flow}/ends"
+
+
 def run_ended(flow: str, run: str) -> str:
     """The record written when a run closes: status and its tasks packed."""
     return f"flows/{flow}/ends/{run}"
@@ -16,6 +26,16 @@ def run_ended(flow: str, run: str) -> str:
 def journal(run: str, sequence: int) -> str:
     """One journal entry."""
     return f"r/{run}/journal/{sequence:08d}"
+
+
+def journal_folder(run: str) -> str:
+    """What holds the journal's entries."""
+    return f"r/{run}/journal"
+
+
+def claim(run: str) -> str:
+    """Made first when a run opens: it takes the id among all flows and names the flow."""
+    return f"r/{run}/flow"
 
 
 def begin(run: str, task: int, attempt: int) -> str:
@@ -46,6 +66,11 @@ def heartbeat(run: str) -> str:
 def tags(flow: str, run: str, number: int) -> str:
     """A numbered full set of a run's tags."""
     return f"flows/{flow}/tags/{run}/{number:06d}"
+
+
+def tag_sets(flow: str, run: str) -> str:
+    """What holds a run's numbered sets of tags."""
+    return f"flows/{flow}/tags/{run}"
 
 
 def blob(sha256: str) -> str:

@@ -1,0 +1,83 @@
+"""What a folder's files look like to ``stat``, so that a change is found without reading them.
+
+A stamp is (size, inode, mtime in ns, mode) of a file; of a link its target as well. Stamps hold on this machine
+alone: after a copy of the cache they differ while the contents do not, and the caller then reads the contents.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from typing import TYPE_CHECKING, NamedTuple
+
+from flowkiln._base import files
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+
+class Stamp(NamedTuple):
+    """One file or link as ``lstat`` shows it. ``mode`` is the whole of ``st_mode``."""
+
+    size: int
+    inode: int
+    mtime: int
+    mode: int
+    target: str = ""
+
+    @property
+    def permissions(self) -> int:
+        """The mode without the file's type."""
+        return stat.S_IMODE(self.mode)
+
+    @property
+    def is_link(self) -> bool:
+        """Whether it is a symbolic link."""
+        return stat.S_ISLNK(self.mode)
+
+
+def survey(root: Path | str, *, skip: Iterable[str] = ()) -> dict[str, Stamp]:
+    """The stamps of all files and links below ``root`` by relative path; ``skip`` names top-level entries.
+
+    Bytecode in ``__pycache__`` is passed over: whoever runs a tree keeps its bytecode elsewhere and reads none
+    from there. Raises ``OSError``.
+    """
+    found: dict[str, Stamp] = {}
+    skipped = frozenset(skip)
+    pending = [(os.fspath(root), "")]
+    while pending:
+        folder, prefix = pending.pop()
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                name = entry.name
+                if not prefix and name in skipped:
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    pending.append((entry.path, f"{prefix}{name}/"))
+                    continue
+                if name.endswith(".pyc") and prefix.endswith("__pycache__/"):
+                    continue
+                found[prefix + name] = _stamp(entry)
+    return found
+
+
+def _stamp(entry: os.DirEntry[str]) -> Stamp:
+    seen = entry.stat(follow_symlinks=False)
+    target = os.readlink(entry.path) if entry.is_symlink() else ""  # noqa: PTH115  no Path per file
+    return Stamp(seen.st_size, seen.st_ino, seen.st_mtime_ns, seen.st_mode, target)
+
+
+def write(path: Path, stamps: dict[str, Stamp]) -> None:
+    """Writes ``stamps`` to ``path``, whole or not at all. Raises NoSpace, ReadOnly."""
+    files.write_atomic(path, json.dumps(stamps, separators=(",", ":")).encode())
+
+
+def read(path: Path) -> dict[str, Stamp]:
+    """The stamps at ``path``; none when it is absent or damaged, and everything is then to be read again."""
+    try:
+        document = json.loads(path.read_bytes())
+        return {name: Stamp._make(values) for name, values in document.items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}

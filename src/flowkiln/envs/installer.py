@@ -1,0 +1,224 @@
+"""The installer: (wheel, X.Y) -> what it writes, as sorted entries. Pure: it reads and writes no file.
+
+Entries know nothing of the prefix, so that host trees and image layers are made of the same bytes. Launchers,
+``pyvenv.cfg`` and interpreter links name the prefix: they are glue (``envs.glue``), and RECORD leaves launchers
+blank.
+"""
+
+from __future__ import annotations
+
+import base64
+import csv
+import hashlib
+import io
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+from flowkiln._base import json
+from flowkiln.envs.archive import collision_key
+from flowkiln.envs.errors import PathOwnedTwice
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from flowkiln.envs.wheel import EntryPoint, Wheel, WheelFile
+
+INSTALLER = b"flowkiln\n"
+FILE_MODE = 0o444
+EXECUTABLE_MODE = 0o555
+TREE_SCHEMA = 1
+
+
+class Entry(NamedTuple):
+    """One file that installing writes. ``path`` is relative to the prefix, ``sha256`` hex, ``size`` in bytes.
+
+    ``source`` is the stored path inside the unpacked wheel, or the bytes themselves where installing makes them.
+    """
+
+    path: str
+    mode: int
+    sha256: str
+    size: int
+    source: str | bytes
+
+
+class Launcher(NamedTuple):
+    """A file below ``bin/`` that names the prefix's interpreter. Written with the prefix, not with the package.
+
+    ``entry_point`` is what it calls; for a script of the wheel it is None and ``stored`` names the script.
+    """
+
+    path: str
+    entry_point: EntryPoint | None
+    stored: str
+    sha256: str
+
+    @property
+    def meaning(self) -> tuple[str, ...]:
+        """Equal for launchers that would be equal files in one prefix."""
+        return (self.sha256,) if self.entry_point is None else (self.entry_point.module, self.entry_point.attr)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Package:
+    """One distribution as it is installed: ``entries`` and ``launchers``, each sorted by path."""
+
+    wheel: Wheel
+    entries: tuple[Entry, ...]
+    launchers: tuple[Launcher, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tree:
+    """Several distributions in one prefix, every path owned by one of them.
+
+    ``owners`` are (entry, sha256 of the wheel it comes from) sorted by path, ``launchers`` likewise.
+    """
+
+    owners: tuple[tuple[Entry, str], ...]
+    launchers: tuple[tuple[Launcher, str], ...] = field(default=())
+
+    @property
+    def document(self) -> bytes:
+        """The canonical bytes that ``tree_digest`` is the sha256 of."""
+        return document([(entry.path, entry.mode, entry.sha256) for entry, _ in self.owners])
+
+    @property
+    def tree_digest(self) -> str:
+        """Identity of what is written, without glue and bytecode: ``sha256:...``."""
+        return "sha256:" + hashlib.sha256(self.document).hexdigest()
+
+
+def document(rows: Iterable[tuple[str, int, str]]) -> bytes:
+    """The canonical bytes of a tree whose files are ``rows`` of (path, mode, sha256), in any order."""
+    return json.canonical({"schema": TREE_SCHEMA, "files": [list(row) for row in sorted(rows)]})
+
+
+def package(wheel: Wheel, python: str) -> Package:
+    """What installing ``wheel`` for Python ``X.Y`` writes. Depends on nothing else."""
+    folders = {
+        "site": f"lib/python{python}/site-packages",
+        "scripts": "bin",
+        "headers": f"include/site/python{python}/{wheel.name}",
+    }
+    entries = [_entry(file, folders) for file in wheel.files if not file.launcher]
+    launchers = _launchers(wheel)
+    taken = {launcher.path for launcher in launchers}
+    # A script that a wheel ships under the name of its own entry point gives way, as in other installers.
+    entries = [entry for entry in entries if entry.path not in taken]
+    site = folders["site"] + "/"
+    entries.append(_made(f"{site}{wheel.dist_info}/INSTALLER", INSTALLER))
+    record = f"{site}{wheel.dist_info}/RECORD"
+    entries.append(_made(record, _record(entries, launchers, record, site)))
+    return Package(wheel=wheel, entries=tuple(sorted(entries)), launchers=launchers)
+
+
+def combine(
+    packages: Sequence[Package], winners: Mapping[str, str] | None = None, *, case_matters: bool = True
+) -> Tree:
+    """All ``packages`` in one prefix. ``winners`` maps a path to the distribution whose file is taken.
+
+    Equal files at one path belong to the first distribution by name. Without case (macOS) names that differ in
+    case alone are one path. Raises PathOwnedTwice.
+    """
+    claims: dict[str, _Claim] = {}
+    for one in sorted(packages, key=lambda package: package.wheel.name):
+        for entry in one.entries:
+            _claim(claims, _Claim(entry.path, entry, (entry.sha256, str(entry.mode)), one.wheel), winners or {})
+        for launcher in one.launchers:
+            _claim(claims, _Claim(launcher.path, launcher, launcher.meaning, one.wheel), winners or {})
+    _check_folders(claims)
+    if not case_matters:
+        _check_case(claims)
+    ordered = [claims[path] for path in sorted(claims)]
+    return Tree(
+        owners=tuple((one.what, one.wheel.sha256) for one in ordered if isinstance(one.what, Entry)),
+        launchers=tuple((one.what, one.wheel.sha256) for one in ordered if isinstance(one.what, Launcher)),
+    )
+
+
+class _Claim(NamedTuple):
+    """A distribution wants to own ``path``; claims of equal ``meaning`` write the same file."""
+
+    path: str
+    what: Entry | Launcher
+    meaning: tuple[str, ...]
+    wheel: Wheel
+
+
+def _claim(claims: dict[str, _Claim], new: _Claim, winners: Mapping[str, str]) -> None:
+    held = claims.setdefault(new.path, new)
+    if held is new or held.meaning == new.meaning:
+        return
+    winner = winners.get(new.path)
+    if winner == new.wheel.name:
+        claims[new.path] = new
+    elif winner != held.wheel.name:
+        raise _conflict(new.path, held.wheel.name, new.wheel.name)
+
+
+def _conflict(path: str, one: str, other: str) -> PathOwnedTwice:
+    message = f"{one} and {other} both install {path}, with different content"
+    hint = f'Drop one of them, or choose: winners = {{"{path}" = "{one}"}} in the environment\'s declaration.'
+    return PathOwnedTwice(message, hint=hint, data={"path": path, "packages": [one, other]})
+
+
+def _check_folders(claims: Mapping[str, _Claim]) -> None:
+    """No file of one distribution stands where another has a folder."""
+    folders: dict[str, str] = {}
+    for path in claims:
+        folder = path.rpartition("/")[0]
+        while folder and folder not in folders:
+            folders[folder] = path
+            folder = folder.rpartition("/")[0]
+    for folder, below in folders.items():
+        if folder in claims:
+            raise _conflict(folder, claims[folder].wheel.name, claims[below].wheel.name)
+
+
+def _check_case(claims: Mapping[str, _Claim]) -> None:
+    seen: dict[str, _Claim] = {}
+    for claim in claims.values():
+        held = seen.setdefault(collision_key(claim.path), claim)
+        if held is not claim and held.meaning != claim.meaning:
+            raise _conflict(claim.path, held.wheel.name, claim.wheel.name)
+
+
+def _entry(file: WheelFile, folders: Mapping[str, str]) -> Entry:
+    folder = folders.get(file.scheme)
+    path = f"{folder}/{file.path}" if folder else file.path
+    mode = EXECUTABLE_MODE if file.executable else FILE_MODE
+    return Entry(path, mode, file.sha256, file.size, file.stored)
+
+
+def _made(path: str, data: bytes) -> Entry:
+    return Entry(path, FILE_MODE, hashlib.sha256(data).hexdigest(), len(data), data)
+
+
+def _launchers(wheel: Wheel) -> tuple[Launcher, ...]:
+    found = {
+        f"bin/{file.path}": Launcher(f"bin/{file.path}", None, file.stored, file.sha256)
+        for file in wheel.files
+        if file.launcher
+    }
+    for point in wheel.entry_points:
+        found[f"bin/{point.name}"] = Launcher(f"bin/{point.name}", point, "", "")
+    return tuple(found[path] for path in sorted(found))
+
+
+def _record(entries: Iterable[Entry], launchers: Iterable[Launcher], record: str, site: str) -> bytes:
+    """RECORD in sorted order, paths relative to site-packages, launchers and itself without hash and size."""
+    rows = [(_relative(entry.path, site), _hash(entry.sha256), str(entry.size)) for entry in entries]
+    rows += [(_relative(launcher.path, site), "", "") for launcher in launchers]
+    rows.append((_relative(record, site), "", ""))
+    stream = io.StringIO()
+    csv.writer(stream, lineterminator="\n").writerows(sorted(rows))
+    return stream.getvalue().encode()
+
+
+def _relative(path: str, site: str) -> str:
+    return path[len(site) :] if path.startswith(site) else f"../../../{path}"
+
+
+def _hash(sha256: str) -> str:
+    return "sha256=" + base64.urlsafe_b64encode(bytes.fromhex(sha256)).decode().rstrip("=")

@@ -1,0 +1,75 @@
+"""A Python interpreter of this machine as a value."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from flowkiln._base import platforms
+from flowkiln.envs.errors import InterpreterOutOfBounds, PlatformTooOld
+
+if TYPE_CHECKING:
+    from flowkiln._base.platforms import Platform
+    from flowkiln.envs.lock import PlatformLock
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interpreter:
+    """A released CPython with the GIL. ``path`` is the base executable, never a venv's or a shim's.
+
+    ``version`` is ``X.Y.Z``; ``platform`` what it was built for.
+    """
+
+    path: str
+    version: str
+    platform: Platform
+
+    @property
+    def python(self) -> str:
+        """``X.Y``."""
+        return self.version.rpartition(".")[0]
+
+    @property
+    def key(self) -> str:
+        """Part of a tree's name: two interpreters of one version have different ones."""
+        return f"{self.version}-{hashlib.sha256(self.path.encode()).hexdigest()[:8]}"
+
+
+def numbers(version: str) -> tuple[int, ...]:
+    """``X.Y.Z`` for comparing."""
+    return tuple(int(part) for part in version.split("."))
+
+
+def within(version: str, part: PlatformLock) -> bool:
+    """Whether a full version is one that ``part`` holds for."""
+    if version.rpartition(".")[0] != part.python:
+        return False
+    at_least = part.python_minimum is None or numbers(version) >= numbers(part.python_minimum)
+    return at_least and (part.python_below is None or numbers(version) < numbers(part.python_below))
+
+
+def bounds(part: PlatformLock) -> str:
+    """The versions that ``part`` holds for, in words: ``3.11 (>= 3.11.3)``."""
+    limits = [f">= {part.python_minimum}"] if part.python_minimum else []
+    limits += [f"< {part.python_below}"] if part.python_below else []
+    return f"{part.python} ({', '.join(limits)})" if limits else part.python
+
+
+def check(interpreter: Interpreter, part: PlatformLock) -> None:
+    """Guarantees that ``interpreter``, on this machine, may carry ``part``.
+
+    Raises InterpreterOutOfBounds and PlatformTooOld.
+    """
+    if not within(interpreter.version, part):
+        message = f"{interpreter.path} is Python {interpreter.version}; the lock holds for {bounds(part)}"
+        raise InterpreterOutOfBounds(message, hint=f"Install a Python {bounds(part)}, or lock again.")
+    if interpreter.platform != part.platform:
+        message = f"this machine is {interpreter.platform}; the lock is for {part.platform}"
+        raise PlatformTooOld(message, hint=f"Lock for {interpreter.platform} as well, or use a container.")
+    libc = platforms.host_glibc()
+    if part.glibc is not None and (libc is None or libc < part.glibc):
+        floor = ".".join(map(str, part.glibc))
+        here = f"glibc {libc[0]}.{libc[1]}" if libc else "no glibc"
+        message = f"the lock needs glibc {floor}; this machine has {here}"
+        raise PlatformTooOld(message, hint="Lock with a lower floor, or use a newer system or a container.")

@@ -8,7 +8,8 @@ They exchange numpy arrays and plain records, so no step needs another step's pa
 
 from flowkiln import FlowSpec, IncludeFile, Parameter, pypi, pypi_base, step
 
-FEATURES = ("dep_delay", "distance", "time", "weekend", "temp", "humid", "wind_speed", "precip", "pressure", "visib")
+FEATURES = ["dep_delay", "distance", "time", "weekend"]
+WEATHER = ["temp", "humid", "wind_speed", "precip", "pressure", "visib"]
 
 
 @pypi_base(python="3.11", platforms=["linux/amd64", "linux/arm64", "darwin/arm64"])
@@ -38,11 +39,11 @@ class Flights(FlowSpec):
         joined["time"] = joined["hour"] + joined["minute"] / 60
         weekday = pd.to_datetime({"year": 2013, "month": joined["month"], "day": joined["day"]}).dt.weekday
         joined["weekend"] = weekday >= 5
-        joined[list(FEATURES)] = joined[list(FEATURES)].astype(float)
-        joined = joined.fillna(joined[list(FEATURES)].median())
+        joined[FEATURES + WEATHER] = joined[FEATURES + WEATHER].astype(float)
+        joined = joined.fillna(joined[WEATHER].median())
 
         self.names = dict(table(self.airlines).itertuples(index=False))
-        columns = ["day", "arr_delay", *FEATURES]
+        columns = ["day", "arr_delay", *FEATURES, *WEATHER]
         self.parts = [
             {"carrier": carrier, "flights": part[columns].to_records(index=False)}
             for carrier, part in joined.groupby("carrier")
@@ -60,7 +61,7 @@ class Flights(FlowSpec):
         from sklearn.preprocessing import StandardScaler
 
         flights = self.input["flights"]
-        features = np.column_stack([flights[name] for name in FEATURES])
+        features = np.column_stack([flights[name] for name in FEATURES + WEATHER])
         delay = flights["arr_delay"]
         learn = flights["day"] <= self.train_days
 

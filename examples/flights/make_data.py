@@ -56,8 +56,8 @@ def unzipped(data: bytes) -> str:
 
 def january(name: str, text: str, columns: tuple[str, ...]) -> None:
     """Writes the rows of January with some of their columns."""
-    rows = [[row[column] for column in columns] for row in csv.DictReader(io.StringIO(text)) if row["month"] == MONTH]
-    write(name, [list(columns), *rows])
+    table = csv.DictReader(io.StringIO(text))
+    write(name, [list(columns), *([row[column] for column in columns] for row in table if row["month"] == MONTH)])
 
 
 def write(name: str, rows: list[list[str]]) -> None:

@@ -1,0 +1,78 @@
+"""The documents tell the truth: their transcripts run, their links lead somewhere, generated pages are fresh."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import sysconfig
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.services.home import MACHINE
+from tests.source import ROOT, tracked
+from tests.transcripts import Command, blocks, run
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.services.home import Home
+
+TEXTS = [path for path in tracked() if path.suffix == ".md" and "changelog.d" not in path.parts]
+WITH_TRANSCRIPTS = [path for path in TEXTS if any(isinstance(b, Command) for b in blocks(path.read_text("utf-8")))]
+INDEX = {
+    name: value for name, value in MACHINE.items() if name in {"PIP_INDEX_URL", "UV_DEFAULT_INDEX", "PIP_CERT"}
+}
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+@pytest.mark.e2e
+@pytest.mark.slow
+@pytest.mark.parametrize("path", WITH_TRANSCRIPTS, ids=name_of)
+def test_transcripts_are_what_the_commands_print(path: Path, home: Home, wheelhouse: Path) -> None:
+    scripts = sysconfig.get_path("scripts")
+    environ = home.environ(
+        **INDEX,
+        PATH=os.pathsep.join([str(home.work / ".venv/bin"), scripts, MACHINE["PATH"]]),
+        PIP_DISABLE_PIP_VERSION_CHECK="1",
+        PIP_CONSTRAINT=str(wheelhouse / "constraints.txt"),
+        COLUMNS="116",
+    )
+    differences = run(path.read_text(encoding="utf-8"), home.work, environ)
+    assert not differences, "\n\n".join(differences)
+
+
+@pytest.fixture(scope="module")
+def wheelhouse(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the wheel of the tree as it is, and constraints that make pip choose it."""
+    out = tmp_path_factory.mktemp("wheelhouse")
+    command = ["uv", "build", "--quiet", "--wheel", "--no-build-isolation", "--python", sys.executable]
+    subprocess.run([*command, "--out-dir", str(out)], cwd=ROOT, check=True)
+    (wheel,) = out.glob("*.whl")
+    (out / "constraints.txt").write_text(f"flowkiln @ {wheel.as_uri()}\n", encoding="utf-8")
+    return out
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=name_of)
+def test_links_lead_somewhere(path: Path) -> None:
+    text = re.sub(r"^```.*?^```$", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    targets = re.findall(r"\]\(([^)\s#]+)(?:#[^)]*)?\)", text)
+    missing = [one for one in targets if "://" not in one and not (path.parent / one).exists()]
+    assert not missing
+
+
+def test_generated_pages_are_fresh() -> None:
+    command = [sys.executable, "-m", "tools.docs", "--check"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_readme_says_how_to_install_and_run() -> None:
+    commands = [one.line for one in blocks((ROOT / "README.md").read_text("utf-8")) if isinstance(one, Command)]
+    assert any("pip install flowkiln" in line for line in commands)
+    assert any(line.endswith("run") or " run " in line for line in commands)

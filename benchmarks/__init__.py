@@ -1,0 +1,1 @@
+"""Speed as ratios against the named peer, measured alternately in one run on one machine."""

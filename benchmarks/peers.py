@@ -1,0 +1,54 @@
+"""The programs we compare with, each in an environment of its own below the benchmark's folder."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from uv import find_uv_bin
+
+from benchmarks.measure import run
+
+
+def uv() -> str:
+    """The uv that flowkiln itself uses."""
+    return find_uv_bin()
+
+
+class Peers:
+    """Environments made on demand below ``root``."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def _environment(self, name: str, *packages: str) -> Path:
+        folder = self.root / name
+        if not (folder / "ready").exists():
+            run([uv(), "venv", "--quiet", "--clear", "--python", sys.executable, folder], cwd=self.root)
+            run([uv(), "pip", "install", "--quiet", "--python", folder / "bin/python", *packages], cwd=self.root)
+            (folder / "ready").touch()
+        return folder / "bin" / "python"
+
+    def metaflow(self) -> Path:
+        """Python of an environment with Metaflow, pandas installed for the row that imports it."""
+        return self._environment("metaflow", "metaflow", "pandas>=2.2,<3", "setuptools")
+
+    def flowkiln(self) -> Path:
+        """Python of an environment with the built flowkiln and the same pandas."""
+        source = Path(__file__).resolve().parent.parent
+        return self._environment("flowkiln", str(source), "pandas>=2.2,<3")
+
+    def environ(self, home: Path) -> dict[str, str]:
+        """A process environment with its own home, caches and stores, the same for both sides."""
+        home.mkdir(parents=True, exist_ok=True)
+        kept = ("SSL_CERT_FILE", "SSL_CERT_DIR", "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY", "LANG", "TMPDIR")
+        environ = {key: os.environ[key] for key in kept if key in os.environ}
+        return environ | {
+            "PATH": "/usr/local/bin:/usr/bin:/bin",
+            "HOME": str(home),
+            "USER": "bench",
+            "USERNAME": "bench",
+            "FLOWKILN_CACHE": str(home / "cache"),
+            "METAFLOW_HOME": str(home / "metaflow"),
+        }

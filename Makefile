@@ -36,7 +36,7 @@ format: setup ## rewrite the code in the project's style
 	$(BIN)/ruff format .
 
 bench: setup ## measure against other tools and write docs/benchmarks.md
-	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks --write
 
 docs: setup ## write the generated pages of docs/ and run the examples in the texts
 	$(BIN)/python -m tools.docs

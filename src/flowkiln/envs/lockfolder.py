@@ -1,0 +1,169 @@
+"""The folder of lock files beside the file that declares environments: ``train.locks/`` for ``train.py``.
+
+``flowkiln.lock`` is the index (environments, steps, ids, bounds); ``pylock.<env>-<platform>.toml`` the platforms.
+A change of several files is one change: the new files are gathered in a scratch folder, which one rename makes the
+pending change; readers look there first, so that they see all of it or nothing. Moving the files into place can be
+interrupted at any point and is finished by the next writer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flowkiln._base import digests, files, paths
+from flowkiln.envs import lockindex, pylock
+from flowkiln.envs.errors import BadLockFile
+from flowkiln.envs.lock import EnvLock, PlatformLock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+INDEX = "flowkiln.lock"
+_PENDING = ".pending"
+
+
+@dataclass(frozen=True, slots=True)
+class LockFolder:
+    """The locks of one declaring file. Reading needs no lock; writers hold ``hold()``."""
+
+    path: Path
+
+    @classmethod
+    def beside(cls, declaring: Path) -> LockFolder:
+        """The folder of ``declaring``: ``<stem>.locks`` beside it."""
+        absolute = declaring.absolute()
+        return cls(absolute.with_name(f"{absolute.stem}.locks"))
+
+    @classmethod
+    def in_cache(cls, identity: str) -> LockFolder:
+        """A folder in the cache, for an ad hoc environment or a declaring folder that cannot be written."""
+        return cls(paths.cache_root() / "locks" / identity.rpartition(":")[2][:32])
+
+    @property
+    def is_cached(self) -> bool:
+        """Whether the folder is in the cache and not beside the declaring file."""
+        return paths.cache_root() in self.path.parents
+
+    @property
+    def writable(self) -> bool:
+        """Whether locks can be written here."""
+        existing = next(folder for folder in (self.path, *self.path.parents) if folder.exists())
+        return os.access(existing, os.W_OK | os.X_OK)
+
+    def or_cache(self) -> LockFolder:
+        """This folder, or its stand-in in the cache when it cannot be written."""
+        return self if self.writable else LockFolder.in_cache(digests.of_bytes(os.fsencode(self.path)))
+
+    @contextlib.contextmanager
+    def hold(self, waiting: Callable[[str, float], None] | None = None) -> Iterator[None]:
+        """Keeps other writers of this folder out; ``waiting(holder, seconds)`` is called while waiting."""
+        identity = digests.hexdigits(digests.of_bytes(os.fsencode(self.path.resolve())))
+        with files.locked(paths.cache_root() / "held" / f"{identity[:32]}.lock", waiting=waiting):
+            yield
+
+    def read(self) -> dict[str, EnvLock]:
+        """Every environment that is locked here, by name; empty when there is none.
+
+        Raises ``BadLockFile`` naming file and line, ``FormatTooNew`` for an index of a newer flowkiln.
+        """
+        index = self._text(INDEX)
+        if index is None:
+            return {}
+        entries = lockindex.parse(index, self.path / INDEX)
+        return {entry.name: self._lock(entry, index) for entry in entries}
+
+    def write(self, locks: Mapping[str, EnvLock]) -> list[Path]:
+        """Makes ``locks`` the content of the folder; the paths of the files that changed.
+
+        Files that no lock needs any more are removed; equal files are not touched. Call inside ``hold()``.
+        Raises ``ReadOnly``, ``NoSpace``.
+        """
+        self._finish()
+        wanted = {
+            file_name(lock.name, part.platform.slug): pylock.serialise(part.python, part.wheels)
+            for lock in locks.values()
+            for part in lock.platforms
+        }
+        wanted[INDEX] = lockindex.serialise(locks.values())
+        changed = {name: text for name, text in wanted.items() if self._text(name) != text}
+        if changed:
+            with files.disk_errors(self.path), files.scratch_folder(self.path) as scratch:
+                for name, text in changed.items():
+                    (scratch / name).write_text(text, encoding="utf-8")
+                    (scratch / name).chmod(0o644)
+                scratch.rename(self.path / _PENDING)
+            self._finish()
+        self._remove_others(set(wanted))
+        return [self.path / name for name in sorted(changed)]
+
+    def _finish(self) -> None:
+        """Moves the files of a pending change into place, the index last."""
+        pending = self.path / _PENDING
+        if not pending.is_dir():
+            return
+        with files.disk_errors(self.path):
+            for name in sorted((path.name for path in pending.iterdir()), key=lambda one: (one == INDEX, one)):
+                (pending / name).replace(self.path / name)
+            pending.rmdir()
+
+    def _remove_others(self, wanted: set[str]) -> None:
+        for path in self.path.glob("pylock.*.toml"):
+            if path.name not in wanted and f'created-by = "{pylock.CREATED_BY}"' in path.read_text(errors="replace"):
+                path.unlink(missing_ok=True)
+        for path in self.path.glob(".scratch-*"):
+            files.remove_tree(path)
+
+    def _text(self, name: str) -> str | None:
+        """A file's text, a pending one first; None when there is none. Retries where a writer moves it."""
+        for path in (self.path / _PENDING / name, self.path / name, self.path / _PENDING / name, self.path / name):
+            try:
+                return path.read_text(encoding="utf-8")
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            except UnicodeDecodeError as error:
+                raise BadLockFile(f"{path} is not UTF-8 text: {error}", hint=pylock.AGAIN) from error
+        return None
+
+    def _lock(self, entry: lockindex.Entry, index: str) -> EnvLock:
+        parts = tuple(self._part(entry, place, index) for place in entry.platforms)
+        lock = EnvLock(
+            name=entry.name,
+            spec_id=entry.spec_id,
+            python=entry.python,
+            platforms=parts,
+            absent=entry.absent,
+            steps=entry.steps,
+        )
+        if lock.lock_id != entry.lock_id:
+            raise pylock.bad_file(self.path / INDEX, index, entry.lock_id, "lock_id does not fit the platforms")
+        return lock
+
+    def _part(self, entry: lockindex.Entry, place: lockindex.PlatformEntry, index: str) -> PlatformLock:
+        name = file_name(entry.name, place.platform.slug)
+        text = self._text(name)
+        if text is None:
+            where = f"{name} is missing, which environment {entry.name!r} needs"
+            raise pylock.bad_file(self.path / INDEX, index, place.env_id, where)
+        python, wheels = pylock.read_ours(text, self.path / name)
+        part = PlatformLock(
+            platform=place.platform,
+            python=python,
+            wheels=wheels,
+            glibc=place.glibc,
+            python_minimum=place.python_minimum,
+            python_below=place.python_below,
+            winners=place.winners,
+        )
+        if part.env_id != place.env_id or python != entry.python:
+            what = f"the content is not what {INDEX} records; it was edited by hand, or one of the two is older"
+            raise pylock.bad_file(self.path / name, text, "[[packages]]", what)
+        return part
+
+
+def file_name(environment: str, slug: str) -> str:
+    """The name of a platform's file. PEP 751 allows no dot in its middle part."""
+    return f"pylock.{environment.replace('.', '_')}-{slug}.toml"

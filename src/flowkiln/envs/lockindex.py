@@ -1,0 +1,149 @@
+"""``flowkiln.lock``, schema 1: which environments a lock folder has, for which steps, platforms and bounds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from flowkiln._base import digests
+from flowkiln._base.errors import FormatTooNew
+from flowkiln._base.platforms import Platform
+from flowkiln.envs import pylock
+from flowkiln.envs.errors import BadLockFile
+from flowkiln.envs.lock import LOCK_SCHEMA, AbsentPlatform
+from flowkiln.envs.pylock import AGAIN, quoted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from flowkiln.envs.lock import EnvLock, PlatformLock
+
+_HEADER = "# Written by flowkiln. Belongs in version control; `flowkiln env lock` changes it."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlatformEntry:
+    """What the index records of one platform."""
+
+    platform: Platform
+    env_id: str
+    glibc: tuple[int, int] | None
+    python_minimum: str | None
+    python_below: str | None
+    winners: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """What the index records of one environment."""
+
+    name: str
+    steps: tuple[str, ...]
+    spec_id: str
+    lock_id: str
+    python: str
+    platforms: tuple[PlatformEntry, ...]
+    absent: tuple[AbsentPlatform, ...]
+
+
+def serialise(locks: Iterable[EnvLock]) -> str:
+    """The text of the index; a function of the locks alone."""
+    lines = [_HEADER, f"schema = {LOCK_SCHEMA}"]
+    for lock in sorted(locks, key=lambda one: one.name):
+        lines += ["", "[[environments]]", f"name = {quoted(lock.name)}"]
+        lines += [f"steps = [{', '.join(quoted(step) for step in sorted(lock.steps))}]"]
+        lines += [f"spec_id = {quoted(lock.spec_id)}", f"lock_id = {quoted(lock.lock_id)}"]
+        lines += [f"python = {quoted(lock.python)}"]
+        for part in sorted(lock.platforms, key=lambda one: one.platform):
+            lines += ["", *_platform_lines(part)]
+        for absent in sorted(lock.absent, key=lambda one: one.platform):
+            lines += ["", "[[environments.absent]]", f"platform = {quoted(str(absent.platform))}"]
+            lines += ["reason = [", *(f"  {quoted(line)}," for line in absent.reason.splitlines()), "]"]
+    return "\n".join(lines) + "\n"
+
+
+def _platform_lines(part: PlatformLock) -> list[str]:
+    lines = ["[[environments.platforms]]", f"platform = {quoted(str(part.platform))}"]
+    lines.append(f"env_id = {quoted(part.env_id)}")
+    if part.glibc is not None:
+        lines.append(f'glibc = "{part.glibc[0]}.{part.glibc[1]}"')
+    if part.python_minimum is not None:
+        lines.append(f"python_minimum = {quoted(part.python_minimum)}")
+    if part.python_below is not None:
+        lines.append(f"python_below = {quoted(part.python_below)}")
+    if part.winners:
+        lines += ["winners = [", *(f"  [{quoted(a)}, {quoted(b)}]," for a, b in sorted(part.winners)), "]"]
+    return lines
+
+
+def parse(text: str, path: Path) -> tuple[Entry, ...]:
+    """The entries of an index. Raises ``BadLockFile`` naming file and line, ``FormatTooNew``."""
+    document = pylock.load_toml(text, path)
+    schema = document.get("schema")
+    if not isinstance(schema, int) or isinstance(schema, bool) or schema < 1:
+        raise pylock.bad_file(path, text, "schema", "no schema number; this is not a flowkiln.lock")
+    if schema > LOCK_SCHEMA:
+        message = f"{path} has schema {schema}; this flowkiln reads up to {LOCK_SCHEMA}"
+        raise FormatTooNew(message, hint="Upgrade flowkiln: `pip install --upgrade flowkiln`.")
+    entries = []
+    for table in document.get("environments", []):
+        try:
+            entries.append(_entry(table))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            name = str(table.get("name", "?")) if isinstance(table, dict) else "?"
+            what = f"the entry of environment {name!r} is not valid ({error})"
+            raise pylock.bad_file(path, text, f'name = "{name}"', what) from error
+    if len({entry.name for entry in entries}) != len(entries):
+        raise BadLockFile(f"{path}: an environment is listed twice", hint=AGAIN)
+    return tuple(entries)
+
+
+def _entry(table: dict[str, Any]) -> Entry:
+    return Entry(
+        name=_string(table, "name"),
+        steps=tuple(str(step) for step in table.get("steps", [])),
+        spec_id=_digest(table, "spec_id"),
+        lock_id=_digest(table, "lock_id"),
+        python=_string(table, "python"),
+        platforms=tuple(_platform(one) for one in table.get("platforms", [])),
+        absent=tuple(
+            AbsentPlatform(platform=Platform.parse(one["platform"]), reason="\n".join(map(str, one["reason"])))
+            for one in table.get("absent", [])
+        ),
+    )
+
+
+def _platform(table: dict[str, Any]) -> PlatformEntry:
+    glibc = table.get("glibc")
+    winners = tuple((str(path), str(name)) for path, name in table.get("winners", []))
+    return PlatformEntry(
+        platform=Platform.parse(_string(table, "platform")),
+        env_id=_digest(table, "env_id"),
+        glibc=version_pair(glibc) if glibc is not None else None,
+        python_minimum=_string(table, "python_minimum") if "python_minimum" in table else None,
+        python_below=_string(table, "python_below") if "python_below" in table else None,
+        winners=winners,
+    )
+
+
+def version_pair(text: str) -> tuple[int, int]:
+    """``"2.28"`` as ``(2, 28)``. Raises ``ValueError``."""
+    major, _, minor = text.partition(".")
+    return int(major), int(minor)
+
+
+def _string(table: dict[str, Any], key: str) -> str:
+    value = table[key]
+    if not isinstance(value, str) or not value:
+        message = f"{key} is not a text"
+        raise TypeError(message)
+    return value
+
+
+def _digest(table: dict[str, Any], key: str) -> str:
+    value = _string(table, key)
+    if not digests.is_digest(value):
+        message = f"{key} is not a digest"
+        raise ValueError(message)
+    return value

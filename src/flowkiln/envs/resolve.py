@@ -1,0 +1,290 @@
+"""EnvSpec -> EnvLock: each platform resolved by uv, one wheel chosen per package, installability proved.
+
+The result is a function of the request, the platforms, the index and the previous lock, never of the host.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from flowkiln._base import redact
+from flowkiln.envs import bounds, pylock, pythons
+from flowkiln.envs.errors import EnvError, HashMismatch, NoWheel, UnsupportedTarget
+from flowkiln.envs.lock import AbsentPlatform, EnvLock, LockedWheel, PlatformLock
+from flowkiln.envs.spec import DEFAULT_PLATFORMS
+from flowkiln.envs.uv import Answer, Question, Solver, ask
+from flowkiln.envs.wheels import OLDEST_GLIBC, Target, tags_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from flowkiln._base.platforms import Platform
+    from flowkiln.envs.pylock import FoundPackage, FoundWheel
+    from flowkiln.envs.spec import EnvSpec
+
+Upgrade = bool | frozenset[str]
+"""What may move: False nothing that need not, True everything, or the named packages."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Passed:
+    """A newer version that satisfies the request but has no wheel for the target, and why."""
+
+    platform: Platform
+    name: str
+    version: str
+    locked: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.platform}: {self.name} {self.version} passed over for {self.locked}: {self.reason}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    lock: PlatformLock
+    answer: Answer
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Job:
+    """What the platforms of one environment have in common."""
+
+    name: str
+    spec: EnvSpec
+    python: str
+    full_python: str
+    steps: tuple[str, ...]
+    solver: Solver
+    previous: EnvLock | None
+    upgrade: Upgrade
+
+
+@dataclass(slots=True)
+class Resolution:
+    """A lock with what people should be told about it."""
+
+    lock: EnvLock
+    passed_over: list[Passed] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+def resolve(
+    name: str,
+    spec: EnvSpec,
+    solver: Solver,
+    *,
+    host: Platform,
+    previous: EnvLock | None = None,
+    upgrade: Upgrade = False,
+    steps: Sequence[str] = (),
+    patches: Mapping[str, str] | None = None,
+) -> Resolution:
+    """Locks ``spec`` for its platforms.
+
+    ``previous`` is the lock that stands: its versions are kept where they satisfy the request, unless ``upgrade``
+    frees them; with an equal ``spec_id`` and nothing to upgrade only platforms that it lacks are resolved.
+    ``patches`` maps ``X.Y`` to the ``X.Y.Z`` that markers are resolved for. Raises ``EnvError``.
+    """
+    python = _python(spec, previous)
+    job = _Job(
+        name=name,
+        spec=spec,
+        python=pythons.minor(python),
+        full_python=pythons.full(python, patches),
+        steps=tuple(steps),
+        solver=solver,
+        previous=previous,
+        upgrade=upgrade,
+    )
+    wanted = targets(spec, host, previous)
+    standing = _standing(job, wanted)
+    found, absent = _all(job, [platform for platform in wanted if platform not in standing], standing)
+    parts = {**standing, **{platform: part.lock for platform, part in found.items()}}
+    lock = EnvLock(
+        name=name,
+        spec_id=spec.spec_id,
+        python=job.python,
+        platforms=tuple(parts[platform] for platform in sorted(parts)),
+        absent=tuple(sorted(absent, key=lambda one: one.platform)),
+        steps=tuple(sorted(steps)),
+    )
+    return Resolution(lock)
+
+
+def targets(spec: EnvSpec, host: Platform, previous: EnvLock | None = None) -> tuple[Platform, ...]:
+    """The platforms to lock for: those asked for, else the default ones, those of ``previous``, and a host that
+    is not Linux."""
+    if spec.platforms:
+        return tuple(sorted(spec.platforms))
+    wanted = set(DEFAULT_PLATFORMS)
+    if host.os != "linux":
+        wanted.add(host)
+    if previous is not None:
+        wanted |= {part.platform for part in previous.platforms}
+    return tuple(sorted(wanted))
+
+
+def _python(spec: EnvSpec, previous: EnvLock | None) -> str:
+    if spec.glibc < OLDEST_GLIBC:
+        message = f"glibc floor {spec.glibc[0]}.{spec.glibc[1]} is too old; the lowest is 2.17"
+        raise UnsupportedTarget(message, hint='Write for example glibc="2.28".')
+    if spec.python is not None:
+        return pythons.check(spec.python)
+    return previous.python if previous is not None else pythons.of_host()
+
+
+def _standing(job: _Job, wanted: Sequence[Platform]) -> dict[Platform, PlatformLock]:
+    """The parts of the previous lock that answer this very request."""
+    previous = job.previous
+    if previous is None or job.upgrade or previous.spec_id != job.spec.spec_id:
+        return {}
+    return {part.platform: part for part in previous.platforms if part.platform in wanted}
+
+
+def _all(
+    job: _Job, platforms: Sequence[Platform], standing: Mapping[Platform, PlatformLock]
+) -> tuple[dict[Platform, _Part], list[AbsentPlatform]]:
+    """Resolves ``platforms``: Linux first, in parallel; the others keep to the versions found there."""
+    linux = [platform for platform in platforms if platform.os == "linux"]
+    others = [platform for platform in platforms if platform.os != "linux"]
+    known = _absent_before(job)
+    absent = [known[platform] for platform in platforms if platform in known]
+    results = _parallel(job, [platform for platform in linux if platform not in known], standing.values())
+    results |= _aligned(job, results)
+    lead = [*standing.values(), *(part.lock for part in _parts(results).values())]
+    results |= _parallel(job, [platform for platform in others if platform not in known], lead)
+    for platform, result in results.items():
+        if isinstance(result, EnvError):
+            if platform in job.spec.platforms or len(results) == 1 or not _parts(results):
+                raise result
+            reason = result.message.splitlines()[0].partition(f"{platform}: ")[2] or result.title
+            absent.append(AbsentPlatform(platform=platform, reason=reason))
+    return _parts(results), absent
+
+
+def _absent_before(job: _Job) -> dict[Platform, AbsentPlatform]:
+    """Platforms known to have no solution: looked at again only when the request changes or may move."""
+    previous = job.previous
+    if previous is None or job.upgrade or previous.spec_id != job.spec.spec_id:
+        return {}
+    return {one.platform: one for one in previous.absent}
+
+
+def _parts(results: Mapping[Platform, _Part | EnvError]) -> dict[Platform, _Part]:
+    return {platform: part for platform, part in results.items() if isinstance(part, _Part)}
+
+
+def _parallel(
+    job: _Job, platforms: Sequence[Platform], lead: Iterable[PlatformLock]
+) -> dict[Platform, _Part | EnvError]:
+    leading = next(iter(lead), None)
+
+    def one(platform: Platform) -> _Part | EnvError:
+        try:
+            return _platform(job, platform, leading)
+        except EnvError as error:
+            return error
+
+    with ThreadPoolExecutor(max_workers=3, thread_name_prefix="lock") as pool:
+        return dict(zip(platforms, pool.map(one, platforms), strict=True))
+
+
+def _aligned(job: _Job, results: Mapping[Platform, _Part | EnvError]) -> dict[Platform, _Part | EnvError]:
+    """Parts resolved again so that the Linux platforms have equal versions where there are such."""
+    parts = _parts(results)
+    if len(parts) < 2:
+        return {}
+    first, *rest = sorted(parts)
+    again: dict[Platform, _Part | EnvError] = {}
+    for platform in rest:
+        if versions(parts[platform].lock) != versions(parts[first].lock):
+            again[platform] = _platform(job, platform, parts[first].lock, follow=True)
+    differing = [part for part in _parts(again).values() if versions(part.lock) != versions(parts[first].lock)]
+    if differing:
+        followed = _platform(job, first, differing[0].lock, follow=True)
+        if versions(followed.lock) == versions(differing[0].lock):
+            again[first] = followed
+    return again
+
+
+def versions(lock: PlatformLock) -> dict[str, str]:
+    """Name -> version of every distribution in ``lock``."""
+    return {wheel.name: wheel.version for wheel in lock.wheels}
+
+
+def _platform(job: _Job, platform: Platform, lead: PlatformLock | None, *, follow: bool = False) -> _Part:
+    """One platform, by one run of uv; ``follow`` prefers the versions of ``lead`` to the previous ones."""
+    glibc = job.spec.glibc if platform.os == "linux" else None
+    target = Target(platform, job.python, glibc)
+    own = job.previous.on(platform) if job.previous is not None else None
+    preferred = lead if follow or own is None else own
+    question = Question(
+        name=job.name,
+        spec=job.spec,
+        target=target,
+        full_python=job.full_python,
+        preferred=pylock.serialise(job.python, preferred.wheels) if preferred else None,
+        upgrade=False if follow else job.upgrade,
+        steps=job.steps,
+    )
+    answer = ask(job.solver, question)
+    packages = pylock.read_uv(answer.pylock)
+    wheels = tuple(_wheel(question, job.solver, answer, package, packages) for package in packages)
+    minimum, below = bounds.find(job.solver, question, wheels)
+    lock = PlatformLock(
+        platform=platform,
+        python=job.python,
+        wheels=wheels,
+        glibc=glibc,
+        python_minimum=minimum,
+        python_below=below,
+        winners=job.spec.winners,
+    )
+    return _Part(lock, answer)
+
+
+def _wheel(
+    question: Question, solver: Solver, answer: Answer, package: FoundPackage, packages: Sequence[FoundPackage]
+) -> LockedWheel:
+    """The one wheel of ``package``: the one whose metadata was used, if the target takes it. Proves that it fits."""
+    allowed = dict(question.spec.hashes).get(package.name)
+    fitting = {wheel.filename: wheel for wheel in package.wheels if question.target.rank(wheel.filename)}
+    usable = {
+        name: wheel for name, wheel in fitting.items() if allowed is None or (wheel.sha256 or "") in allowed
+    }
+    used = answer.trace.chosen.get((package.name, package.version), "")
+    filename = used if used in usable else question.target.best(usable)
+    if filename is None:
+        raise _none_fits(question, package, fitting)
+    chosen = usable[filename]
+    if chosen.sha256 is None:
+        message = f"environment {question.name!r}: the index states no sha256 for {filename}"
+        raise HashMismatch(message, hint="Use an index that does: a lock without hashes proves nothing.")
+    index = package.index or answer.trace.indexes.get(package.name)
+    if index is None and len(solver.plan.indexes) == 1:
+        index = solver.plan.indexes[0].shown
+    names = {one.name for one in packages}
+    return LockedWheel(
+        name=package.name,
+        version=package.version,
+        filename=filename,
+        url=chosen.url,
+        sha256=chosen.sha256,
+        size=chosen.size,
+        index=redact.url(index).rstrip("/") if index else None,
+        upload_time=chosen.upload_time,
+        requires=tuple(sorted(answer.trace.edges.get(package.name, set()) & names)),
+    )
+
+
+def _none_fits(question: Question, package: FoundPackage, fitting: Mapping[str, FoundWheel]) -> EnvError:
+    what = f"environment {question.name!r} for {question.target.platform}: {package.name} {package.version}"
+    if fitting:
+        message = f"{what}: none of its wheels for the platform has a hash that the requirements allow"
+        return HashMismatch(message, hint="Add the hash of the wheel, or lock without hashes.")
+    tags = sorted({tags_of(wheel.filename) for wheel in package.wheels})
+    message = f"{what} has no wheel that fits; its tags: {', '.join(tags) or 'none'}"
+    return NoWheel(message, hint="Choose a version that has a wheel for it, or name only the platforms you need.")

@@ -1,0 +1,75 @@
+"""What was asked for an environment, as a value with an identity."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from flowkiln._base import json, redact
+from flowkiln._base.platforms import Platform
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+SPEC_SCHEMA = 1
+
+DEFAULT_PLATFORMS = (Platform("linux", "amd64"), Platform("linux", "arm64"))
+"""Every environment is locked for these unless it names its platforms."""
+
+DEFAULT_GLIBC = (2, 28)
+"""The glibc floor of a Linux lock unless the environment names one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnvSpec:
+    """A request for an environment: what stands in decorators or files, before anything is resolved.
+
+    * ``python``: ``X.Y`` or ``X.Y.Z`` (the patch resolves markers, it does not bind), None = decided at lock time.
+    * ``requirements``, ``constraints``: PEP 508 strings, normalised, sorted.
+    * ``hashes``: pairs of normalised name and the sha256 hex digests that are allowed for it.
+    * ``platforms``: asked for explicitly, sorted; empty means the default ones.
+    * ``indexes``: index URLs, first has precedence, nothing else is asked; empty = from the user's settings.
+      ``pypi`` stands for PyPI, ``default`` for the default index of the user's settings.
+    * ``glibc``: floor as (major, minor). ``exclude_newer``: absolute time, RFC 3339 or a date.
+    * ``winners``: pairs of a path owned by several distributions and the one whose file is installed.
+
+    Build one through ``flowkiln.envs.sources``, which checks and normalises.
+    """
+
+    python: str | None = None
+    requirements: tuple[str, ...] = ()
+    constraints: tuple[str, ...] = ()
+    hashes: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    platforms: tuple[Platform, ...] = ()
+    indexes: tuple[str, ...] = ()
+    glibc: tuple[int, int] = DEFAULT_GLIBC
+    exclude_newer: str | None = None
+    winners: tuple[tuple[str, str], ...] = field(default=())
+
+    @property
+    def spec_id(self) -> str:
+        """Identity of the request: ``sha256:...``; equal for equal requests on every host. No credentials."""
+        return json.digest(
+            {
+                "schema": SPEC_SCHEMA,
+                "python": self.python,
+                "requirements": sorted(self.requirements),
+                "constraints": sorted(self.constraints),
+                "hashes": [[name, sorted(values)] for name, values in sorted(self.hashes)],
+                "platforms": sorted(str(platform) for platform in self.platforms),
+                "indexes": [redact.url(url) for url in self.indexes],
+                "glibc": list(self.glibc),
+                "exclude_newer": self.exclude_newer,
+                "winners": [list(pair) for pair in sorted(self.winners)],
+            }
+        )
+
+    def with_platforms(self, platforms: Iterable[Platform]) -> EnvSpec:
+        """This request for exactly ``platforms``."""
+        return replace(self, platforms=tuple(sorted(set(platforms))))
+
+
+def normal_name(name: str) -> str:
+    """A distribution name in its normal form (PEP 503): lower case, runs of ``-_.`` become ``-``."""
+    return re.sub(r"[-_.]+", "-", name).lower()

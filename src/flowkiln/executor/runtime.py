@@ -1,0 +1,76 @@
+"""The content-addressed copy of flowkiln that steps import, so that nothing else of the launcher's is on their path.
+
+The launcher's own package lies in a ``site-packages`` folder, beside everything that the launcher needs. A step's
+process gets a folder with only our package in it, and of that only what runs inside steps: standard library only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import flowkiln
+from flowkiln._base.files import disk_errors, scratch_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_NOT_IN_STEPS = frozenset({"cli", "envs", "images", "cards", "client", "deploy", "wiring.py", "__pycache__"})
+_SCHEMA = b"flowkiln runtime 1\n"
+
+
+def runtime_folder(cache: Path, package: Path | None = None) -> Path:
+    """The folder to put on a step's ``PYTHONPATH``, made on first use; any number of processes may ask at once.
+
+    ``package`` is the folder of our package, by default the one that is running. Raises NoSpace, ReadOnly.
+    """
+    source = package or Path(flowkiln.__file__).parent
+    files = [(name, (source / name).read_bytes()) for name in _names(source)]
+    parent = cache / "runtime"
+    folder = parent / _identity(files)
+    if folder.is_dir():
+        return folder
+    with scratch_folder(parent) as scratch, disk_errors(parent):
+        for name, content in files:
+            target = scratch / source.name / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(content)
+        try:
+            scratch.rename(folder)
+        except OSError:
+            if not folder.is_dir():  # else somebody else was first, with the same bytes
+                raise
+    return folder
+
+
+def runtime_id(package: Path | None = None) -> str:
+    """The identity of what ``runtime_folder`` holds: it changes only with its bytes."""
+    source = package or Path(flowkiln.__file__).parent
+    return _identity([(name, (source / name).read_bytes()) for name in _names(source)])
+
+
+def _identity(files: list[tuple[str, bytes]]) -> str:
+    digest = hashlib.sha256(_SCHEMA)
+    for name, content in files:
+        digest.update(f"{name}\0{len(content)}\0".encode())
+        digest.update(content)
+    return digest.hexdigest()[:32]
+
+
+def _names(package: Path) -> list[str]:
+    """The files of the package that steps may need, relative, sorted."""
+    return sorted(_walk(package, ""))
+
+
+def _walk(folder: Path, below: str) -> Iterator[str]:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            name = below + entry.name
+            if name in _NOT_IN_STEPS or entry.name == "__pycache__":
+                continue
+            if entry.is_dir():
+                yield from _walk(Path(entry.path), name + "/")
+            elif entry.name.endswith(".py"):
+                yield name

@@ -1,0 +1,371 @@
+"""The process backend: attempts as processes of this machine, forked from warm templates.
+
+One loop over a selector reads output, keeps deadlines and learns of ends; there are no threads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import itertools
+import os
+import selectors
+import signal
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flowkiln._base.errors import FlowkilnError
+from flowkiln.executor.channel import Closed
+from flowkiln.executor.ledger import Ledger
+from flowkiln.executor.memory import MemoryKills, memory_limit
+from flowkiln.executor.outcome import Failure, Outcome
+from flowkiln.executor.pool import Pool, Surroundings
+from flowkiln.executor.supervisor import Attempt
+from flowkiln.executor.vocabulary import Began, CancelConfirmed, Sealed, Verdict
+from flowkiln.store.logs import LogLine, LogWriter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from flowkiln._base.json import JSONObject
+    from flowkiln.executor.backend import Assignment
+    from flowkiln.executor.plan import Prefix, RunPlan
+    from flowkiln.executor.templates import Template
+    from flowkiln.executor.vocabulary import Event
+    from flowkiln.store.folder import FolderStore
+
+    Verify = Callable[[Prefix, str], None]
+    OnLine = Callable[[int, int, LogLine], None]
+
+_GIB = 1 << 30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessSettings:
+    """What the process backend needs besides the plan.
+
+    ``code_dir`` is the unpacked code package, ``cache`` the user's cache folder. ``info`` goes to every step's
+    process as it is. ``host`` is the launcher's environment; ``passed`` names variables of it that locked
+    environments see too. ``grace`` is the time in seconds between the stages of ending an attempt, ``drain`` how
+    long output is still read after its end.
+    """
+
+    code_dir: Path
+    cache: Path
+    info: JSONObject = field(default_factory=dict)
+    host: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
+    passed: tuple[str, ...] = ()
+    grace: float = 5.0
+    drain: float = 2.0
+
+
+def _nothing_to_prove(_prefix: Prefix, _level: str) -> None:
+    """Used where no environment is locked."""
+
+
+def _nobody_watches(_task: int, _attempt: int, _line: LogLine) -> None:
+    """Used where lines are only recorded."""
+
+
+class ProcessBackend:
+    """Runs attempts as processes of this machine; implements ``backend.Backend``.
+
+    ``verify`` raises a ``FlowkilnError`` when a prefix is not what was locked; it is called before each template
+    starts. ``on_line`` gets each line as soon as it was read. At most ``plan.max_workers`` attempts run at once.
+    """
+
+    def __init__(
+        self,
+        plan: RunPlan,
+        run: str,
+        store: FolderStore,
+        settings: ProcessSettings,
+        *,
+        verify: Verify = _nothing_to_prove,
+        on_line: OnLine = _nobody_watches,
+    ) -> None:
+        self._plan = plan
+        self._store = store
+        self._settings = settings
+        self._on_line = on_line
+        self._steps = {step.name: step for step in plan.steps}
+        self._ledger = Ledger(store.records, run)
+        self._memory = MemoryKills()
+        self._selector = selectors.DefaultSelector()
+        info = {**settings.info, "store": str(store.root), "run": run, "flow": plan.flow}
+        info |= {"code_dir": str(settings.code_dir), "user_folder": plan.user_folder}
+        around = Surroundings(
+            code_dir=settings.code_dir,
+            cache=settings.cache,
+            host=settings.host,
+            passed=settings.passed,
+            info=info,
+        )
+        self._pool = Pool(plan, around, verify, self._selector)
+        self._queue: deque[Assignment] = deque()
+        self._attempts: dict[int, Attempt] = {}
+        self._waiting: dict[Template, list[Attempt]] = {}
+        self._events: list[Event] = []
+        self._numbers = itertools.count()
+
+    # -- the Backend protocol ----------------------------------------------------------------------------------
+
+    def submit(self, assignments: Sequence[Assignment]) -> None:
+        """Queues attempts; they start in this order as workers become free."""
+        self._queue.extend(assignments)
+        self._start_queued()
+
+    def poll(self, timeout: float) -> list[Event]:
+        """What happened, waiting up to ``timeout`` seconds for the first event.
+
+        Raises ``AttemptHeld`` for an attempt that another launcher has begun, and the store's errors.
+        """
+        limit = time.monotonic() + timeout
+        while True:
+            left = 0.0 if self._events else max(0.0, limit - time.monotonic())
+            self._turn(left)
+            self._start_queued()
+            if self._events or time.monotonic() >= limit:
+                events, self._events = self._events, []
+                return events
+
+    def cancel(self, task: int, attempt: int) -> None:
+        """Begins to end an attempt with its process group; ``CancelConfirmed`` says that it has ended."""
+        wanted = (task, attempt)
+        for running in self._attempts.values():
+            if running.identity != wanted:
+                continue
+            waiting = self._waiting.get(running.template, [])
+            if running not in waiting:
+                running.cancel(time.monotonic())
+                return
+            waiting.remove(running)
+            self._forget(running)
+            break
+        else:
+            self._queue = deque(item for item in self._queue if (item.task, item.attempt) != wanted)
+        self._events.append(CancelConfirmed(task, attempt))
+
+    def close(self) -> None:
+        """Ends all templates, and with grace whatever attempts still run; their outcomes stay unwritten."""
+        self._queue.clear()
+        self._waiting.clear()
+        for attempt in self._attempts.values():
+            for descriptor in attempt.descriptors():
+                self._selector.unregister(descriptor)
+            attempt.abandon()
+        self._attempts.clear()
+        self._pool.close()
+        self._selector.close()
+
+    def prewarm(self, step: str) -> None:
+        """Starts the template of ``step`` so that it warms up meanwhile; its attempts will tell what went wrong."""
+        with contextlib.suppress(FlowkilnError, OSError):
+            self._template(step)
+
+    # -- starting ----------------------------------------------------------------------------------------------
+
+    def _start_queued(self) -> None:
+        while self._queue and len(self._attempts) < self._plan.max_workers:
+            self._start(self._queue.popleft())
+
+    def _start(self, assignment: Assignment) -> None:
+        step = self._steps[assignment.step]
+        try:
+            template = self._template(step.name)
+        except FlowkilnError as error:
+            failure = Failure(failure_class="environment", cause="mismatch", text=error.message, code=error.code)
+            self._seal(assignment, Outcome(status="failed", failure=failure))
+            return
+        except OSError as error:
+            text = f"{step.prefix.python} could not be started: {error}"
+            failure = Failure(failure_class="environment", cause="not-started", text=text)
+            self._seal(assignment, Outcome(status="failed", failure=failure))
+            return
+        grace, drain = self._settings.grace, self._settings.drain
+        attempt = Attempt(next(self._numbers), assignment, step, template, grace=grace, drain=drain)
+        self._attempts[attempt.number] = attempt
+        template.running += 1
+        if template.ready is None:
+            self._waiting[template].append(attempt)
+        else:
+            self._send(attempt)
+
+    def _template(self, step: str) -> Template:
+        template = self._pool.of(self._steps[step])
+        if template.ready is None:
+            self._waiting.setdefault(template, [])
+        return template
+
+    def _send(self, attempt: Attempt) -> None:
+        """Records that the attempt begins, and orders it."""
+        assignment, template = attempt.assignment, attempt.template
+        before = self._ledger.begin(assignment)
+        if before is not None:
+            self._forget(attempt)
+            self._events.append(Sealed(assignment.task, assignment.attempt, Verdict.of(before)))
+            return
+        self._events.append(Began(assignment.task, assignment.attempt))
+        spool = template.work / f"{attempt.number}.json"
+        pipes = attempt.open(spool, LogWriter(template.work / f"{attempt.number}.log"))
+        for descriptor in attempt.descriptors():
+            self._selector.register(descriptor, selectors.EVENT_READ, attempt)
+        order = {
+            "id": attempt.number,
+            "assignment": assignment.to_json(),
+            "spool": str(spool),
+            "timeout": attempt.step.timeout,
+        }
+        template.order(order, pipes)
+        for descriptor in pipes:
+            os.close(descriptor)
+
+    # -- the loop ----------------------------------------------------------------------------------------------
+
+    def _turn(self, timeout: float) -> None:
+        """Waits once, up to ``timeout`` seconds, and handles all that is there to handle."""
+        now = time.monotonic()
+        due = min((attempt.due for attempt in self._attempts.values()), default=now + timeout)
+        for key, _ in self._selector.select(max(0.0, min(timeout, due - now))):
+            if isinstance(key.data, Attempt):
+                if key.fd in key.data.descriptors():
+                    self._read(key.data, key.fd)
+            elif isinstance(key.data, tuple):
+                template: Template = key.data[0]
+                if template.listening and not template.read_output():
+                    self._pool.output_ended(template)
+            else:
+                self._listen(key.data)
+        self._keep_deadlines(time.monotonic())
+
+    def _read(self, attempt: Attempt, descriptor: int) -> int:
+        count = attempt.read(descriptor, self._on_line)
+        if count == 0:
+            self._selector.unregister(descriptor)
+            if attempt.ended and not attempt.descriptors():
+                self._finish(attempt)
+        return count
+
+    def _keep_deadlines(self, now: float) -> None:
+        for attempt in [each for each in self._attempts.values() if each.due <= now]:
+            if attempt.ended:
+                self._cut_off(attempt)
+                self._finish(attempt)
+                continue
+            number = attempt.signal_due(now)
+            if number is not None:
+                attempt.template.signal(attempt.number, number)
+
+    def _cut_off(self, attempt: Attempt) -> None:
+        for descriptor in attempt.descriptors():
+            self._selector.unregister(descriptor)
+        attempt.cut_off(self._on_line)
+
+    def _listen(self, template: Template) -> None:
+        try:
+            messages = template.channel.receive()
+        except Closed:
+            self._template_ended(template)
+            return
+        for message, _ in messages:
+            if "ready" in message:
+                template.ready = message
+                for attempt in self._waiting.pop(template):
+                    self._send(attempt)
+            else:
+                self._told(message)
+
+    def _told(self, message: JSONObject) -> None:
+        now = time.monotonic()
+        if "started" in message:
+            self._attempts[message["started"]].started(message["pid"], now)
+        elif "refused" in message:
+            attempt = self._attempts[message["refused"]]
+            text = f"the process could not be started: {message['text']}"
+            failure = Failure(failure_class="infrastructure", cause="not-started", text=text)
+            self._cut_off(attempt)
+            self._finish(attempt, Outcome(status="failed", failure=failure))
+        else:
+            attempt = self._attempts[message["ended"]]
+            attempt.began = message["began"]
+            attempt.usage = {name: message[name] for name in ("max_rss", "user_us", "system_us")}
+            attempt.has_ended(now, message["status"])
+            self._drain(attempt)
+
+    def _drain(self, attempt: Attempt) -> None:
+        """Reads what an ended attempt has left in its pipes: mostly all, and then it is finished at once."""
+        if not attempt.descriptors():
+            self._finish(attempt)
+            return
+        for descriptor in attempt.descriptors():
+            while self._read(attempt, descriptor) > 0 and time.monotonic() < attempt.due:
+                pass
+
+    def _template_ended(self, template: Template) -> None:
+        """The process that forks has died: so must its attempts, and those that waited for it fail."""
+        code = self._pool.drop(template)
+        now = time.monotonic()
+        for attempt in self._waiting.pop(template, []):
+            self._finish(attempt, Outcome(status="failed", failure=template.failure_to_start(code)))
+        for attempt in [each for each in self._attempts.values() if each.template is template]:
+            if attempt.pid is not None and not attempt.ended:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.killpg(attempt.pid, signal.SIGKILL)
+            if not attempt.ended:
+                attempt.has_ended(now, None)
+                self._drain(attempt)
+
+    # -- sealing -----------------------------------------------------------------------------------------------
+
+    def _finish(self, attempt: Attempt, outcome: Outcome | None = None) -> None:
+        """Seals an attempt that has ended: with ``outcome``, else with what it came to."""
+        outcome = outcome or attempt.outcome(memory=lambda: self._memory_kill(attempt))
+        with contextlib.suppress(FileNotFoundError):
+            attempt.spool.unlink()
+        execution = {**self._ledger.execution(), "child": attempt.pid}
+        self._forget(attempt)
+        outcome = dataclasses.replace(
+            outcome,
+            logs=attempt.logs(self._store.blobs),
+            environment=self._proof(attempt),
+            usage=attempt.usage,
+            execution=execution,
+        )
+        self._seal(attempt.assignment, outcome)
+        if attempt.reason == "cancelled":
+            self._events.append(CancelConfirmed(*attempt.identity))
+
+    def _seal(self, assignment: Assignment, outcome: Outcome) -> None:
+        sealed = self._ledger.seal(assignment, outcome)
+        self._events.append(Sealed(assignment.task, assignment.attempt, Verdict.of(sealed)))
+
+    def _forget(self, attempt: Attempt) -> None:
+        del self._attempts[attempt.number]
+        attempt.template.running -= 1
+
+    def _proof(self, attempt: Attempt) -> JSONObject:
+        """What the attempt's environment was proved to be, and how its process was made."""
+        prefix = attempt.step.prefix
+        ready = attempt.template.ready or {}
+        proof: JSONObject = {"python": ready.get("python", prefix.version), "platform": prefix.platform}
+        if prefix.managed:
+            proof |= {"env_id": prefix.env_id, "lock_id": prefix.lock_id, "tree_digest": prefix.tree_digest}
+            proof |= {"name": prefix.name, "level": self._plan.verify, "other_platform": prefix.other_platform}
+        proof["unmanaged"] = not prefix.managed
+        if ready:
+            proof["isolation"] = ready["isolation"]
+            if ready["reason"]:
+                proof["reason"] = ready["reason"]
+        return proof
+
+    def _memory_kill(self, attempt: Attempt) -> str | None:
+        """One sentence when the kernel has ended something of ours for memory, else None."""
+        if not self._memory.happened():
+            return None
+        peak = attempt.usage.get("max_rss", 0) / _GIB
+        limit = memory_limit()
+        of = f" of {limit / _GIB:.1f} GiB" if limit else ""
+        return f"the kernel ended the process for lack of memory (its peak was {peak:.1f}{of})"

@@ -1,0 +1,222 @@
+"""One running attempt as its supervisor sees it: output, deadlines, end, and the outcome that follows."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from flowkiln.executor.classify import Flags, classify, signal_name
+from flowkiln.executor.lines import Lines
+from flowkiln.executor.outcome import Failure, Outcome
+from flowkiln.store.logs import LogLine
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from flowkiln._base.json import JSONObject
+    from flowkiln.executor.backend import Assignment
+    from flowkiln.executor.plan import StepPlan
+    from flowkiln.executor.templates import Template
+    from flowkiln.store.interfaces import Blobs
+    from flowkiln.store.logs import LogWriter
+
+    OnLine = Callable[[int, int, LogLine], None]
+
+Reason = Literal["timeout", "cancelled", "lost"]
+Stream = Literal["stdout", "stderr"]
+
+NOTHING = -1
+_READ = 64 * 1024
+_NEVER = math.inf
+
+
+class Attempt:
+    """An attempt between its submission and its outcome. Times are seconds of ``time.monotonic``.
+
+    ``due`` is the next time at which something must happen; ``next_signal`` says what.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        assignment: Assignment,
+        step: StepPlan,
+        template: Template,
+        *,
+        grace: float,
+        drain: float,
+    ) -> None:
+        self.number = number
+        self.assignment = assignment
+        self.step = step
+        self.pid: int | None = None
+        self.due = _NEVER
+        self.reason: Reason | None = None
+        self.status: int | None = None
+        self.ended = False
+        self.incomplete = False
+        self.began = False
+        self.usage: JSONObject = {}
+        self.log: LogWriter | None = None
+        self.spool = Path()
+        self.template = template
+        self._grace = grace
+        self._drain = drain
+        self._signals: list[int] = []
+        self._streams: dict[int, tuple[Stream, Lines]] = {}
+
+    @property
+    def identity(self) -> tuple[int, int]:
+        """The task and the attempt's number within it."""
+        return self.assignment.task, self.assignment.attempt
+
+    # -- output ------------------------------------------------------------------------------------------------
+
+    def open(self, spool: Path, log: LogWriter) -> tuple[int, int]:
+        """The write ends of new pipes for standard output and error; the caller closes them."""
+        self.spool, self.log = spool, log
+        ends: list[int] = []
+        streams: tuple[Stream, Stream] = ("stdout", "stderr")
+        for stream in streams:
+            reading, writing = os.pipe()
+            os.set_blocking(reading, False)
+            self._streams[reading] = (stream, Lines())
+            ends.append(writing)
+        return ends[0], ends[1]
+
+    def descriptors(self) -> list[int]:
+        """The read ends that are open."""
+        return list(self._streams)
+
+    def read(self, descriptor: int, on_line: OnLine) -> int:
+        """How many bytes were there to read, up to 64 KiB; ``NOTHING`` for none now.
+
+        0 says that there will be no more: the descriptor is closed then.
+        """
+        stream, lines = self._streams[descriptor]
+        try:
+            data = os.read(descriptor, _READ)
+        except BlockingIOError:
+            return NOTHING
+        now = time.time()
+        texts = lines.feed(data, now) if data else lines.finish()
+        self._record(stream, texts, int(now * 1e6), on_line)
+        if not data:
+            del self._streams[descriptor]
+            os.close(descriptor)
+        return len(data)
+
+    def cut_off(self, on_line: OnLine) -> None:
+        """Stops reading although somebody still holds the other end: the log is incomplete."""
+        self.incomplete = bool(self._streams)
+        for descriptor, (stream, lines) in self._streams.items():
+            self._record(stream, lines.finish(), time.time_ns() // 1000, on_line)
+            os.close(descriptor)
+        self._streams.clear()
+
+    def logs(self, blobs: Blobs) -> JSONObject:
+        """The document of the attempt's log; its spill file is gone afterwards."""
+        return {} if self.log is None else self.log.finish(blobs, incomplete=self.incomplete)
+
+    def abandon(self) -> None:
+        """Frees what the attempt holds here, without an outcome."""
+        for descriptor in self._streams:
+            os.close(descriptor)
+        self._streams.clear()
+        if self.log is not None:
+            self.log.discard()
+
+    def _record(self, stream: Stream, texts: list[str], at_us: int, on_line: OnLine) -> None:
+        assert self.log is not None
+        for text in texts:
+            line = LogLine(at_us, stream, text)
+            self.log.append(line)
+            on_line(self.assignment.task, self.assignment.attempt, line)
+
+    # -- deadlines ---------------------------------------------------------------------------------------------
+
+    def started(self, pid: int, now: float) -> None:
+        """The process runs. Its own alarm comes first; signals follow if that did not end it."""
+        self.pid = pid
+        if self.reason is None and self.step.timeout:
+            self.due = now + self.step.timeout + self._grace
+            self._signals = [signal.SIGTERM, signal.SIGKILL]
+
+    def cancel(self, now: float) -> None:
+        """Lets the attempt be ended from now on: SIGTERM at once, SIGKILL after the grace time."""
+        if self.reason is None and not self.ended:
+            self.reason = "cancelled"
+            self.due = now
+            self._signals = [signal.SIGTERM, signal.SIGKILL]
+
+    def signal_due(self, now: float) -> int | None:
+        """The signal to send now to the process group, if any; the next one waits for the grace time."""
+        if self.ended or now < self.due or self.pid is None or not self._signals:
+            return None
+        if self.reason is None:
+            self.reason = "timeout"
+        number = self._signals.pop(0)
+        self.due = now + self._grace if self._signals else _NEVER
+        return number
+
+    def has_ended(self, now: float, status: int | None) -> None:
+        """The process is gone; ``status`` is as waitpid gives it, None when nobody could wait for it."""
+        self.ended = True
+        self.status = status
+        self.due = now + self._drain
+        if status is None and self.reason is None:
+            self.reason = "lost"
+
+    # -- the outcome -------------------------------------------------------------------------------------------
+
+    def outcome(self, *, memory: Callable[[], str | None]) -> Outcome:
+        """What the attempt came to. ``memory`` answers how the kernel ended it for memory, if it did."""
+        result = self._result()
+        killed = self.status is None or os.WIFSIGNALED(self.status)
+        ours = self.reason in {"timeout", "cancelled"}
+        if result is not None and not (ours and (killed or not result.ok)):
+            return result
+        return Outcome(status="failed", failure=self._failure(memory))
+
+    def _failure(self, memory: Callable[[], str | None]) -> Failure:
+        if self.status is None:
+            if self.reason == "cancelled":
+                return Failure(failure_class="cancelled", cause="cancelled", text="cancelled")
+            text = "the process that this attempt was forked from has ended, and the attempt with it"
+            return Failure(failure_class="infrastructure", cause="lost", text=text)
+        killed = os.WIFSIGNALED(self.status) and os.WTERMSIG(self.status) == signal.SIGKILL
+        memory_text = memory() if killed and self.reason is None else None
+        flags = Flags(
+            began=self.began,
+            cancelled=self.reason == "cancelled",
+            timed_out=self.reason == "timeout",
+            out_of_memory=memory_text is not None,
+        )
+        ending = classify(self.status, flags)
+        text = memory_text or ending.text
+        if self.reason == "timeout":
+            text = self._timeout_text()
+        return Failure(
+            failure_class=ending.failure_class,
+            cause=ending.cause,
+            text=text,
+            exit_code=ending.exit_code,
+            signal=ending.signal,
+        )
+
+    def _timeout_text(self) -> str:
+        last = signal_name(os.WTERMSIG(self.status)) if self.status and os.WIFSIGNALED(self.status) else "a signal"
+        return f"the step ran longer than its time limit of {self.step.timeout:g} seconds and was ended by {last}"
+
+    def _result(self) -> Outcome | None:
+        """What the process itself reported, None when it did not come to that."""
+        try:
+            document = json.loads(self.spool.read_bytes())
+        except (OSError, ValueError):
+            return None
+        return Outcome.from_json(document)

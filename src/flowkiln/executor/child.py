@@ -137,7 +137,7 @@ def _leave(inherited: Sequence[Writer]) -> None:
     """What the interpreter does at its end, in its order, short of destroying every object."""
     gc.collect()
     threading._shutdown()  # type: ignore[attr-defined]  # noqa: SLF001  the only way to join as the interpreter does
-    atexit._run_exitfuncs()
+    atexit._run_exitfuncs()  # noqa: SLF001  likewise
     _close(open_writers())
     for stream in (*inherited, sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):  # a closed or broken stream must not change the outcome

@@ -12,13 +12,13 @@ if TYPE_CHECKING:
 
     from flowkiln.executor.plan import Prefix
 
-_PASSED = frozenset(
-    """
-    HOME USER LOGNAME LANG LANGUAGE TZ TMPDIR TERM
-    http_proxy https_proxy ftp_proxy all_proxy no_proxy HTTP_PROXY HTTPS_PROXY FTP_PROXY ALL_PROXY NO_PROXY
-    SSL_CERT_FILE SSL_CERT_DIR REQUESTS_CA_BUNDLE CURL_CA_BUNDLE
-    """.split()
-)
+_PROXIES = ("http_proxy", "https_proxy", "ftp_proxy", "all_proxy", "no_proxy")
+_PASSED = {
+    *("HOME", "USER", "LOGNAME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "TERM"),
+    *_PROXIES,
+    *(name.upper() for name in _PROXIES),
+    *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
+}
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
@@ -66,9 +66,7 @@ def variables(
 
 def _locked(prefix: Prefix, host: Mapping[str, str], cache: Path, passed: set[str]) -> dict[str, str]:
     found = {
-        name: value
-        for name, value in host.items()
-        if name in _PASSED or name.startswith("LC_") or name in passed
+        name: value for name, value in host.items() if name in _PASSED or name.startswith("LC_") or name in passed
     }
     root = Path(prefix.root) if prefix.root else Path(prefix.python).parent.parent
     found["PATH"] = os.pathsep.join([str(root / "bin"), *_outer_path(host)])

@@ -42,7 +42,7 @@ def unsafe_to_fork(own_sockets: Collection[int]) -> str | None:
 def _unsafe_descriptor(own_sockets: Collection[int]) -> str | None:
     for name in os.listdir(_DESCRIPTORS):  # noqa: PTH208  names are numbers here
         try:
-            target = os.readlink(_DESCRIPTORS / name)
+            target = str((_DESCRIPTORS / name).readlink())
         except OSError:
             continue  # the descriptor that listed the folder
         if target.startswith("/dev/nvidia"):

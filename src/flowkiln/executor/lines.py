@@ -9,7 +9,7 @@ _REDRAW = 1.0
 
 
 class Lines:
-    """Splits one stream. What is not UTF-8 is shown as ``\\xNN``; nothing is dropped but redrawn states.
+    r"""Splits one stream. What is not UTF-8 is shown as ``\xNN``; nothing is dropped but redrawn states.
 
     Of a line that redraws itself (a progress bar), the last state is kept and one state per second meanwhile.
     """

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import selectors
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flowkiln.executor import environ
@@ -15,6 +14,7 @@ from flowkiln.executor.templates import Start, Template
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from pathlib import Path
 
     from flowkiln._base.json import JSONObject
     from flowkiln.executor.plan import Prefix, RunPlan, StepPlan

@@ -14,7 +14,6 @@ import signal
 import time
 from collections import deque
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flowkiln._base.errors import FlowkilnError
@@ -29,6 +28,7 @@ from flowkiln.store.logs import LogLine, LogWriter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
 
     from flowkiln._base.json import JSONObject
     from flowkiln.executor.backend import Assignment

@@ -1,4 +1,4 @@
-"""The content-addressed copy of flowkiln that steps import, so that nothing else of the launcher's is on their path.
+"""The content-addressed copy of flowkiln that steps import, and nothing else of the launcher's.
 
 The launcher's own package lies in a ``site-packages`` folder, beside everything that the launcher needs. A step's
 process gets a folder with only our package in it, and of that only what runs inside steps: standard library only.

@@ -131,10 +131,8 @@ class _Template:
         reason = "asked for" if wanted == "spawn" else isolation.never_forks() if wanted == "auto" else None
         if reason is None:
             gc.disable()
-            try:
+            with contextlib.suppress(Exception, SystemExit):  # the step that needs the module will meet it again
                 preload()
-            except (Exception, SystemExit):  # noqa: S110, BLE001  the step that needs the module will meet it again
-                pass
             own = {self._channel.fileno()}
             reason = isolation.unsafe_to_fork(own) if wanted == "auto" else None
             gc.enable()
@@ -211,7 +209,9 @@ class _Template:
                 command[0],
                 command,
                 environ,
-                file_actions=[(os.POSIX_SPAWN_DUP2, source, target) for source, target in zip(descriptors, (1, 2))],
+                file_actions=[
+                    (os.POSIX_SPAWN_DUP2, source, number) for number, source in enumerate(descriptors, 1)
+                ],
                 setsigdef=[signal.SIGINT, signal.SIGCHLD],
             )
         except OSError:

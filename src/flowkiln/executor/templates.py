@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flowkiln.executor.classify import signal_name
 from flowkiln.executor.channel import Channel, Closed, pair
+from flowkiln.executor.classify import signal_name
 from flowkiln.executor.outcome import Failure
 from flowkiln.executor.template import WORKER_VARIABLE
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Literal
 
 from flowkiln._base.errors import BaseError
 from flowkiln.envs import stamps, treefile
-from flowkiln.envs.errors import EnvironmentMismatch
+from flowkiln.envs.installerrors import EnvironmentMismatch
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -17,7 +17,7 @@ from flowkiln._base.report import Silent
 from flowkiln.envs import interpreter as interpreters
 from flowkiln.envs import treefile
 from flowkiln.envs.building import DamagedWheel, build
-from flowkiln.envs.errors import EnvironmentMismatch
+from flowkiln.envs.installerrors import EnvironmentMismatch
 from flowkiln.envs.gathering import Gatherer
 from flowkiln.envs.wheelstore import WheelStore
 

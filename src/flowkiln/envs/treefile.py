@@ -11,7 +11,7 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from flowkiln.envs.errors import EnvironmentMismatch
+from flowkiln.envs.installerrors import EnvironmentMismatch
 
 if TYPE_CHECKING:
     from pathlib import Path

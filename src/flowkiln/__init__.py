@@ -1,3 +1,70 @@
 """Flows whose every step runs in a locked environment, and proves it."""
 
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+if sys.platform == "win32":
+    raise SystemExit(
+        "flowkiln runs on Linux and macOS; on Windows use WSL 2: https://learn.microsoft.com/windows/wsl"
+    )
+
+if TYPE_CHECKING:
+    from flowkiln.flow.current import current
+    from flowkiln.flow.decorators import catch, environment, pypi, pypi_base, resources, retry, timeout
+    from flowkiln.flow.includes import IncludeFile
+    from flowkiln.flow.marks import step
+    from flowkiln.flow.parameters import JSONType, JSONTypeClass, Parameter
+    from flowkiln.flow.spec import FlowSpec
+
 __version__ = "0.1.0"
+
+__all__ = [
+    "FlowSpec",
+    "IncludeFile",
+    "JSONType",
+    "JSONTypeClass",
+    "Parameter",
+    "catch",
+    "current",
+    "environment",
+    "pypi",
+    "pypi_base",
+    "resources",
+    "retry",
+    "step",
+    "timeout",
+]
+
+_HOMES = {
+    "FlowSpec": "spec",
+    "IncludeFile": "includes",
+    "JSONType": "parameters",
+    "JSONTypeClass": "parameters",
+    "Parameter": "parameters",
+    "catch": "decorators",
+    "current": "current",
+    "environment": "decorators",
+    "pypi": "decorators",
+    "pypi_base": "decorators",
+    "resources": "decorators",
+    "retry": "decorators",
+    "step": "marks",
+    "timeout": "decorators",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        message = f"module 'flowkiln' has no attribute {name!r}"
+        raise AttributeError(message)
+    import importlib  # noqa: PLC0415  keeps ``import flowkiln`` free of the flow API
+
+    value = getattr(importlib.import_module(f"flowkiln.flow.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

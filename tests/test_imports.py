@@ -18,10 +18,11 @@ if TYPE_CHECKING:
 PLACES = {
     "click": ("cli/",),
     "rich": ("cli/",),
-    "urllib3": ("envs/fetch.py", "envs/proxies.py"),
-    "installer": ("envs/installer.py", "envs/wheelstore.py"),
+    "urllib3": ("envs/download.py", "envs/transport.py"),
+    "installer": ("envs/glue.py", "envs/unpack.py"),
     "packaging": ("envs/",),
     "uv": ("envs/uv.py",),
+    "numpy": ("store/arrays.py",),  # the user's, imported only where an array is loaded
 }
 """Third-party packages and the modules or folders that may name them."""
 

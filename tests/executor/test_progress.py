@@ -7,7 +7,15 @@ from flowkiln.executor.progress import EVENT_SCHEMA, RunEvent
 
 def test_an_event_is_a_versioned_line_and_comes_back() -> None:
     event = RunEvent(
-        kind="task-ended", at_us=12, flow="F", run="1", step="a", task=4, attempt=1, indices=(2, 0), data={"status": "ok"}
+        kind="task-ended",
+        at_us=12,
+        flow="F",
+        run="1",
+        step="a",
+        task=4,
+        attempt=1,
+        indices=(2, 0),
+        data={"status": "ok"},
     )
     document = json.loads(json.dumps(event.to_json()))
     assert document["schema"] == EVENT_SCHEMA

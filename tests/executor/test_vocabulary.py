@@ -20,7 +20,9 @@ def test_a_verdict_holds_why_an_attempt_failed() -> None:
 
 def test_a_caught_failure_is_a_success_that_keeps_its_cause() -> None:
     failure = Failure(failure_class="user", cause="exit", text="gone")
-    verdict = Verdict.of(Outcome(status="ok", caught=True, failure=failure, transition=Transition(targets=("end",))))
+    verdict = Verdict.of(
+        Outcome(status="ok", caught=True, failure=failure, transition=Transition(targets=("end",)))
+    )
     assert (verdict.ok, verdict.caught, verdict.failure_class, verdict.cause) == (True, True, None, "exit")
 
 

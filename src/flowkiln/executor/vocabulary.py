@@ -22,7 +22,8 @@ TimerKind = Literal["retry", "grace", "resubmit", "kill"]
 class Verdict:
     """What the state machine needs of an outcome: whether it succeeded, where it leads, why it failed.
 
-    ``started`` and ``ended`` are microseconds since the epoch.
+    ``started`` and ``ended`` are microseconds since the epoch. ``takeover`` says that the attempt was given up
+    because its driver had gone.
     """
 
     ok: bool
@@ -32,6 +33,7 @@ class Verdict:
     failure_class: FailureClass | None = None
     cause: Cause | None = None
     text: str = ""
+    takeover: bool = False
     started: int = 0
     ended: int = 0
 
@@ -47,6 +49,7 @@ class Verdict:
             failure_class=None if failure is None or outcome.ok else failure.failure_class,
             cause=None if failure is None else failure.cause,
             text="" if failure is None else failure.text,
+            takeover="takeover" in outcome.execution,
             started=outcome.started,
             ended=outcome.ended,
         )
@@ -202,15 +205,21 @@ class Submit:
 
 @dataclass(frozen=True, slots=True)
 class Find:
-    """Look whether the backend has these attempts; answer with Observed or Absent."""
+    """Look whether the backend has these (task, attempt) members of a batch; answer with Observed or Absent.
+
+    ``batch`` is 0 for attempts that are known by their ``begin`` record only.
+    """
 
     batch: int
-    assignments: tuple[Assignment, ...]
+    members: tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """Read the attempt's records again; answer with Sealed or Began if they exist."""
+    """Read the attempt's records; answer with Sealed or Began if they exist.
+
+    In a replay the answer to neither is ``Absent(attempt_handle(task, attempt), 0, complete=True)``.
+    """
 
     task: int
     attempt: int
@@ -218,13 +227,17 @@ class Probe:
 
 @dataclass(frozen=True, slots=True)
 class Seal:
-    """Create the attempt's outcome with this failure unless one exists; answer with the Sealed that holds."""
+    """Create the attempt's outcome with this failure unless one exists; answer with the Sealed that holds.
+
+    ``takeover`` marks an attempt that went away with its driver: it costs nobody a retry.
+    """
 
     task: int
     attempt: int
     failure_class: FailureClass
     cause: Cause
     text: str
+    takeover: bool = False
 
 
 @dataclass(frozen=True, slots=True)

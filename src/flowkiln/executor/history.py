@@ -6,7 +6,7 @@ Everything else follows from the sealed outcomes: state = fold(journal, outcomes
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -19,7 +19,7 @@ class History:
     """The decisions found in a journal.
 
     ``blocks`` maps (foreach task, attempt) to (first id, width), ``next_id`` is free after them. ``failed`` is
-    the first final failure, ``cancelled`` the reason of a cancellation, ``submitted`` maps (task, attempt) to
+    the first final failure, ``cancelled`` how it was cancelled, ``submitted`` maps (task, attempt) to
     the last batch that holds it. ``epoch`` is that of the last driver, -1 without one.
     """
 
@@ -27,7 +27,7 @@ class History:
     blocks: dict[tuple[int, int], tuple[int, int]] = field(default_factory=dict)
     next_id: int = 0
     failed: tuple[int, int] | None = None
-    cancelled: str | None = None
+    cancelled: Literal["cancelled", "interrupted"] | None = None
     submitted: dict[tuple[int, int], int] = field(default_factory=dict)
     last_batch: int = 0
 

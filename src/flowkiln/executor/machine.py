@@ -116,6 +116,11 @@ class Machine:
         return self._at.failure
 
     @property
+    def ending(self) -> bool:
+        """Whether nothing more is started."""
+        return self._at.ending is not None
+
+    @property
     def in_flight(self) -> int:
         """How many attempts are with the backend."""
         return len(self._at.flights)
@@ -173,7 +178,7 @@ class Machine:
         at.epoch = event.epoch
         at.decisions["took"] = True
         if at.history.cancelled is not None and at.history.failed is None:
-            at.ending, at.failure = "cancelled", None
+            at.ending, at.failure = at.history.cancelled, None
         elif at.failure is not None and at.history.failed is None:
             at.decisions["failed"] = [at.failure.task, at.failure.attempt]
         for task in self._parked:
@@ -350,10 +355,10 @@ class Machine:
         at = self._at
         if at.ending is not None or at.history.cancelled is not None:
             return
-        at.history.cancelled = event.reason
-        at.decisions["cancelled"] = event.reason
+        at.history.cancelled = event.how
+        at.decisions["cancelled"] = event.how
         if not at.replaying:
-            self._end("cancelled")
+            self._end(event.how)
 
     def _end(self, how: Ending) -> None:
         """Starts nothing more, and cancels what runs."""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from flowkiln.executor.retries import Policy
     from flowkiln.executor.vocabulary import Instruction, Verdict
 
-Ending = Literal["failed", "cancelled"]
+Ending = Literal["failed", "cancelled", "interrupted"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -154,9 +154,9 @@ class TimerFired:
 
 @dataclass(frozen=True, slots=True)
 class CancelAsked:
-    """Somebody wants the run to end now. ``reason`` is for people."""
+    """The run is to end now, because it was cancelled from elsewhere or its driver was interrupted."""
 
-    reason: str
+    how: Literal["cancelled", "interrupted"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,7 +272,7 @@ class Report:
 class Close:
     """Every task has ended: write the run's end record."""
 
-    status: Literal["ok", "failed", "cancelled"]
+    status: Literal["ok", "failed", "cancelled", "interrupted"]
 
 
 Instruction = Append | Submit | Find | Probe | Seal | Cancel | SetTimer | Report | Close

@@ -70,7 +70,8 @@ def test_signals_have_names() -> None:
 
 
 def test_a_real_segfault_is_named() -> None:
-    code = "import os, signal, resource; resource.setrlimit(resource.RLIMIT_CORE, (0, 0)); os.kill(os.getpid(), signal.SIGSEGV)"
+    no_core = "import os, signal, resource; resource.setrlimit(resource.RLIMIT_CORE, (0, 0));"
+    code = no_core + "os.kill(os.getpid(), signal.SIGSEGV)"
     process = subprocess.Popen([sys.executable, "-c", code])
     _, status = os.waitpid(process.pid, 0)
     process.returncode = 0

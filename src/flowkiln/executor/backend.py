@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -65,3 +65,11 @@ class Backend(Protocol):
 
     def close(self) -> None:
         """Ends everything this backend started and frees what it holds. May be called twice."""
+
+
+@runtime_checkable
+class DurableBackend(Backend, Protocol):
+    """A backend whose attempts outlive the driver: its submissions are journalled and can be found again."""
+
+    def find(self, batch: int, members: Sequence[tuple[int, int]]) -> None:
+        """Looks for (task, attempt) members of a batch; ``poll`` gives Observed or Absent for each."""

@@ -55,7 +55,8 @@ class StepPlan:
     ``closes`` is the split or foreach step whose branches a join merges. ``parents`` are the steps that lead
     here. ``retries`` counts user retries (0 = one attempt), ``retry_delay`` seconds between them.
     ``catch`` is whether a last failure is turned into a success by the step's ``@catch``; ``catch_var`` is the
-    attribute that then holds the failure, ``catch_print`` whether it is printed. ``timeout`` is in seconds. ``environ`` are the variables of ``@environment``. ``resources`` are declared, not enforced here.
+    attribute that then holds the failure, ``catch_print`` whether it is printed. ``timeout`` is in seconds.
+    ``environ`` are the variables of ``@environment``. ``resources`` are declared, not enforced here.
     """
 
     name: str

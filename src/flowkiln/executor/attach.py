@@ -1,0 +1,112 @@
+"""Going on with a run whose driver has gone, and ending a run from anywhere."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from flowkiln._base import json
+from flowkiln.executor import lease
+from flowkiln.executor.driver import Driver
+from flowkiln.executor.ending import end_of
+from flowkiln.executor.errors import RunEnded, RunHasDriver
+from flowkiln.executor.plan import RunPlan
+from flowkiln.store import keys, runs
+from flowkiln.store.journal import Journal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from flowkiln.executor.backend import Assignment, Backend
+    from flowkiln.executor.driver import Store
+    from flowkiln.executor.ending import RunEnd
+    from flowkiln.executor.lease import Sign
+    from flowkiln.executor.progress import Observer
+    from flowkiln.executor.vocabulary import Event
+    from flowkiln.store.interfaces import Records
+
+POLL = 0.1
+
+
+def sign_of(records: Records, run: str) -> Sign | None:
+    """The last sign of the run's driver, None for a run that never had one."""
+    took = [entry for entry in Journal(records, run).entries() if "took" in entry]
+    return lease.last_sign(records, run, took[-1]) if took else None
+
+
+def attach(
+    flow: str,
+    run: str,
+    store: Store,
+    make_backend: Callable[[RunPlan], Backend],
+    observers: Iterable[Observer] = (),
+) -> Driver:
+    """A driver that goes on with the run where its records stand; call ``run`` on it.
+
+    No attempt that was sealed runs again. Raises ``RunNotFound``, ``RunEnded`` and, while another driver is or
+    may be alive, ``RunHasDriver``.
+    """
+    found = runs.read_run(store.records, flow, run)
+    if found.ended is not None:
+        message = f"run {flow}/{run} has ended: {found.status}"
+        raise RunEnded(message, hint=f"`flowkiln run show {flow}/{run}` tells more.")
+    sign = sign_of(store.records, run)
+    if sign is not None and sign.alive:
+        where = f"process {sign.who.get('pid')} on {sign.who.get('host')}"
+        message = f"run {flow}/{run} is driven by {where}"
+        hint = f"`flowkiln run cancel {flow}/{run}` ends it."
+        raise RunHasDriver(message, hint=hint, data={"holder": sign.who})
+    plan = RunPlan.from_json(found.opened["plan"])
+    return Driver(plan, run, store, make_backend(plan), observers)
+
+
+def cancel(
+    flow: str,
+    run: str,
+    store: Store,
+    observers: Iterable[Observer] = (),
+    *,
+    make_backend: Callable[[RunPlan], Backend] | None = None,
+    wait: float = 60.0,
+) -> RunEnd | None:
+    """Ends the run, and returns how it ended; None if its driver did not confirm within ``wait`` seconds.
+
+    A live driver is asked. A run without one is taken over, sealed and closed; ``make_backend`` is needed only
+    where attempts outlive their driver. Raises ``RunNotFound`` and ``RunEnded``.
+    """
+    records = store.records
+    if runs.read_run(records, flow, run).ended is not None:
+        message = f"run {flow}/{run} has ended already"
+        raise RunEnded(message, hint=f"`flowkiln run show {flow}/{run}` tells how.")
+    records.create(keys.cancel(run), json.compact({"schema": 1, "at_us": time.time_ns() // 1000}))
+    limit = time.monotonic() + wait
+    while True:
+        ended = runs.read_run(records, flow, run).ended
+        if ended is not None:
+            return end_of(ended)
+        sign = sign_of(records, run)
+        if sign is None or not sign.alive:
+            break
+        if time.monotonic() >= limit:
+            return None
+        time.sleep(POLL)
+    driver = attach(flow, run, store, make_backend or (lambda _plan: _Nowhere()), observers)
+    driver.cancel()
+    return driver.run()
+
+
+class _Nowhere:
+    """The backend of a run that only ends: nothing is submitted, and nothing is left of a former driver."""
+
+    def submit(self, assignments: Sequence[Assignment]) -> None:
+        message = f"a run that is ending submitted task {assignments[0].task}"
+        raise AssertionError(message)
+
+    def poll(self, timeout: float) -> list[Event]:  # noqa: ARG002  there is nothing to wait for
+        return []
+
+    def cancel(self, task: int, attempt: int) -> None:
+        """Nothing runs here."""
+
+    def close(self) -> None:
+        """Nothing to close."""

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 
 def registry() -> dict[str, type[FlowkilnError]]:
-    """Every error with a code, by code, from the ``errors`` module of every folder."""
-    for path in sorted(Path(flowkiln.__file__).parent.glob("*/errors.py")):
-        importlib.import_module(f"flowkiln.{path.parent.name}.errors")
+    """Every error with a code, by code, from the ``*errors`` modules of every folder."""
+    for path in sorted(Path(flowkiln.__file__).parent.glob("*/*errors.py")):
+        importlib.import_module(f"flowkiln.{path.parent.name}.{path.stem}")
     return {kind.code: kind for kind in leaves() if kind.__module__.startswith("flowkiln.")}
 
 

@@ -18,7 +18,7 @@ import zlib
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
-from flowkiln.envs.errors import HostileWheel, WheelUnreadable
+from flowkiln.envs.installerrors import HostileWheel, WheelUnreadable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -10,15 +11,22 @@ from flowkiln.envs import glue, installer, stamps, treefile
 from flowkiln.envs.placing import Placer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
     from flowkiln.envs.installer import Entry, Launcher
     from flowkiln.envs.interpreter import Interpreter
     from flowkiln.envs.lock import PlatformLock
+    from flowkiln.envs.stamps import Stamp
     from flowkiln.envs.treefile import Description
     from flowkiln.envs.wheel import Wheel
     from flowkiln.envs.wheelstore import WheelStore
+
+_BATCH = 128
+
+
+class DamagedWheel(Exception):
+    """A stored file is gone or is not what was unpacked: the wheel has to be made anew. Never leaves ``envs``."""
 
 
 def build(
@@ -31,18 +39,19 @@ def build(
 ) -> Description:
     """Writes the tree of ``part`` to ``scratch`` as it is to stand at ``root``, and returns its description.
 
-    Raises PathOwnedTwice and ``OSError``.
+    Raises PathOwnedTwice, DamagedWheel and ``OSError``.
     """
     packages = [installer.package(wheel, part.python) for wheel in wheels]
     tree = installer.combine(packages, dict(part.winners), case_matters=part.platform.os != "darwin")
     for folder in _folders(tree, part.python):
         (scratch / folder).mkdir(parents=True)
-    _place(scratch, tree.owners, store)
+    placed = _Placing(scratch, store).place(tree.owners)
     glued = _glue(scratch, root, interpreter, tree.launchers, store)
+    placed.update((one.path, stamps.of(f"{scratch}/{one.path}")) for one in glued)
     document = tree.document
     description = treefile.Description(
         env_id=part.env_id,
-        tree_digest=tree.tree_digest,
+        tree_digest="sha256:" + hashlib.sha256(document).hexdigest(),
         platform=str(part.platform),
         version=interpreter.version,
         interpreter=interpreter.path,
@@ -53,7 +62,7 @@ def build(
     inside = scratch / treefile.FOLDER
     inside.mkdir()
     (inside / "files.json").write_bytes(document)
-    stamps.write(inside / "stamps.json", stamps.survey(scratch, skip=[treefile.FOLDER]))
+    stamps.write(inside / "stamps.json", placed)
     (inside / "tree.json").write_bytes(description.to_bytes())
     return description
 
@@ -66,23 +75,60 @@ def _folders(tree: installer.Tree, python: str) -> list[str]:
     return sorted(found - parents)
 
 
-def _place(scratch: Path, owners: Iterable[tuple[Entry, str]], store: WheelStore) -> None:
-    placer = Placer()
-    contents: dict[str, str] = {}
-    base = str(scratch)
+class _Placing:
+    """Puts stored files into a scratch tree, each held against what the store wrote.
 
-    def one(owner: tuple[Entry, str]) -> None:
-        entry, sha256 = owner
-        target = f"{base}/{entry.path}"
+    A step that runs as root can write through a hard link into the store: without this check its damage would
+    spread to new trees and pass for right there.
+    """
+
+    def __init__(self, scratch: Path, store: WheelStore) -> None:
+        self._base = str(scratch)
+        self._store = store
+        self._placer = Placer()
+        self._known: dict[str, dict[str, Stamp]] = {}
+        self._contents: dict[str, str] = {}
+        self._renewed: set[str] = set()
+
+    def place(self, owners: Sequence[tuple[Entry, str]]) -> dict[str, Stamp]:
+        """Places all files and returns the stamps of what was placed. Raises DamagedWheel."""
+        for sha256 in {sha256 for _, sha256 in owners}:
+            self._known[sha256] = self._store.stamps(sha256)
+            self._contents[sha256] = str(self._store.content(sha256))
+        batches = [owners[start : start + _BATCH] for start in range(0, len(owners), _BATCH)]
+        placed: dict[str, Stamp] = {}
+        with ThreadPoolExecutor(2) as pool:
+            for done in pool.map(self._some, batches):
+                placed.update(done)
+        for sha256 in self._renewed:
+            self._store.renew_stamps(sha256)
+        return placed
+
+    def _some(self, owners: Sequence[tuple[Entry, str]]) -> list[tuple[str, Stamp]]:
+        return [(entry.path, self._one(entry, sha256)) for entry, sha256 in owners]
+
+    def _one(self, entry: Entry, sha256: str) -> Stamp:
+        target = f"{self._base}/{entry.path}"
         if isinstance(entry.source, bytes):
             _write(target, entry.source, entry.mode)
-            return
-        content = contents.get(sha256) or contents.setdefault(sha256, str(store.content(sha256)))
-        placer.place(f"{content}/{entry.source}", target, entry.mode)
+            return stamps.of(target)
+        source = f"{self._contents[sha256]}/{entry.source}"
+        try:
+            stamp = stamps.of(source)
+        except FileNotFoundError as error:
+            raise DamagedWheel(sha256) from error
+        if stamp != self._known[sha256].get(entry.source):
+            self._check(source, stamp, entry, sha256)
+        linked = self._placer.place(source, target, entry.mode)
+        return stamp if linked else stamps.of(target)
 
-    with ThreadPoolExecutor(2) as pool:
-        for _ in pool.map(one, owners):
-            pass
+    def _check(self, source: str, stamp: Stamp, entry: Entry, sha256: str) -> None:
+        """Reads a file that looks different: right after a copy of the cache, wrong after a change."""
+        with open(source, "rb") as stream:  # noqa: PTH123  no Path per file
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        if digest != entry.sha256 or stamp.permissions != entry.mode:
+            raise DamagedWheel(sha256)
+        self._renewed.add(sha256)
 
 
 def _glue(
@@ -92,14 +138,23 @@ def _glue(
     launchers: Iterable[tuple[Launcher, str]],
     store: WheelStore,
 ) -> tuple[glue.Glue, ...]:
-    def reader(stored: str, sha256: str) -> Callable[[], bytes]:
-        return (store.content(sha256) / stored).read_bytes
+    def reader(launcher: Launcher, sha256: str) -> Callable[[], bytes]:
+        def read() -> bytes:
+            try:
+                data = (store.content(sha256) / launcher.stored).read_bytes()
+            except FileNotFoundError as error:
+                raise DamagedWheel(sha256) from error
+            if hashlib.sha256(data).hexdigest() != launcher.sha256:
+                raise DamagedWheel(sha256)
+            return data
+
+        return read
 
     made = glue.all_of(
         str(root),
         interpreter.path,
         interpreter.version,
-        [(one, reader(one.stored, sha256)) for one, sha256 in launchers],
+        [(one, reader(one, sha256)) for one, sha256 in launchers],
     )
     for one in made:
         target = scratch / one.path

@@ -15,7 +15,7 @@ from urllib.parse import unquote, urlsplit
 import urllib3
 
 from flowkiln._base import files, redact
-from flowkiln.envs.errors import ArtefactGone, DownloadFailed, DownloadRefused, InstallError, Throttled
+from flowkiln.envs.installerrors import ArtefactGone, DownloadFailed, DownloadRefused, InstallError, Throttled
 from flowkiln.envs.transport import translated
 
 if TYPE_CHECKING:

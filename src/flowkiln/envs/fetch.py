@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from flowkiln._base import files, redact
 from flowkiln.envs.download import Artefact, Partial, receive
-from flowkiln.envs.errors import DownloadFailed, InstallError, NotCached, WrongHash
+from flowkiln.envs.installerrors import DownloadFailed, InstallError, NotCached, WrongHash
 from flowkiln.envs.transport import Network, Transport
 
 if TYPE_CHECKING:

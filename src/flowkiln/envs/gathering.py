@@ -7,7 +7,7 @@ import threading
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from flowkiln.envs.errors import NotCached
+from flowkiln.envs.installerrors import NotCached
 from flowkiln.envs.fetch import Artefact, Fetcher
 
 if TYPE_CHECKING:

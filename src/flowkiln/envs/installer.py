@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from flowkiln._base import json
 from flowkiln.envs.archive import collision_key
-from flowkiln.envs.errors import PathOwnedTwice
+from flowkiln.envs.installerrors import PathOwnedTwice
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

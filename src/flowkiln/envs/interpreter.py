@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from flowkiln._base import platforms
-from flowkiln.envs.errors import InterpreterOutOfBounds, PlatformTooOld
+from flowkiln.envs.installerrors import InterpreterOutOfBounds, PlatformTooOld
 
 if TYPE_CHECKING:
     from flowkiln._base.platforms import Platform

@@ -37,8 +37,11 @@ class Placer:
     def __init__(self, how: str = "clone") -> None:
         self.how = how
 
-    def place(self, source: str, target: str, mode: int) -> None:
-        """Makes ``target``, which must not exist, equal to ``source`` with ``mode``. Raises ``OSError``."""
+    def place(self, source: str, target: str, mode: int) -> bool:
+        """Makes ``target``, which must not exist, equal to ``source`` with ``mode``; whether it is a hard link.
+
+        Raises ``OSError``.
+        """
         if self.how == "clone":
             try:
                 _clone(source, target, mode)
@@ -47,7 +50,7 @@ class Placer:
                     raise
                 self.how = "link"
             else:
-                return
+                return False
         if self.how == "link":
             try:
                 os.link(source, target)
@@ -58,9 +61,10 @@ class Placer:
                 if error.errno != errno.EMLINK:
                     self.how = "copy"
             else:
-                return
+                return True
         shutil.copyfile(source, target)
         os.chmod(target, mode)  # noqa: PTH101  thousands of files: no Path objects
+        return False
 
 
 def _clone_linux(source: str, target: str, mode: int) -> None:

@@ -6,6 +6,7 @@ alone: after a copy of the cache they differ while the contents do not, and the 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import stat
@@ -59,25 +60,32 @@ def survey(root: Path | str, *, skip: Iterable[str] = ()) -> dict[str, Stamp]:
                     continue
                 if name.endswith(".pyc") and prefix.endswith("__pycache__/"):
                     continue
-                found[prefix + name] = _stamp(entry)
+                found[prefix + name] = _made(entry.path, entry.stat(follow_symlinks=False))
     return found
 
 
-def _stamp(entry: os.DirEntry[str]) -> Stamp:
-    seen = entry.stat(follow_symlinks=False)
-    target = os.readlink(entry.path) if entry.is_symlink() else ""  # noqa: PTH115  no Path per file
+def of(path: str) -> Stamp:
+    """The stamp of one file or link. Raises ``OSError``."""
+    return _made(path, os.lstat(path))
+
+
+def _made(path: str, seen: os.stat_result) -> Stamp:
+    target = os.readlink(path) if stat.S_ISLNK(seen.st_mode) else ""  # noqa: PTH115  no Path per file
     return Stamp(seen.st_size, seen.st_ino, seen.st_mtime_ns, seen.st_mode, target)
 
 
 def write(path: Path, stamps: dict[str, Stamp]) -> None:
     """Writes ``stamps`` to ``path``, whole or not at all. Raises NoSpace, ReadOnly."""
-    files.write_atomic(path, json.dumps(stamps, separators=(",", ":")).encode())
+    body = json.dumps(stamps, separators=(",", ":")).encode()
+    files.write_atomic(path, hashlib.sha256(body).hexdigest().encode() + b"\n" + body)
 
 
 def read(path: Path) -> dict[str, Stamp]:
     """The stamps at ``path``; none when it is absent or damaged, and everything is then to be read again."""
     try:
-        document = json.loads(path.read_bytes())
-        return {name: Stamp._make(values) for name, values in document.items()}
+        told, _, body = path.read_bytes().partition(b"\n")
+        if told.decode() != hashlib.sha256(body).hexdigest():
+            return {}
+        return {name: Stamp._make(values) for name, values in json.loads(body).items()}
     except (OSError, ValueError, TypeError, AttributeError):
         return {}

@@ -13,7 +13,7 @@ import urllib3
 
 from flowkiln import __name__ as product
 from flowkiln._base import redact
-from flowkiln.envs.errors import CertificateRefused, DownloadFailed, DownloadStalled
+from flowkiln.envs.installerrors import CertificateRefused, DownloadFailed, DownloadStalled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

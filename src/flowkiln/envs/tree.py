@@ -16,8 +16,8 @@ from flowkiln._base import files
 from flowkiln._base.report import Silent
 from flowkiln.envs import interpreter as interpreters
 from flowkiln.envs import treefile
-from flowkiln.envs.building import build
-from flowkiln.envs.errors import EnvironmentMismatch
+from flowkiln.envs.building import DamagedWheel, build
+from flowkiln.envs.installerrors import EnvironmentMismatch
 from flowkiln.envs.gathering import Gatherer
 from flowkiln.envs.wheelstore import WheelStore
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from flowkiln.envs.interpreter import Interpreter
     from flowkiln.envs.lock import PlatformLock
     from flowkiln.envs.treefile import Description
+    from flowkiln.envs.wheel import Wheel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,11 +158,23 @@ class Trees:
             if tree is not None:
                 return tree
             wheels = self._gatherer.gather(part.wheels, reporter, verify=repair)
-            with files.disk_errors(self.root), files.scratch_folder(self.cache / "scratch") as scratch:
-                prefix = scratch / "tree"
-                description = build(prefix, root, part, interpreter, wheels, self.store)
-                if root.exists() or root.is_symlink():
-                    root.rename(scratch / "old")
-                self.root.mkdir(parents=True, exist_ok=True)
-                prefix.rename(root)
+            try:
+                description = self._build(root, part, interpreter, wheels)
+            except DamagedWheel:
+                # Found in time: what is damaged in the store is fetched again, once.
+                wheels = self._gatherer.gather(part.wheels, reporter, verify=True)
+                description = self._build(root, part, interpreter, wheels)
         return Tree(root=root, description=description)
+
+    def _build(
+        self, root: Path, part: PlatformLock, interpreter: Interpreter, wheels: list[Wheel]
+    ) -> Description:
+        with files.disk_errors(self.root), files.scratch_folder(self.cache / "scratch") as scratch:
+            prefix = scratch / "tree"
+            prefix.mkdir()
+            description = build(prefix, root, part, interpreter, wheels, self.store)
+            self.root.mkdir(parents=True, exist_ok=True)
+            if root.exists() or root.is_symlink():
+                root.rename(scratch / "old")
+            prefix.rename(root)
+        return description

@@ -11,7 +11,7 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from flowkiln.envs.errors import EnvironmentMismatch
+from flowkiln.envs.installerrors import EnvironmentMismatch
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -91,7 +91,7 @@ def rows(root: Path, tree_digest: str) -> dict[str, tuple[int, str]]:
 
     Raises EnvironmentMismatch when the list is not the one that ``tree_digest`` names.
     """
-    return _parsed(listed(root, tree_digest))
+    return parsed(listed(root, tree_digest))
 
 
 def listed(root: Path, tree_digest: str) -> bytes:
@@ -112,5 +112,6 @@ def listed(root: Path, tree_digest: str) -> bytes:
     return data
 
 
-def _parsed(data: bytes) -> dict[str, tuple[int, str]]:
+def parsed(data: bytes) -> dict[str, tuple[int, str]]:
+    """The files that a canonical document lists: path -> (mode, sha256)."""
     return {path: (mode, sha256) for path, mode, sha256 in json.loads(data)["files"]}

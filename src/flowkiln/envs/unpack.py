@@ -17,7 +17,7 @@ from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel
 from packaging.version import InvalidVersion, Version
 
 from flowkiln.envs import archive as archives
-from flowkiln.envs.errors import HostileWheel, RecordMismatch, WheelMismatch, WheelUnreadable
+from flowkiln.envs.installerrors import HostileWheel, RecordMismatch, WheelMismatch, WheelUnreadable
 from flowkiln.envs.wheel import EntryPoint, Wheel, WheelFile
 
 if TYPE_CHECKING:

@@ -1,0 +1,314 @@
+"""Garbage collection of trees, wheels, partial downloads and scratch folders: a plan as a value, then its doing.
+
+What is in use is kept: a tree by its lease, a wheel by a tree that is kept, anything by having been used just now.
+Trees go before the wheels that they were made of, and everything is renamed away before it is removed, so that an
+interrupted collection leaves whole entries only. uv's cache is never looked at.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from flowkiln._base import files
+from flowkiln._base.report import Silent
+from flowkiln.envs import treefile
+from flowkiln.envs.installerrors import EnvironmentMismatch
+from flowkiln.envs.running import bytecode_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from flowkiln._base.report import Reporter
+
+Kind = Literal["tree", "wheel", "partial", "scratch", "bytecode"]
+DAY = 86400.0
+GRACE = 600.0
+"""Seconds for which whatever was used is kept, whatever else is asked: a run may be about to take its lease."""
+_SCRATCH_AGE = 3600.0
+_SCRATCH = re.compile(r"\.scratch-(\d+)-[0-9a-f]+")
+
+
+class Item(NamedTuple):
+    """One entry of the cache: ``used`` is the time of its last use (seconds since 1970), ``size`` in bytes.
+
+    ``size`` counts what removing it together with the rest of the plan sets free on disk.
+    """
+
+    kind: Kind
+    path: Path
+    used: float
+    size: int
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """What to keep. ``keep``: so many trees, the last used; ``max_size``: bytes on disk; ``unused``: seconds.
+
+    Without ``keep``, trees are kept for ``unused`` seconds after their last use.
+    """
+
+    keep: int | None = None
+    max_size: int | None = None
+    unused: float = 30 * DAY
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What a collection would remove, in that order. ``size`` is the bytes on disk now, ``freed`` those set free."""
+
+    items: tuple[Item, ...]
+    size: int
+    freed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Collected:
+    """What a collection did: ``removed``, and ``in_use`` which it left because somebody held it."""
+
+    removed: tuple[Item, ...]
+    in_use: tuple[Item, ...]
+
+
+class _Entry:
+    """One entry with the files it holds: inode -> bytes on disk."""
+
+    def __init__(self, kind: Kind, path: Path, used: float, wheels: frozenset[str] = frozenset()) -> None:
+        self.kind = kind
+        self.path = path
+        self.used = used
+        self.wheels = wheels
+        self.blocks = dict(_blocks(path))
+
+
+class Collector:
+    """Collects garbage in one cache folder."""
+
+    def __init__(self, cache: Path) -> None:
+        self._cache = Path(os.path.abspath(cache))  # noqa: PTH100  as in Trees
+
+    def entries(self) -> list[Item]:
+        """Everything in the cache that collection knows of, for showing; a shared file counts where first met."""
+        seen: set[int] = set()
+        shown = []
+        for entry in self._entries():
+            size = sum(size for inode, size in entry.blocks.items() if inode not in seen)
+            seen.update(entry.blocks)
+            shown.append(Item(entry.kind, entry.path, entry.used, size))
+        return shown
+
+    def plan(self, policy: Policy, *, now: float | None = None) -> Plan:
+        """What ``policy`` would remove at ``now``. Changes nothing."""
+        return _Planning(self._entries(), policy, time.time() if now is None else now).plan()
+
+    def collect(self, plan: Plan, reporter: Reporter | None = None) -> Collected:
+        """Removes what ``plan`` names unless it is in use. Waits for installations that are going on."""
+        told = reporter or Silent()
+        removed: list[Item] = []
+        in_use: list[Item] = []
+
+        def waiting(holder: str, seconds: float) -> None:
+            told.say(f"waiting for {holder}, which installs an environment ({seconds:.0f} s)")
+
+        with files.locked(self._cache / "locks" / "cache", waiting=waiting):
+            for item in plan.items:
+                (removed if self._remove(item) else in_use).append(item)
+        return Collected(removed=tuple(removed), in_use=tuple(in_use))
+
+    def _remove(self, item: Item) -> bool:
+        if item.kind != "tree":
+            self._discard(item.path)
+            return True
+        lease = files.try_lock(self._cache / "locks" / "leases" / item.path.name)
+        if lease is None:
+            return False
+        try:
+            self._discard(item.path)
+            self._discard(self._bytecode_of(item.path))
+        finally:
+            os.close(lease)
+        return True
+
+    def _discard(self, path: Path) -> None:
+        """Away from its name at once, then gone."""
+        with files.scratch_folder(self._cache / "scratch") as scratch, files.disk_errors(path):
+            with contextlib.suppress(FileNotFoundError):
+                path.rename(scratch / "gone")
+
+    def _entries(self) -> list[_Entry]:
+        return [*self._trees(), *self._wheels(), *self._partial(), *self._scratch(), *self._bytecode()]
+
+    def _trees(self) -> Iterator[_Entry]:
+        for root in _children(self._cache / "trees"):
+            try:
+                description = treefile.read(root)
+            except EnvironmentMismatch:
+                description = None
+            wheels = frozenset(description.wheels) if description else frozenset()
+            yield _Entry("tree", root, _used(root / treefile.FOLDER, root), wheels)
+
+    def _wheels(self) -> Iterator[_Entry]:
+        for group in _children(self._cache / "wheels"):
+            for entry in _children(group):
+                yield _Entry("wheel", entry, _used(entry))
+
+    def _partial(self) -> Iterator[_Entry]:
+        for path in _children(self._cache / "partial"):
+            yield _Entry("partial", path, _used(path))
+
+    def _scratch(self) -> Iterator[_Entry]:
+        for path in _children(self._cache / "scratch"):
+            match = _SCRATCH.fullmatch(path.name)
+            if match and not _alive(int(match[1])):
+                yield _Entry("scratch", path, _used(path))
+
+    def _bytecode(self) -> Iterator[_Entry]:
+        """Bytecode of trees that are gone; that of a tree goes with it."""
+        trees = self._cache / "trees"
+        for path in _children(self._bytecode_of(trees)):
+            if not (trees / path.name).exists():
+                yield _Entry("bytecode", path, _used(path))
+
+    def _bytecode_of(self, path: Path) -> Path:
+        """Where Python puts the bytecode of ``path``: the whole path again, below the prefix for bytecode."""
+        return bytecode_folder(self._cache) / path.relative_to("/")
+
+
+class _Planning:
+    """Chooses entries until the policy holds, least recently used first."""
+
+    def __init__(self, entries: list[_Entry], policy: Policy, now: float) -> None:
+        self._policy = policy
+        self._now = now
+        self._entries = entries
+        self._links = Counter(inode for entry in entries for inode in entry.blocks)
+        self._sizes = {inode: size for entry in entries for inode, size in entry.blocks.items()}
+        self._size = sum(self._sizes.values())
+        self._freed = 0
+        self._items: list[Item] = []
+        self._gone: set[Path] = set()
+
+    def plan(self) -> Plan:
+        trees = sorted(self._of("tree"), key=lambda entry: -entry.used)
+        keep = self._policy.keep
+        for place, tree in enumerate(trees):
+            if keep is not None and place >= keep:
+                self._take(tree, f"not among the {keep} last used")
+            elif keep is None and self._old(tree, self._policy.unused):
+                self._take(tree, f"unused for {self._days(tree)}")
+        self._take_wheels()
+        for entry in (*self._of("partial"), *self._of("bytecode")):
+            if self._old(entry, 7 * DAY):
+                self._take(entry, f"left for {self._days(entry)}")
+        for entry in self._of("scratch"):
+            if self._old(entry, _SCRATCH_AGE):
+                self._take(entry, "left by a process that ended")
+        self._shrink(trees)
+        order = ("tree", "wheel", "partial", "scratch", "bytecode")
+        items = sorted(self._items, key=lambda item: order.index(item.kind))
+        return Plan(items=tuple(items), size=self._size, freed=self._freed)
+
+    def _take_wheels(self) -> None:
+        """Wheels that no kept tree is made of: all with ``keep``, else those unused for long."""
+        needed = {sha256 for tree in self._of("tree") for sha256 in tree.wheels}
+        for wheel in self._of("wheel"):
+            if wheel.path.name in needed:
+                continue
+            if self._policy.keep is not None:
+                self._take(wheel, "no kept environment uses it")
+            elif self._old(wheel, self._policy.unused):
+                self._take(wheel, f"unused for {self._days(wheel)}")
+
+    def _shrink(self, trees: list[_Entry]) -> None:
+        """Until it fits: what no tree needs, then trees with the wheels that only they need."""
+        limit = self._policy.max_size
+        if limit is None:
+            return
+        reason = "the cache is larger than asked for"
+        loose = sorted((*self._of("partial"), *self._loose_wheels()), key=lambda entry: entry.used)
+        for entry in (*loose, *sorted(trees, key=lambda entry: entry.used)):
+            if self._size - self._freed <= limit:
+                return
+            self._take(entry, reason)
+            for wheel in self._loose_wheels() if entry.kind == "tree" else ():
+                self._take(wheel, reason)
+
+    def _loose_wheels(self) -> list[_Entry]:
+        needed = {sha256 for tree in self._of("tree") for sha256 in tree.wheels}
+        return [wheel for wheel in self._of("wheel") if wheel.path.name not in needed]
+
+    def _of(self, kind: Kind) -> list[_Entry]:
+        return [entry for entry in self._entries if entry.kind == kind and entry.path not in self._gone]
+
+    def _take(self, entry: _Entry, reason: str) -> None:
+        if entry.path in self._gone or self._now - entry.used < GRACE:
+            return
+        self._gone.add(entry.path)
+        freed = 0
+        for inode in entry.blocks:
+            self._links[inode] -= 1
+            if not self._links[inode]:
+                freed += self._sizes[inode]
+        self._freed += freed
+        self._items.append(Item(entry.kind, entry.path, entry.used, freed, reason))
+
+    def _old(self, entry: _Entry, seconds: float) -> bool:
+        return self._now - entry.used >= seconds
+
+    def _days(self, entry: _Entry) -> str:
+        days = int((self._now - entry.used) / DAY)
+        return f"{days} day{'' if days == 1 else 's'}"
+
+
+def _children(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def _used(*paths: Path) -> float:
+    """The time of last use: that of the first path that exists."""
+    for path in paths:
+        try:
+            return path.lstat().st_mtime
+        except OSError:
+            continue
+    return 0.0
+
+
+def _blocks(path: Path) -> Iterator[tuple[int, int]]:
+    """Inode and bytes on disk of every file below ``path``, or of the file that it is."""
+    pending = [str(path)]
+    while pending:
+        folder = pending.pop()
+        try:
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        pending.append(entry.path)
+                    else:
+                        seen = entry.stat(follow_symlinks=False)
+                        yield seen.st_ino, seen.st_blocks * 512
+        except NotADirectoryError:
+            seen = path.lstat()
+            yield seen.st_ino, seen.st_blocks * 512
+        except FileNotFoundError:
+            continue
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -54,5 +54,7 @@ def test_error_has_a_page_and_survives_pickling(kind: type[FlowkilnError]) -> No
     assert not kind.title.endswith(".")
     assert len((kind.__doc__ or "").strip()) > 40, "the docstring is the page that `explain` shows"
     assert kind.exit_code in ExitCode
-    copy = pickle.loads(pickle.dumps(kind("what happened", hint="do this", step="fit")))
+    error = kind.__new__(kind)
+    FlowkilnError.__init__(error, "what happened", hint="do this", step="fit")
+    copy = pickle.loads(pickle.dumps(error))
     assert (copy.message, copy.hint, copy.step) == ("what happened", "do this", "fit")

@@ -136,6 +136,8 @@ def pypi(
     platforms: Sequence[str] | None = None,
     indexes: Sequence[str] | None = None,
     exclude_newer: str | None = None,
+    glibc: str | None = None,
+    winners: Mapping[str, str] | None = None,
     disabled: bool | None = None,
 ) -> Callable[[F], F]: ...
 def pypi(  # noqa: PLR0913  the public signature
@@ -153,6 +155,8 @@ def pypi(  # noqa: PLR0913  the public signature
     platforms: Sequence[str] | None = None,
     indexes: Sequence[str] | None = None,
     exclude_newer: str | None = None,
+    glibc: str | None = None,
+    winners: Mapping[str, str] | None = None,
     disabled: bool | None = None,
     **unknown: object,
 ) -> F | Callable[[F], F]:
@@ -162,7 +166,8 @@ def pypi(  # noqa: PLR0913  the public signature
     ``requirements`` file, a ``group`` or ``extra`` of a ``pyproject`` file, the ``script`` block of the flow file
     (PEP 723), or the environment ``name`` of ``[tool.flowkiln.envs]``. ``python`` is ``X.Y``. ``platforms`` are
     those to lock for, ``indexes`` the package indexes to use, and packages published after ``exclude_newer`` are
-    ignored. ``disabled`` runs the step without an environment of its own.
+    ignored. ``glibc`` is the lowest version of it to support (``"2.28"``); ``winners`` maps a path that several
+    packages own to the package whose file is installed. ``disabled`` gives the step no environment.
     """
     return _use("pypi", function, unknown, locals())
 
@@ -183,6 +188,8 @@ def pypi_base(
     platforms: Sequence[str] | None = None,
     indexes: Sequence[str] | None = None,
     exclude_newer: str | None = None,
+    glibc: str | None = None,
+    winners: Mapping[str, str] | None = None,
     disabled: bool | None = None,
 ) -> Callable[[C], C]: ...
 def pypi_base(  # noqa: PLR0913  the public signature
@@ -200,6 +207,8 @@ def pypi_base(  # noqa: PLR0913  the public signature
     platforms: Sequence[str] | None = None,
     indexes: Sequence[str] | None = None,
     exclude_newer: str | None = None,
+    glibc: str | None = None,
+    winners: Mapping[str, str] | None = None,
     disabled: bool | None = None,
     **unknown: object,
 ) -> C | Callable[[C], C]:
@@ -309,7 +318,7 @@ def _check_resources(given: Mapping[str, Any]) -> list[str]:
 
 def _check_pypi(given: Mapping[str, Any]) -> list[str]:
     problems = _check_packages(given["packages"])
-    for key in ("python", "group", "extra", "exclude_newer"):
+    for key in ("python", "group", "extra", "exclude_newer", "glibc"):
         value = given[key]
         if value is not None and not (isinstance(value, str) and value):
             hint = f'; write {key}="{value}"' if _number(value) else ""
@@ -323,6 +332,9 @@ def _check_pypi(given: Mapping[str, Any]) -> list[str]:
     for key in ("platforms", "indexes"):
         if given[key] is not None and not _texts(given[key]):
             problems.append(f"{key} is a list of texts, not {given[key]!r}")
+    winners = given["winners"]
+    if winners is not None and not (isinstance(winners, dict) and _texts([*winners, *winners.values()])):
+        problems.append(f"winners maps paths to packages, not {winners!r}")
     for key in ("script", "disabled"):
         if given[key] is not None and not isinstance(given[key], bool):
             problems.append(f"{key} is True or False, not {given[key]!r}")

@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from flowkiln.flow.marks import Decorator
 
 _OPEN = {"{": "}", "[": "]", "(": ")"}
-_TEXT = frozenset({"var", "python", "name", "requirements", "pyproject", "group", "extra", "exclude_newer"})
+_TEXT = frozenset(
+    {"var", "python", "name", "requirements", "pyproject", "group", "extra", "exclude_newer", "glibc"}
+)
 
 
 def from_spec(text: str) -> Decorator:

@@ -1,0 +1,156 @@
+"""The code of a flow as one content-addressed package: the folder of the flow file, deterministic to the byte.
+
+A package is an uncompressed tar archive, so that its digest depends on nothing but the files.
+"""
+
+from __future__ import annotations
+
+import heapq
+import io
+import os
+import tarfile
+from pathlib import Path, PurePosixPath
+from typing import IO, TYPE_CHECKING, cast
+
+from flowkiln._base.files import scratch_folder
+from flowkiln.flow.errors import CodeTooLarge
+from flowkiln.store.errors import BlobDamaged
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from flowkiln.store.interfaces import Blobs, BlobWriter
+
+SUFFIXES = (".py", ".R", ".RDS")
+SIZE_LIMIT = 100 * 1024 * 1024
+"""Bytes of a package above which something is probably in it that is no code."""
+COUNT_LIMIT = 20_000
+_SHOWN = 10
+
+
+def files_of(flow_file: Path, suffixes: Sequence[str] = ()) -> Iterator[tuple[str, Path, int]]:
+    """The files of a flow's package as (path inside, path, size in bytes), sorted; the flow file is always one.
+
+    Below the flow file's folder, those with one of ``SUFFIXES`` or ``suffixes``. Left out: hidden folders, lock
+    folders, virtual environments, folders of bytecode, and whatever a link leads back to.
+    """
+    wanted = (*SUFFIXES, *(suffix if suffix.startswith(".") else f".{suffix}" for suffix in suffixes))
+    flow_file = flow_file.absolute()
+    yield from _walk(flow_file.parent, "", wanted, flow_file.name, ())
+
+
+def snapshot(flow_file: Path, blobs: Blobs, suffixes: Sequence[str] = (), *, limit: int = SIZE_LIMIT) -> str:
+    """Stores the package of a flow and returns its sha256 in hex, equal for equal files. Raises ``CodeTooLarge``."""
+    found = []
+    for one in files_of(flow_file, suffixes):
+        found.append(one)
+        if len(found) > COUNT_LIMIT:
+            raise _too_many(flow_file)
+    if sum(size for _, _, size in found) > limit:
+        raise _too_large(flow_file, found, limit)
+    with blobs.put_stream() as stream, _archive(stream) as archive:
+        for inside, path, _ in found:
+            data = path.read_bytes()
+            member = tarfile.TarInfo(inside)
+            member.size = len(data)
+            member.mode = 0o755 if os.access(path, os.X_OK) else 0o644
+            archive.addfile(member, io.BytesIO(data))
+    return stream.sha256
+
+
+def unpack(digest: str, blobs: Blobs, cache: Path) -> Path:
+    """The folder below ``cache`` that holds the package ``digest``, made once and safe to ask for at the same time.
+
+    Raises ``BlobMissing`` and ``BlobDamaged``.
+    """
+    target = cache / digest
+    if target.is_dir():
+        return target
+    data = blobs.read(digest)
+    with scratch_folder(cache) as scratch:
+        _extract(data, scratch)
+        try:
+            scratch.rename(target)
+        except OSError:
+            if not target.is_dir():  # else somebody was faster, with the same bytes
+                raise
+    return target
+
+
+def members(digest: str, blobs: Blobs) -> list[str]:
+    """The paths inside a stored package, sorted."""
+    with _opened(blobs.read(digest)) as archive:
+        return sorted(archive.getnames())
+
+
+def _archive(stream: BlobWriter) -> tarfile.TarFile:
+    writable = cast("IO[bytes]", stream)  # a tar stream asks for nothing but ``write``
+    return tarfile.open(fileobj=writable, mode="w|", format=tarfile.PAX_FORMAT)
+
+
+def _extract(data: bytes, folder: Path) -> None:
+    with _opened(data) as archive:
+        for member in archive:
+            path = PurePosixPath(member.name)
+            content = archive.extractfile(member) if member.isreg() else None
+            if content is None or path.is_absolute() or ".." in path.parts:
+                message = f"the code package holds {member.name!r}, which is no plain file inside of it"
+                raise BlobDamaged(message, hint="`flowkiln store check` lists all damage.")
+            place = folder / path
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_bytes(content.read())
+            place.chmod(0o755 if member.mode & 0o100 else 0o644)
+
+
+def _opened(data: bytes) -> tarfile.TarFile:
+    try:
+        return tarfile.open(fileobj=io.BytesIO(data), mode="r:")
+    except tarfile.TarError as error:
+        message = f"the code package is damaged: {error}"
+        raise BlobDamaged(message, hint="`flowkiln store check` lists all damage.") from error
+
+
+def _walk(
+    folder: Path, inside: str, suffixes: tuple[str, ...], flow_file: str, above: tuple[tuple[int, int], ...]
+) -> Iterator[tuple[str, Path, int]]:
+    try:
+        own = folder.stat()
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError:
+        return  # a folder that cannot be read holds no code that could run
+    here = (own.st_dev, own.st_ino)
+    if here in above:
+        return
+    for entry in entries:
+        name = f"{inside}{entry.name}"
+        if entry.is_dir():
+            if not _skipped(entry):
+                yield from _walk(folder / entry.name, f"{name}/", suffixes, "", (*above, here))
+        elif entry.is_file() and (entry.name.endswith(suffixes) or entry.name == flow_file):
+            yield name, folder / entry.name, entry.stat().st_size
+
+
+def _skipped(entry: os.DirEntry[str]) -> bool:
+    if entry.name.startswith(".") or entry.name.endswith(".locks") or entry.name == "__pycache__":
+        return True
+    return Path(entry.path, "pyvenv.cfg").is_file()
+
+
+def _too_large(flow_file: Path, found: list[tuple[str, Path, int]], limit: int) -> CodeTooLarge:
+    total = sum(size for _, _, size in found)
+    largest = heapq.nlargest(_SHOWN, found, key=lambda one: one[2])
+    lines = [
+        f"the code of {flow_file} is {_megabytes(total)}, above the limit of {_megabytes(limit)}; largest files:"
+    ]
+    lines += [f"  {_megabytes(size):>10}  {inside}" for inside, _, size in largest]
+    hint = "Move what is no code out of this folder, or narrow --package-suffixes."
+    return CodeTooLarge("\n".join(lines), hint=hint, data={"bytes": total, "files": [one[0] for one in largest]})
+
+
+def _too_many(flow_file: Path) -> CodeTooLarge:
+    message = f"the folder {flow_file.absolute().parent} holds more than {COUNT_LIMIT} files of code"
+    return CodeTooLarge(message, hint=f"Put {flow_file.name} into a folder of its own.")
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1024 / 1024:.1f} MiB"

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     Writer = io.TextIOBase | io.BufferedIOBase
 
 _FAILED = 1
+TIMED_OUT = 124
+"""The exit code after ``TimeoutException``: the template then ends the rest of the process group."""
 
 
 def detach(stdout: int, stderr: int) -> None:
@@ -65,7 +67,7 @@ def perform_attempt(
         outcome, code = _outcome(order, perform, store, info)
         if os.getpid() == process:  # else user code forked and its child came back here
             _write(order["spool"], outcome)
-            code = code if code or outcome.ok else _FAILED
+            code = code or _exit_code(outcome)
         else:
             code = 0
         _leave(inherited)
@@ -74,6 +76,12 @@ def perform_attempt(
         code = code or _FAILED
     finally:
         os._exit(code)
+
+
+def _exit_code(outcome: Outcome) -> int:
+    if outcome.failure is None or outcome.ok:
+        return 0
+    return TIMED_OUT if outcome.failure.failure_class == "timeout" else _FAILED
 
 
 def _outcome(order: JSONObject, perform: Perform, store: FolderStore, info: JSONObject) -> tuple[Outcome, int]:

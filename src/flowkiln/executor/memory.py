@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+_GIB = 1 << 30
+
 
 class MemoryKills:
     """Tells whether the kernel has killed something of ours for memory since the last look.
@@ -20,6 +22,14 @@ class MemoryKills:
         """Whether a counter has grown since this was last asked."""
         before, self._seen = self._seen, self._count()
         return self._seen > before
+
+    def explain(self, peak: int) -> str | None:
+        """One sentence if a kill has happened since the last look, else None; ``peak`` bytes were held at most."""
+        if not self.happened():
+            return None
+        limit = memory_limit()
+        of = f" of {limit / _GIB:.1f}" if limit else ""
+        return f"the kernel ended the process for lack of memory (its peak was {peak / _GIB:.1f}{of} GiB)"
 
     def _count(self) -> int:
         """The first counter that can be read: of our control group, else of the machine."""

@@ -14,21 +14,22 @@ import signal
 import time
 from collections import deque
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flowkiln._base.errors import FlowkilnError
 from flowkiln.executor.channel import Closed
 from flowkiln.executor.ledger import Ledger
-from flowkiln.executor.memory import MemoryKills, memory_limit
+from flowkiln.executor.memory import MemoryKills
 from flowkiln.executor.outcome import Failure, Outcome
 from flowkiln.executor.pool import Pool, Surroundings
 from flowkiln.executor.supervisor import Attempt
 from flowkiln.executor.vocabulary import Began, CancelConfirmed, Sealed, Verdict
+from flowkiln.store import keys
 from flowkiln.store.logs import LogLine, LogWriter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
 
     from flowkiln._base.json import JSONObject
     from flowkiln.executor.backend import Assignment
@@ -40,7 +41,8 @@ if TYPE_CHECKING:
     Verify = Callable[[Prefix, str], None]
     OnLine = Callable[[int, int, LogLine], None]
 
-_GIB = 1 << 30
+_EXPOSED_EVERY = 2.0
+"""Seconds between two moments at which the store shows the lines so far of attempts that are not short."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +90,7 @@ class ProcessBackend:
         on_line: OnLine = _nobody_watches,
     ) -> None:
         self._plan = plan
+        self._run = run
         self._store = store
         self._settings = settings
         self._on_line = on_line
@@ -110,6 +113,7 @@ class ProcessBackend:
         self._waiting: dict[Template, list[Attempt]] = {}
         self._events: list[Event] = []
         self._numbers = itertools.count()
+        self._exposing = time.monotonic() + _EXPOSED_EVERY
 
     # -- the Backend protocol ----------------------------------------------------------------------------------
 
@@ -210,7 +214,7 @@ class ProcessBackend:
             return
         self._events.append(Began(assignment.task, assignment.attempt))
         spool = template.work / f"{attempt.number}.json"
-        pipes = attempt.open(spool, LogWriter(template.work / f"{attempt.number}.log"))
+        pipes = attempt.open(spool, self._log_of(assignment))
         for descriptor in attempt.descriptors():
             self._selector.register(descriptor, selectors.EVENT_READ, attempt)
         order = {
@@ -223,12 +227,18 @@ class ProcessBackend:
         for descriptor in pipes:
             os.close(descriptor)
 
+    def _log_of(self, assignment: Assignment) -> LogWriter:
+        key = keys.live_log(self._run, assignment.task, assignment.attempt)
+        return LogWriter(Path(self._store.root, key))
+
     # -- the loop ----------------------------------------------------------------------------------------------
 
     def _turn(self, timeout: float) -> None:
         """Waits once, up to ``timeout`` seconds, and handles all that is there to handle."""
         now = time.monotonic()
-        due = min((attempt.due for attempt in self._attempts.values()), default=now + timeout)
+        due = min((attempt.due for attempt in self._attempts.values()), default=self._exposing)
+        if self._attempts:
+            due = min(due, self._exposing)
         for key, _ in self._selector.select(max(0.0, min(timeout, due - now))):
             if isinstance(key.data, Attempt):
                 if key.fd in key.data.descriptors():
@@ -239,7 +249,12 @@ class ProcessBackend:
                     self._pool.output_ended(template)
             else:
                 self._listen(key.data)
-        self._keep_deadlines(time.monotonic())
+        now = time.monotonic()
+        self._keep_deadlines(now)
+        if now >= self._exposing:
+            self._exposing = now + _EXPOSED_EVERY
+            for attempt in self._attempts.values():
+                attempt.expose_log(now - _EXPOSED_EVERY)
 
     def _read(self, attempt: Attempt, descriptor: int) -> int:
         count = attempt.read(descriptor, self._on_line)
@@ -322,7 +337,7 @@ class ProcessBackend:
 
     def _finish(self, attempt: Attempt, outcome: Outcome | None = None) -> None:
         """Seals an attempt that has ended: with ``outcome``, else with what it came to."""
-        outcome = outcome or attempt.outcome(memory=lambda: self._memory_kill(attempt))
+        outcome = outcome or attempt.outcome(self._memory)
         with contextlib.suppress(FileNotFoundError):
             attempt.spool.unlink()
         execution = {**self._ledger.execution(), "child": attempt.pid}
@@ -330,7 +345,7 @@ class ProcessBackend:
         outcome = dataclasses.replace(
             outcome,
             logs=attempt.logs(self._store.blobs),
-            environment=self._proof(attempt),
+            environment=attempt.proof(self._plan.verify),
             usage=attempt.usage,
             execution=execution,
         )
@@ -345,27 +360,3 @@ class ProcessBackend:
     def _forget(self, attempt: Attempt) -> None:
         del self._attempts[attempt.number]
         attempt.template.running -= 1
-
-    def _proof(self, attempt: Attempt) -> JSONObject:
-        """What the attempt's environment was proved to be, and how its process was made."""
-        prefix = attempt.step.prefix
-        ready = attempt.template.ready or {}
-        proof: JSONObject = {"python": ready.get("python", prefix.version), "platform": prefix.platform}
-        if prefix.managed:
-            proof |= {"env_id": prefix.env_id, "lock_id": prefix.lock_id, "tree_digest": prefix.tree_digest}
-            proof |= {"name": prefix.name, "level": self._plan.verify, "other_platform": prefix.other_platform}
-        proof["unmanaged"] = not prefix.managed
-        if ready:
-            proof["isolation"] = ready["isolation"]
-            if ready["reason"]:
-                proof["reason"] = ready["reason"]
-        return proof
-
-    def _memory_kill(self, attempt: Attempt) -> str | None:
-        """One sentence when the kernel has ended something of ours for memory, else None."""
-        if not self._memory.happened():
-            return None
-        peak = attempt.usage.get("max_rss", 0) / _GIB
-        limit = memory_limit()
-        of = f" of {limit / _GIB:.1f} GiB" if limit else ""
-        return f"the kernel ended the process for lack of memory (its peak was {peak:.1f}{of})"

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from flowkiln._base.json import JSONObject
     from flowkiln.executor.backend import Assignment
+    from flowkiln.executor.memory import MemoryKills
     from flowkiln.executor.plan import StepPlan
     from flowkiln.executor.templates import Template
     from flowkiln.store.interfaces import Blobs
@@ -67,6 +68,7 @@ class Attempt:
         self.template = template
         self._grace = grace
         self._drain = drain
+        self._since = _NEVER
         self._signals: list[int] = []
         self._streams: dict[int, tuple[Stream, Lines]] = {}
 
@@ -119,6 +121,11 @@ class Attempt:
             os.close(descriptor)
         self._streams.clear()
 
+    def expose_log(self, before: float) -> None:
+        """Lets others read the lines so far if the attempt started ``before`` that time."""
+        if self.log is not None and self._since <= before:
+            self.log.expose()
+
     def logs(self, blobs: Blobs) -> JSONObject:
         """The document of the attempt's log; its spill file is gone afterwards."""
         return {} if self.log is None else self.log.finish(blobs, incomplete=self.incomplete)
@@ -143,6 +150,7 @@ class Attempt:
     def started(self, pid: int, now: float) -> None:
         """The process runs. Its own alarm comes first; signals follow if that did not end it."""
         self.pid = pid
+        self._since = now
         if self.reason is None and self.step.timeout:
             self.due = now + self.step.timeout + self._grace
             self._signals = [signal.SIGTERM, signal.SIGKILL]
@@ -174,23 +182,37 @@ class Attempt:
 
     # -- the outcome -------------------------------------------------------------------------------------------
 
-    def outcome(self, *, memory: Callable[[], str | None]) -> Outcome:
-        """What the attempt came to. ``memory`` answers how the kernel ended it for memory, if it did."""
+    def proof(self, level: str) -> JSONObject:
+        """What the environment was proved to be, by verification of ``level``, and how the process was made."""
+        prefix, ready = self.step.prefix, self.template.ready or {}
+        proof: JSONObject = {"python": ready.get("python", prefix.version), "platform": prefix.platform}
+        if prefix.managed:
+            proof |= {"env_id": prefix.env_id, "lock_id": prefix.lock_id, "tree_digest": prefix.tree_digest}
+            proof |= {"name": prefix.name, "level": level, "other_platform": prefix.other_platform}
+        proof["unmanaged"] = not prefix.managed
+        if ready:
+            proof["isolation"] = ready["isolation"]
+            if ready["reason"]:
+                proof["reason"] = ready["reason"]
+        return proof
+
+    def outcome(self, kills: MemoryKills) -> Outcome:
+        """What the attempt came to; ``kills`` knows whether the kernel ended something for memory."""
         result = self._result()
         killed = self.status is None or os.WIFSIGNALED(self.status)
         ours = self.reason in {"timeout", "cancelled"}
         if result is not None and not (ours and (killed or not result.ok)):
             return result
-        return Outcome(status="failed", failure=self._failure(memory))
+        return Outcome(status="failed", failure=self._failure(kills))
 
-    def _failure(self, memory: Callable[[], str | None]) -> Failure:
+    def _failure(self, kills: MemoryKills) -> Failure:
         if self.status is None:
             if self.reason == "cancelled":
                 return Failure(failure_class="cancelled", cause="cancelled", text="cancelled")
             text = "the process that this attempt was forked from has ended, and the attempt with it"
             return Failure(failure_class="infrastructure", cause="lost", text=text)
         killed = os.WIFSIGNALED(self.status) and os.WTERMSIG(self.status) == signal.SIGKILL
-        memory_text = memory() if killed and self.reason is None else None
+        memory_text = kills.explain(self.usage.get("max_rss", 0)) if killed and self.reason is None else None
         flags = Flags(
             began=self.began,
             cancelled=self.reason == "cancelled",

@@ -91,6 +91,7 @@ class _Template:
         self._store = store
         self._forks = False
         self._running: dict[int, tuple[int, socket.socket | None]] = {}
+        self._doomed: set[int] = set()
         self._prctl = _load_prctl()
         self._old_handlers: dict[int, Any] = {}
         self._wake, self._woken = os.pipe()
@@ -227,12 +228,15 @@ class _Template:
     def _kill(self, wanted: int, number: int) -> None:
         for pid, (order, _) in self._running.items():
             if order == wanted:
+                self._doomed.add(pid)
                 _kill_group(pid, number)
 
     def _reap(self) -> None:
         for pid in list(self._running):
+            self._end_group_of(pid)
             ended, status, usage = os.wait4(pid, os.WNOHANG)
             if ended:
+                self._doomed.discard(pid)
                 order, probe = self._running.pop(pid)
                 self._channel.send(
                     {
@@ -244,6 +248,17 @@ class _Template:
                         "system_us": int(usage.ru_stime * 1e6),
                     }
                 )
+
+    def _end_group_of(self, pid: int) -> None:
+        """Ends what an attempt that ran out of time or was cancelled leaves behind, while its pid is not free."""
+        if not hasattr(os, "waitid"):  # macOS before Python 3.13
+            return
+        ended = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        if ended is None:
+            return
+        timed_out = ended.si_code == os.CLD_EXITED and ended.si_status == child.TIMED_OUT
+        if timed_out or pid in self._doomed:
+            _kill_group(pid, signal.SIGKILL)
 
     def _end_all(self) -> None:
         """Ends every attempt with all of its process group: politely, then not."""

@@ -48,6 +48,11 @@ def outcome(run: str, task: int, attempt: int) -> str:
     return f"r/{run}/t/{task}/{attempt}/outcome"
 
 
+def live_log(run: str, task: int, attempt: int) -> str:
+    """The scratch file with the lines so far of an attempt that has run for some seconds."""
+    return f"tmp/log-{run}-{task}-{attempt}"
+
+
 def inputs(run: str, task: int) -> str:
     """The packed manifest of a join's inputs."""
     return f"r/{run}/inputs/{task}"

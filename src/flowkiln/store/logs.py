@@ -5,6 +5,7 @@ Stored as text, one line each: microseconds since the epoch, ``o`` or ``e`` for 
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -63,6 +64,13 @@ class LogWriter:
         if len(self._memory) > 4 * INLINE_LIMIT:
             self._flush()
 
+    def expose(self) -> None:
+        """Lets others read all lines so far from ``spill``, and marks the file as in use."""
+        if self._memory:
+            self._flush()
+        elif self._file is not None:
+            os.utime(self._spill)
+
     def finish(self, blobs: Blobs, *, incomplete: bool = False) -> JSONObject:
         """The document of these logs; ``spill`` is gone afterwards.
 
@@ -71,7 +79,8 @@ class LogWriter:
         """
         document: JSONObject = {"schema": LOG_SCHEMA, "lines": self.lines, "size": self._size}
         if self._size <= INLINE_LIMIT:
-            document["inline"] = self._memory.decode()
+            exposed = b"" if self._file is None else self._spill.read_bytes()
+            document["inline"] = (exposed + self._memory).decode()
         elif self._file is None:
             document["sha256"] = blobs.put(bytes(self._memory))
         else:
@@ -114,6 +123,16 @@ def read(document: JSONObject, blobs: Blobs) -> Iterator[LogLine]:
         *whole, rest = (rest + piece).split(b"\n")
         for line in whole:
             yield _line(line)
+
+
+def read_spill(path: Path) -> Iterator[LogLine]:
+    """The whole lines in the spill file of an attempt that still runs; none when there is no such file."""
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return
+    for line in data.split(b"\n")[:-1]:
+        yield _line(line)
 
 
 def _pieces(document: JSONObject, blobs: Blobs) -> Iterator[bytes]:

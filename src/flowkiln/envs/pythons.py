@@ -6,6 +6,8 @@ import re
 import sys
 from typing import TYPE_CHECKING
 
+from packaging.specifiers import SpecifierSet
+
 from flowkiln.envs.errors import UnsupportedPython
 
 if TYPE_CHECKING:
@@ -48,7 +50,21 @@ def full(python: str, patches: Mapping[str, str] | None = None) -> str:
     return told or f"{python}.{NEWEST_PATCH[python]}"
 
 
-def of_host() -> str:
-    """The ``X.Y`` that an environment gets when none is asked for: this interpreter's, if supported."""
+def decide(asked: str | None, admitted: str | None, before: str | None) -> str:
+    """The Python of an environment: what is asked for, else the one it had, else this interpreter's ``X.Y``.
+
+    ``admitted`` is a ``requires-python`` that the answer satisfies. Raises ``UnsupportedPython`` when none does.
+    """
+    specifier = SpecifierSet(admitted or "")
+    if asked is not None:
+        checked = check(asked)
+        if not specifier.contains(full(checked), prereleases=True):
+            message = f"Python {asked} is asked for, but requires-python is {admitted!r}"
+            raise UnsupportedPython(message, hint="Change one of the two.")
+        return checked
     running = f"{sys.version_info.major}.{sys.version_info.minor}"
-    return running if running in SUPPORTED else SUPPORTED[-2]
+    for candidate in (before, running, *reversed(SUPPORTED)):
+        if candidate is not None and candidate in SUPPORTED and specifier.contains(full(candidate), prereleases=True):
+            return candidate
+    message = f"no supported Python satisfies requires-python {admitted!r}"
+    raise UnsupportedPython(message, hint=f"Supported are {', '.join(SUPPORTED)}.")

@@ -131,9 +131,7 @@ def _python(spec: EnvSpec, previous: EnvLock | None) -> str:
     if spec.glibc < OLDEST_GLIBC:
         message = f"glibc floor {spec.glibc[0]}.{spec.glibc[1]} is too old; the lowest is 2.17"
         raise UnsupportedTarget(message, hint='Write for example glibc="2.28".')
-    if spec.python is not None:
-        return pythons.check(spec.python)
-    return previous.python if previous is not None else pythons.of_host()
+    return pythons.decide(spec.python, spec.requires_python, previous.python if previous is not None else None)
 
 
 def _standing(job: _Job, wanted: Sequence[Platform]) -> dict[Platform, PlatformLock]:

@@ -26,6 +26,7 @@ class EnvSpec:
     """A request for an environment: what stands in decorators or files, before anything is resolved.
 
     * ``python``: ``X.Y`` or ``X.Y.Z`` (the patch resolves markers, it does not bind), None = decided at lock time.
+    * ``requires_python``: what a project or script admits; decides nothing when ``python`` is given and fits.
     * ``requirements``, ``constraints``: PEP 508 strings, normalised, sorted.
     * ``hashes``: pairs of normalised name and the sha256 hex digests that are allowed for it.
     * ``platforms``: asked for explicitly, sorted; empty means the default ones.
@@ -38,6 +39,7 @@ class EnvSpec:
     """
 
     python: str | None = None
+    requires_python: str | None = None
     requirements: tuple[str, ...] = ()
     constraints: tuple[str, ...] = ()
     hashes: tuple[tuple[str, tuple[str, ...]], ...] = ()
@@ -54,6 +56,7 @@ class EnvSpec:
             {
                 "schema": SPEC_SCHEMA,
                 "python": self.python,
+                "requires_python": self.requires_python,
                 "requirements": sorted(self.requirements),
                 "constraints": sorted(self.constraints),
                 "hashes": [[name, sorted(values)] for name, values in sorted(self.hashes)],

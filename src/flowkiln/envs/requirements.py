@@ -1,0 +1,193 @@
+"""Requirements as text: normalised, and read from requirements files with pip's syntax."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.utils import canonicalize_name
+
+from flowkiln.envs.errors import BadRequirement, BadSource
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+    from pathlib import Path
+
+_OPERATOR = re.compile(r"^\s*(===|==|~=|!=|<=|>=|<|>|@)")
+_VARIABLE = re.compile(r"\$\{([A-Z0-9_]+)\}")
+_HASH = re.compile(r"\s--hash(?:=|\s+)(\S+)")
+_SHA256 = re.compile(r"sha256:[0-9a-f]{64}")
+_KINDS = {
+    "-r": "requirements",
+    "--requirement": "requirements",
+    "-c": "constraints",
+    "--constraint": "constraints",
+    "-i": "index",
+    "--index-url": "index",
+    "--extra-index-url": "extra",
+}
+_MEANT_ANYWAY = ("--require-hashes", "--prefer-binary", "--only-binary=:all:", "--only-binary :all:")
+
+
+def requirement(text: str, *, where: str = "") -> str:
+    """``text`` (PEP 508) in its normal form. Raises ``BadRequirement``; ``where`` says in what it stands."""
+    place = f"{where}: " if where else ""
+    try:
+        parsed = Requirement(text.strip())
+    except InvalidRequirement as error:
+        reason = str(error).splitlines()[0]
+        message = f"{place}{text.strip()!r} is not a requirement: {reason}"
+        raise BadRequirement(message, hint='Write for example "pandas>=2.2,<3".') from error
+    if parsed.url is not None:
+        message = f"{place}{parsed.name} is asked for by URL, which cannot be locked"
+        raise BadRequirement(message, hint="Publish it to an index and name its version.")
+    extras = f"[{','.join(sorted(map(canonicalize_name, parsed.extras)))}]" if parsed.extras else ""
+    marker = f" ; {parsed.marker}" if parsed.marker else ""
+    return f"{canonicalize_name(parsed.name)}{extras}{parsed.specifier}{marker}"
+
+
+def package(name: str, version: str, *, where: str = "") -> str:
+    """The requirement for an entry of ``packages={name: version}``.
+
+    A bare version means exactly that one, ``2.*`` its series, an empty text or ``*`` any.
+    """
+    wanted, semicolon, marker = version.strip().partition(";")
+    wanted = wanted.strip()
+    if wanted in {"", "*"}:
+        wanted = ""
+    elif not _OPERATOR.match(wanted):
+        wanted = f"=={wanted}"
+    try:
+        SpecifierSet(wanted if not wanted.startswith("@") else "")
+    except InvalidSpecifier as error:
+        place = f"{where}: " if where else ""
+        message = f"{place}{version!r} is not a version of {name!r}"
+        raise BadRequirement(message, hint='Write for example "2.2.*", "2.2.1" or ">=2.2,<3".') from error
+    if wanted.startswith("@"):
+        wanted = f" {wanted}"
+    return requirement(f"{name}{wanted}{f' ; {marker}' if semicolon else ''}", where=where)
+
+
+def name_of(text: str) -> str:
+    """The normal name of the distribution that a requirement asks for, with nothing else."""
+    return canonicalize_name(Requirement(text).name)
+
+
+@dataclass(slots=True)
+class Listed:
+    """What a requirements file asks for, normalised, in order. ``hashes``: name -> sha256 hex digests."""
+
+    requirements: list[str] = field(default_factory=list)
+    constraints: list[str] = field(default_factory=list)
+    hashes: dict[str, set[str]] = field(default_factory=dict)
+    index: str | None = None
+    extras: list[str] = field(default_factory=list)
+
+    @property
+    def indexes(self) -> tuple[str, ...]:
+        """The indexes it names as a complete list, best first; empty when it names none."""
+        if not self.extras and self.index is None:
+            return ()
+        return (*self.extras, self.index or "default")
+
+
+def read_file(path: Path, *, environ: Mapping[str, str] | None = None) -> Listed:
+    """What the requirements file at ``path`` asks for, ``-r`` and ``-c`` files included.
+
+    Hashes, markers, index options and ``${VARIABLES}`` in URLs are understood. Raises ``BadSource`` naming file
+    and line for everything that a lock cannot honour.
+    """
+    listed = Listed()
+    _read(path, listed, os.environ if environ is None else environ, constraint=False, seen=())
+    return listed
+
+
+def _read(
+    path: Path, listed: Listed, environ: Mapping[str, str], *, constraint: bool, seen: tuple[Path, ...]
+) -> None:
+    resolved = path.resolve()
+    if resolved in seen:
+        raise BadSource(f"{path} includes itself", hint="Remove the -r or -c line that leads back to it.")
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise BadSource(f"{path} cannot be read: {reason}") from error
+    for number, line in _logical(text.splitlines()):
+        where = f"{path}, line {number}"
+        if not line.startswith("-"):
+            _take_requirement(line, where, listed, constraint=constraint)
+            continue
+        kind, value = _option(line, where)
+        if kind in {"requirements", "constraints"}:
+            inner = path.parent / value
+            _read(inner, listed, environ, constraint=constraint or kind == "constraints", seen=(*seen, resolved))
+        elif kind == "index":
+            listed.index = _expanded(value, where, environ)
+        elif kind == "extra":
+            listed.extras.append(_expanded(value, where, environ))
+
+
+def _logical(lines: Iterable[str]) -> Iterator[tuple[int, str]]:
+    """Lines with continuations joined and comments removed, with the number of their first line."""
+    gathered, first = "", 0
+    for number, raw in enumerate(lines, 1):
+        first = first or number
+        if raw.endswith("\\") and not raw.lstrip().startswith("#"):
+            gathered += raw[:-1] + " "
+            continue
+        line = re.sub(r"(^|\s)#.*$", "", gathered + raw).strip()
+        if line:
+            yield first, line
+        gathered, first = "", 0
+    if gathered.strip():
+        yield first, gathered.strip()
+
+
+def _take_requirement(line: str, where: str, listed: Listed, *, constraint: bool) -> None:
+    if re.match(r"^[./~]|^[A-Za-z]:\\|^file:", line) or (line.endswith(".whl") and "@" not in line):
+        raise BadSource(f"{where}: {line!r} is a path, which cannot be locked", hint="Publish it to an index.")
+    hashes = _HASH.findall(line)
+    text = _HASH.sub("", line).strip()
+    if match := re.search(r"\s(--?[a-z][\w-]*)", text):
+        raise BadSource(f"{where}: option {match[1]} of a requirement is not supported")
+    wanted = requirement(text, where=where)
+    (listed.constraints if constraint else listed.requirements).append(wanted)
+    for value in hashes:
+        if not _SHA256.fullmatch(value):
+            raise BadSource(f"{where}: {value!r} is not a sha256 hash", hint="Locks know sha256 only.")
+        listed.hashes.setdefault(name_of(wanted), set()).add(value.removeprefix("sha256:"))
+
+
+def _option(line: str, where: str) -> tuple[str, str]:
+    """The kind of an option line with its value; ``("", "")`` for one that holds without being written."""
+    if " ".join(line.split()) in _MEANT_ANYWAY:
+        return "", ""
+    try:
+        words = shlex.split(line)
+    except ValueError as error:
+        raise BadSource(f"{where}: {line!r} is not understood: {error}") from error
+    name, sign, value = words[0].partition("=")
+    if not sign and name not in _KINDS and name[:2] in _KINDS and not name.startswith("--"):
+        name, value = name[:2], name[2:]  # -rother.txt
+    if name not in _KINDS:
+        known = ", ".join(sorted(_KINDS))
+        raise BadSource(f"{where}: option {name} is not supported", hint=f"Supported: {known}, --hash.")
+    value = value or " ".join(words[1:])
+    if not value:
+        raise BadSource(f"{where}: option {name} needs a value")
+    return _KINDS[name], value
+
+
+def _expanded(value: str, where: str, environ: Mapping[str, str]) -> str:
+    def one(match: re.Match[str]) -> str:
+        if match[1] not in environ:
+            raise BadSource(f"{where}: the environment variable {match[1]} is not set")
+        return environ[match[1]]
+
+    return _VARIABLE.sub(one, value)

@@ -1,0 +1,269 @@
+"""From what users write to an ``EnvSpec``: decorator options, requirements files, pyproject.toml, scripts.
+
+Every way ends in the same options, which are those of ``@pypi``. An unknown option is an error: it would otherwise do
+nothing.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+
+from flowkiln._base.platforms import Platform
+from flowkiln.envs import cutoff, pythons, requirements
+from flowkiln.envs.errors import BadSource, UnknownOption, UnsupportedTarget
+from flowkiln.envs.lockindex import version_pair
+from flowkiln.envs.spec import DEFAULT_GLIBC, EnvSpec, normal_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+OPTIONS = (
+    *("python", "packages", "requirements", "pyproject", "group", "extra", "script"),
+    *("platforms", "indexes", "exclude_newer", "glibc", "winners"),
+)
+"""Options of an environment, in decorators and in ``[tool.flowkiln.envs.NAME]``."""
+
+_SCRIPT = re.compile(r"(?m)^# /// script\s*$\s(?P<content>(^#(| .*)$\s)+)^# ///\s*$")
+
+
+def spec(options: Mapping[str, Any], *, folder: Path, script: Path | None = None, where: str = "") -> EnvSpec:
+    """The request that ``options`` make; None means not given.
+
+    Relative paths start at ``folder``; ``script`` is the file whose PEP 723 block ``script=True`` reads; ``where``
+    names the place in messages. Raises ``UnknownOption``, ``BadRequirement``, ``BadSource``, ``UnsupportedPython``,
+    ``UnsupportedTarget``, ``BadCutoff``.
+    """
+    given = {name: value for name, value in options.items() if value is not None}
+    _check_names(given, OPTIONS, where)
+    listed = requirements.Listed()
+    found = _Found(listed)
+    if "requirements" in given:
+        found.listed = requirements.read_file(_path(given["requirements"], folder))
+    if {"pyproject", "group", "extra"} & set(given):
+        path = _path(given.get("pyproject", "pyproject.toml"), folder)
+        found.add_pyproject(path, given.get("group"), given.get("extra"))
+    if given.get("script"):
+        if script is None:
+            raise UnknownOption(f"{_at(where)}script=True needs a file with a `# /// script` block")
+        found.add_script(script)
+    found.listed.requirements += packages(given.get("packages", {}), where=where)
+    python = given.get("python")
+    return EnvSpec(
+        python=pythons.check(str(python)) if python is not None else None,
+        requires_python=found.requires_python,
+        requirements=tuple(sorted(set(found.listed.requirements))),
+        constraints=tuple(sorted(set(found.listed.constraints))),
+        hashes=tuple(sorted((name, tuple(sorted(values))) for name, values in found.listed.hashes.items())),
+        platforms=_platforms(given.get("platforms", ()), where),
+        indexes=tuple(given.get("indexes", ())) or found.indexes or found.listed.indexes,
+        glibc=_glibc(given.get("glibc"), where),
+        exclude_newer=cutoff.absolute(given["exclude_newer"]) if "exclude_newer" in given else found.exclude_newer,
+        winners=tuple(sorted((str(path), normal_name(str(name))) for path, name in given.get("winners", {}).items())),
+    )
+
+
+def packages(given: Mapping[str, str] | Sequence[str], *, where: str = "") -> list[str]:
+    """The requirements of ``packages``: a dictionary from name to version, or a list of requirements."""
+    if isinstance(given, str):
+        raise UnknownOption(f"{_at(where)}packages is a dictionary or a list, not the text {given!r}")
+    if hasattr(given, "items"):
+        return [requirements.package(name, version, where=where) for name, version in given.items()]
+    return [requirements.requirement(text, where=where) for text in given]
+
+
+def merge(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a step: those of its flow with its own on top.
+
+    ``packages`` are joined, the step's winning for those that both name; every other option of the step replaces
+    the flow's. The result can be shown and given to :func:`spec`.
+    """
+    merged = {**base, **{name: value for name, value in own.items() if value is not None}}
+    wanted: dict[str, str] = {}
+    for options in (base, own):
+        for line in packages(options.get("packages") or {}):
+            wanted[requirements.name_of(line)] = line
+    if wanted:
+        merged["packages"] = sorted(wanted.values())
+    return {name: value for name, value in merged.items() if value is not None}
+
+
+def project_environments(pyproject: Path) -> dict[str, dict[str, Any]]:
+    """The options of each environment in ``[tool.flowkiln.envs]`` of ``pyproject``, by name. Raises ``BadSource``."""
+    table = _toml(pyproject).get("tool", {}).get("flowkiln", {}).get("envs", {})
+    for name, options in table.items():
+        if not isinstance(options, dict) or not re.fullmatch(r"[A-Za-z0-9_-]+", name):
+            message = f"{pyproject}: [tool.flowkiln.envs.{name}] is not an environment"
+            raise BadSource(message, hint="Names consist of letters, digits, '-' and '_'; the content is a table.")
+    return dict(table)
+
+
+def project_spec(pyproject: Path, name: str) -> EnvSpec:
+    """The request of ``[tool.flowkiln.envs.NAME]``. Raises ``BadSource`` when there is none of that name."""
+    environments = project_environments(pyproject)
+    if name not in environments:
+        known = ", ".join(sorted(environments)) or "none"
+        raise BadSource(f"{pyproject} has no environment {name!r}", hint=f"It has: {known}.")
+    where = f"{pyproject}, [tool.flowkiln.envs.{name}]"
+    return spec(environments[name], folder=pyproject.parent, where=where)
+
+
+def file_spec(path: Path, *, group: str | None = None, extra: str | None = None) -> EnvSpec:
+    """The request that a file makes by itself: a requirements file, a pyproject.toml, or a script (PEP 723)."""
+    if path.suffix == ".toml":
+        return spec({"pyproject": path, "group": group, "extra": extra}, folder=path.parent)
+    if path.suffix == ".py":
+        return spec({"script": True}, folder=path.parent, script=path)
+    return spec({"requirements": path}, folder=path.parent)
+
+
+def has_script_block(path: Path) -> bool:
+    """Whether a Python file has a PEP 723 block. False when it cannot be read."""
+    try:
+        return _SCRIPT.search(path.read_text(encoding="utf-8")) is not None
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
+class _Found:
+    """What files contribute to a request."""
+
+    def __init__(self, listed: requirements.Listed) -> None:
+        self.listed = listed
+        self.requires_python: str | None = None
+        self.indexes: tuple[str, ...] = ()
+        self.exclude_newer: str | None = None
+
+    def add_pyproject(self, path: Path, group: str | None, extra: str | None) -> None:
+        """A group alone, or the project's dependencies with an extra's."""
+        document = _toml(path)
+        project = document.get("project", {})
+        if "requires-python" in project:
+            self.requires_python = _specifier(project["requires-python"], path)
+        if group is not None:
+            lines = _group(document.get("dependency-groups", {}), group, path, ())
+        else:
+            if "dependencies" in project.get("dynamic", []):
+                raise BadSource(f"{path}: the dependencies are dynamic", hint="Write them into [project].")
+            lines = _texts(project.get("dependencies", []), path, "project.dependencies")
+        if extra is not None:
+            extras = {normal_name(name): value for name, value in project.get("optional-dependencies", {}).items()}
+            if normal_name(extra) not in extras:
+                raise BadSource(f"{path} has no extra {extra!r}", hint=f"It has: {', '.join(sorted(extras)) or 'none'}.")
+            lines += _texts(extras[normal_name(extra)], path, f"extra {extra}")
+        self.listed.requirements += [requirements.requirement(line, where=str(path)) for line in lines]
+
+    def add_script(self, path: Path) -> None:
+        """The PEP 723 block of a file, its ``[tool.uv]`` cut-off and indexes included."""
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise BadSource(f"{path} cannot be read") from error
+        blocks = list(_SCRIPT.finditer(text))
+        if len(blocks) != 1:
+            what = "no `# /// script` block" if not blocks else "more than one `# /// script` block"
+            raise BadSource(f"{path} has {what}")
+        lines = blocks[0]["content"].splitlines()
+        content = "\n".join(line[2:] if line.startswith("# ") else line[1:] for line in lines)
+        document = _parsed(content, path)
+        if "requires-python" in document:
+            self.requires_python = _specifier(document["requires-python"], path)
+        wanted = _texts(document.get("dependencies", []), path, "dependencies")
+        self.listed.requirements += [requirements.requirement(line, where=str(path)) for line in wanted]
+        self._take_uv(document.get("tool", {}).get("uv", {}), path)
+
+    def _take_uv(self, table: Mapping[str, Any], path: Path) -> None:
+        _check_names(table, ("exclude-newer", "index"), f"{path}, [tool.uv]")
+        if "exclude-newer" in table:
+            self.exclude_newer = cutoff.absolute(table["exclude-newer"])
+        listed = [dict(one) for one in table.get("index", [])]
+        for one in listed:
+            _check_names(one, ("url", "name", "default"), f"{path}, [[tool.uv.index]]")
+        if listed:
+            extras = [str(one["url"]) for one in listed if not one.get("default")]
+            default = [str(one["url"]) for one in listed if one.get("default")]
+            self.indexes = (*extras, *(default or ["default"]))
+
+
+def _group(groups: Mapping[str, Any], name: str, path: Path, inside: tuple[str, ...]) -> list[str]:
+    """The requirements of a dependency group (PEP 735), included groups in place."""
+    table = {normal_name(key): value for key, value in groups.items()}
+    wanted = normal_name(name)
+    if wanted not in table:
+        raise BadSource(f"{path} has no group {name!r}", hint=f"It has: {', '.join(sorted(table)) or 'none'}.")
+    if wanted in inside:
+        raise BadSource(f"{path}: group {name!r} includes itself")
+    lines: list[str] = []
+    for item in table[wanted]:
+        if isinstance(item, dict) and set(item) == {"include-group"}:
+            lines += _group(groups, str(item["include-group"]), path, (*inside, wanted))
+        else:
+            lines += _texts([item], path, f"group {name}")
+    return lines
+
+
+def _texts(value: object, path: Path, what: str) -> list[str]:
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise BadSource(f"{path}: {what} is not a list of requirements")
+    return list(value)
+
+
+def _specifier(value: object, path: Path) -> str:
+    try:
+        return str(SpecifierSet(str(value)))
+    except InvalidSpecifier as error:
+        raise BadSource(f"{path}: requires-python {value!r} is not valid") from error
+
+
+def _toml(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise BadSource(f"{path} cannot be read: {reason}") from error
+    return _parsed(text, path)
+
+
+def _parsed(text: str, path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise BadSource(f"{path} is not valid TOML: {error}") from error
+
+
+def _check_names(given: Iterable[str], known: Sequence[str], where: str) -> None:
+    for name in given:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            hint = f"Did you mean {near[0]}?" if near else f"Known: {', '.join(known)}."
+            raise UnknownOption(f"{_at(where)}unknown option {name!r}", hint=hint)
+
+
+def _at(where: str) -> str:
+    return f"{where}: " if where else ""
+
+
+def _path(value: object, folder: Path) -> Path:
+    return folder / Path(str(value)).expanduser()
+
+
+def _platforms(value: Sequence[str | Platform], where: str) -> tuple[Platform, ...]:
+    try:
+        return tuple(sorted({one if isinstance(one, Platform) else Platform.parse(str(one)) for one in value}))
+    except ValueError as error:
+        raise UnsupportedTarget(f"{_at(where)}{error}") from error
+
+
+def _glibc(value: object, where: str) -> tuple[int, int]:
+    if value is None:
+        return DEFAULT_GLIBC
+    try:
+        return version_pair(str(value))
+    except ValueError as error:
+        message = f"{_at(where)}glibc={value!r} is not a version"
+        raise UnsupportedTarget(message, hint='Write for example glibc="2.28".') from error

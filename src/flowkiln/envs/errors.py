@@ -15,8 +15,7 @@ class EnvError(FlowkilnError):
 class NoSuchPackage(EnvError):
     """A requirement names a package that no consulted index has.
 
-    The message names the package and the indexes that were asked. Check the spelling; a package of your own index
-    needs that index in ``indexes``, in ``[tool.flowkiln]`` or in the settings that pip and uv read.
+    Check the spelling. A package of your own index needs that index in ``indexes`` or in the settings.
     """
 
     code = "ENV001"
@@ -27,8 +26,7 @@ class NoSuchPackage(EnvError):
 class Conflict(EnvError):
     """No set of versions satisfies every requirement on this platform.
 
-    The solver's own explanation is in the message. Widen one of the versions it names, or give the steps
-    environments of their own.
+    The solver's own explanation is in the message: widen one of the versions that it names.
     """
 
     code = "ENV002"
@@ -39,8 +37,7 @@ class Conflict(EnvError):
 class NoWheel(EnvError):
     """A package exists, but none of its wheels can be installed on the platform.
 
-    Nothing is built from source. The message lists the tags that exist and what the platform accepts: choose
-    another version, raise the glibc floor, or name only the platforms that you need.
+    Nothing is built from source. The message lists the tags that exist and what the platform accepts.
     """
 
     code = "ENV003"
@@ -56,7 +53,6 @@ class UnsupportedPython(EnvError):
 
     code = "ENV004"
     title = "Python version not supported"
-    exit_code = ExitCode.BAD_INPUT
 
 
 class BadRequirement(EnvError):
@@ -67,7 +63,6 @@ class BadRequirement(EnvError):
 
     code = "ENV005"
     title = "Requirement not understood"
-    exit_code = ExitCode.BAD_INPUT
 
 
 class BadSource(EnvError):
@@ -78,18 +73,16 @@ class BadSource(EnvError):
 
     code = "ENV006"
     title = "File of requirements not understood"
-    exit_code = ExitCode.BAD_INPUT
 
 
 class UnknownOption(EnvError):
     """An environment has an option that does not exist, or a value that the option does not take.
 
-    Unknown options are errors because they would otherwise do nothing. The message lists the known ones.
+    Unknown options are errors because they would otherwise do nothing.
     """
 
     code = "ENV007"
     title = "Unknown option of an environment"
-    exit_code = ExitCode.BAD_INPUT
 
 
 class StaleLock(EnvError):
@@ -117,8 +110,7 @@ class MissingLock(EnvError):
 class IndexDenied(EnvError):
     """The package index answered 401 or 403.
 
-    Credentials come from the index URL in your own settings, from ``~/.netrc`` or from ``NETRC``; they are never
-    stored in a lock. Some indexes answer 403 for packages that do not exist.
+    Credentials come from the index URL in your own settings or from ``~/.netrc``, never from a lock.
     """
 
     code = "ENV010"
@@ -156,7 +148,6 @@ class UvUnusable(EnvError):
 
     code = "ENV013"
     title = "uv is missing or too old"
-    exit_code = ExitCode.BAD_INPUT
 
 
 class OnlyYanked(EnvError):
@@ -195,8 +186,7 @@ class Offline(EnvError):
 class BadLockFile(EnvError):
     """A lock file is damaged or was edited by hand.
 
-    The message names the file and the line. Take it back from version control, or delete it and run
-    ``flowkiln env lock``: locks are written by flowkiln only.
+    The message names file and line. Take it back from version control, or delete it and lock again.
     """
 
     code = "ENV017"
@@ -212,7 +202,6 @@ class BadCutoff(EnvError):
 
     code = "ENV018"
     title = "Cut-off date is not absolute"
-    exit_code = ExitCode.BAD_INPUT
 
 
 class ResolveFailed(EnvError):
@@ -229,10 +218,8 @@ class ResolveFailed(EnvError):
 class UnsupportedTarget(EnvError):
     """The environment asks for a platform or a glibc floor that cannot be locked.
 
-    Platforms are ``linux/amd64``, ``linux/arm64``, ``darwin/arm64`` and ``darwin/amd64``; the floor is at least
-    2.17.
+    Platforms are linux/amd64, linux/arm64, darwin/arm64 and darwin/amd64; the lowest glibc floor is 2.17.
     """
 
     code = "ENV020"
     title = "Platform or floor not supported"
-    exit_code = ExitCode.BAD_INPUT

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -50,9 +51,13 @@ class LockFolder:
 
     @property
     def writable(self) -> bool:
-        """Whether locks can be written here."""
+        """Whether locks can be written here; tried out, since permissions alone do not tell."""
         existing = next(folder for folder in (self.path, *self.path.parents) if folder.exists())
-        return os.access(existing, os.W_OK | os.X_OK)
+        try:
+            Path(tempfile.mkdtemp(prefix=".scratch-", dir=existing)).rmdir()
+        except OSError:
+            return False
+        return True
 
     def or_cache(self) -> LockFolder:
         """This folder, or its stand-in in the cache when it cannot be written."""

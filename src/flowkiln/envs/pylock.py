@@ -93,6 +93,8 @@ def read_ours(text: str, path: Path) -> tuple[str, tuple[LockedWheel, ...]]:
     document = load_toml(text, path)
     requires_python = str(document.get("requires-python", ""))
     match = re.fullmatch(r"==(3\.\d+)\.\*", requires_python)
+    if document.get("lock-version") != LOCK_VERSION:
+        raise bad_file(path, text, "lock-version", f"lock-version is not {LOCK_VERSION}")
     if document.get("created-by") != CREATED_BY or match is None:
         raise bad_file(path, text, "created-by", "this file was not written by flowkiln")
     wheels = []

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from flowkiln._base import redact
-from flowkiln.envs import bounds, pylock, pythons
+from flowkiln.envs import bounds, passed, pylock, pythons
 from flowkiln.envs.errors import EnvError, HashMismatch, NoWheel, UnsupportedTarget
 from flowkiln.envs.lock import AbsentPlatform, EnvLock, LockedWheel, PlatformLock
 from flowkiln.envs.spec import DEFAULT_PLATFORMS
@@ -26,20 +26,6 @@ if TYPE_CHECKING:
 
 Upgrade = bool | frozenset[str]
 """What may move: False nothing that need not, True everything, or the named packages."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Passed:
-    """A newer version that satisfies the request but has no wheel for the target, and why."""
-
-    platform: Platform
-    name: str
-    version: str
-    locked: str
-    reason: str
-
-    def __str__(self) -> str:
-        return f"{self.platform}: {self.name} {self.version} passed over for {self.locked}: {self.reason}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +53,7 @@ class Resolution:
     """A lock with what people should be told about it."""
 
     lock: EnvLock
-    passed_over: list[Passed] = field(default_factory=list)
+    passed_over: list[passed.Passed] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
 
@@ -111,7 +97,10 @@ def resolve(
         absent=tuple(sorted(absent, key=lambda one: one.platform)),
         steps=tuple(sorted(steps)),
     )
-    return Resolution(lock)
+    heard = [(part.lock, part.answer.trace) for _, part in sorted(found.items())]
+    told = passed.explain(heard, solver.plan, offline=solver.offline, cutoff=spec.exclude_newer)
+    warnings = {f"{name}: {line}": None for _, trace in heard for line in trace.warnings}
+    return Resolution(lock, told, [*warnings, *(_differences(lock) if found else ())])
 
 
 def targets(spec: EnvSpec, host: Platform, previous: EnvLock | None = None) -> tuple[Platform, ...]:
@@ -206,6 +195,20 @@ def _aligned(job: _Job, results: Mapping[Platform, _Part | EnvError]) -> dict[Pl
         if versions(followed.lock) == versions(differing[0].lock):
             again[first] = followed
     return again
+
+
+def _differences(lock: EnvLock) -> list[str]:
+    """One line for each distribution whose version is not the same on every platform that has it."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for part in lock.platforms:
+        for wheel in part.wheels:
+            found.setdefault(wheel.name, {}).setdefault(wheel.version, []).append(str(part.platform))
+    return [
+        f"{lock.name}: {name} is "
+        + ", ".join(f"{version} on {' and '.join(on)}" for version, on in sorted(by_version.items()))
+        for name, by_version in sorted(found.items())
+        if len(by_version) > 1
+    ]
 
 
 def versions(lock: PlatformLock) -> dict[str, str]:

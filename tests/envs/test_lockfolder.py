@@ -1,0 +1,322 @@
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from flowkiln._base.errors import FormatTooNew
+from flowkiln._base.platforms import Platform
+from flowkiln.envs import lockindex, pylock
+from flowkiln.envs.errors import BadLockFile
+from flowkiln.envs.lock import AbsentPlatform, EnvLock, LockedWheel, PlatformLock
+from flowkiln.envs.lockfolder import INDEX, LockFolder, file_name
+
+FIXTURES = Path(__file__).parent / "fixtures"
+AMD64, ARM64 = Platform("linux", "amd64"), Platform("linux", "arm64")
+
+
+def a_wheel(name: str, version: str = "1.0", **changes: object) -> LockedWheel:
+    filename = f"{name}-{version}-py3-none-any.whl"
+    made = LockedWheel(
+        name=name,
+        version=version,
+        filename=filename,
+        url=f"https://index.example/files/{filename}",
+        sha256=f"{sum(f'{name}{version}'.encode()):064x}",
+        size=1234,
+        index="https://index.example/simple",
+        upload_time="2024-01-02T03:04:05Z",
+    )
+    return replace(made, **changes)  # type: ignore[arg-type]
+
+
+def a_lock(name: str = "fit", *wheels: LockedWheel, **changes: object) -> EnvLock:
+    chosen = wheels or (a_wheel("alpha", requires=("beta",)), a_wheel("beta", size=None, index=None))
+    part = PlatformLock(platform=AMD64, python="3.11", wheels=chosen, glibc=(2, 28), python_minimum="3.11.4")
+    other = replace(part, platform=ARM64, python_minimum=None, python_below="3.11.9", winners=(("x/y.py", "beta"),))
+    made = EnvLock(name=name, spec_id="sha256:" + "1" * 64, python="3.11", platforms=(part, other), steps=("a", "b"))
+    return replace(made, **changes)  # type: ignore[arg-type]
+
+
+def everything(folder: LockFolder) -> dict[str, bytes]:
+    return {str(path.relative_to(folder.path)): path.read_bytes() for path in folder.path.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> LockFolder:
+    return LockFolder.beside(tmp_path / "train.py")
+
+
+def test_it_stands_beside_the_file(tmp_path: Path) -> None:
+    assert LockFolder.beside(tmp_path / "train.py").path == tmp_path / "train.locks"
+    assert LockFolder.beside(tmp_path / "pyproject.toml").path == tmp_path / "pyproject.locks"
+    assert LockFolder.beside(tmp_path / "requirements.txt").path == tmp_path / "requirements.locks"
+    assert LockFolder.beside(tmp_path / "v1.2.py").path == tmp_path / "v1.2.locks"
+
+
+def test_what_is_written_is_read(folder: LockFolder) -> None:
+    absent = AbsentPlatform(platform=Platform("darwin", "arm64"), reason='no wheel of "a"\nsecond line')
+    locks = {"fit": a_lock(), "other": a_lock("other", a_wheel("gamma"), absent=(absent,)), "bare": _bare()}
+    assert folder.read() == {}
+    folder.write(locks)
+    assert folder.read() == locks
+    assert sorted(everything(folder)) == sorted(
+        [INDEX, *(file_name(n, s) for n in ("fit", "other", "bare") for s in ("linux-amd64", "linux-arm64"))]
+    )
+
+
+def _bare() -> EnvLock:
+    parts = tuple(PlatformLock(platform=p, python="3.12", wheels=(), glibc=(2, 28)) for p in (AMD64, ARM64))
+    return EnvLock(name="bare", spec_id="sha256:" + "2" * 64, python="3.12", platforms=parts)
+
+
+def test_equal_locks_touch_no_file(folder: LockFolder) -> None:
+    assert folder.write({"fit": a_lock()})
+    before = {path: path.stat().st_mtime_ns for path in folder.path.iterdir()}
+    assert folder.write({"fit": a_lock()}) == []
+    assert {path: path.stat().st_mtime_ns for path in folder.path.iterdir()} == before
+
+
+def test_a_changed_environment_changes_its_own_files(folder: LockFolder) -> None:
+    folder.write({"fit": a_lock(), "other": a_lock("other")})
+    changed = folder.write({"fit": a_lock("fit", a_wheel("alpha", "2.0")), "other": a_lock("other")})
+    assert [path.name for path in changed] == [INDEX, *(file_name("fit", f"linux-{arch}") for arch in ("amd64", "arm64"))]
+
+
+def test_files_of_environments_that_are_gone_are_removed(folder: LockFolder) -> None:
+    folder.write({"fit": a_lock(), "other": a_lock("other")})
+    (folder.path / "pylock.theirs.toml").write_text('lock-version = "1.0"\ncreated-by = "uv"\n')
+    folder.write({"other": a_lock("other")})
+    left = {path.name for path in folder.path.iterdir()}
+    assert left == {INDEX, "pylock.theirs.toml", *(file_name("other", f"linux-{a}") for a in ("amd64", "arm64"))}
+
+
+def test_the_text_is_sorted_and_has_one_block_per_package(folder: LockFolder) -> None:
+    backwards = a_lock("fit", a_wheel("b"), a_wheel("a"))
+    folder.write({"z": a_lock("z"), "fit": backwards})
+    text = (folder.path / file_name("fit", "linux-amd64")).read_text()
+    assert text.index('name = "a"') < text.index('name = "b"')
+    assert text.count("[[packages]]") == 2
+    assert "uv" not in text
+    index = (folder.path / INDEX).read_text()
+    assert index.index('"fit"') < index.index('"z"')
+
+
+def test_permissions_do_not_follow_the_umask(folder: LockFolder) -> None:
+    before = os.umask(0o077)
+    try:
+        folder.write({"fit": a_lock()})
+    finally:
+        os.umask(before)
+    assert {oct(path.stat().st_mode & 0o777) for path in folder.path.iterdir()} == {"0o644"}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('lock-version = "1.0"', 'lock-version = "2.0"', r"line 1: lock-version"),
+        ('\nversion = "1.0"', '\nversion = "1.1"', r"pylock\.fit-linux-amd64\.toml, line \d+: .*by hand"),
+        ("[[packages]]", "[[packages", r"pylock\.fit-linux-amd64\.toml is not valid TOML.*line \d+"),
+        ('sha256 = "0', 'sha256 = "Z', r"pylock\.fit-linux-amd64\.toml, line \d+: the entry of 'alpha'"),
+        ('created-by = "flowkiln"', 'created-by = "uv"', r"pylock\.fit-linux-amd64\.toml, line 2"),
+        ('requires-python = "==3.11.*"', 'requires-python = ">=3.11"', r"pylock\.fit-linux-amd64\.toml, line"),
+        ("url = ", "uri = ", r"line \d+: the entry of 'alpha'"),
+    ],
+)
+def test_a_pylock_edited_by_hand_is_refused(folder: LockFolder, old: str, new: str, said: str) -> None:
+    folder.write({"fit": a_lock()})
+    path = folder.path / file_name("fit", "linux-amd64")
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+    with pytest.raises(BadLockFile, match=said) as caught:
+        folder.read()
+    assert "flowkiln env lock" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("schema = 1", "schema = 'one'", r"flowkiln\.lock, line 2"),
+        ('spec_id = "sha256:', 'spec_id = "md5:', r"flowkiln\.lock, line \d+: the entry of environment 'fit'"),
+        ('platform = "linux/amd64"', 'platform = "sun/sparc"', "unknown platform"),
+        ('glibc = "2.28"', "glibc = 2.28", r"line \d+: the entry of environment 'fit'"),
+        ("[[environments]]", "environments", "not valid TOML"),
+        ('lock_id = "sha256:', 'lock_id = "sha256:0', "not a digest"),
+    ],
+)
+def test_an_index_edited_by_hand_is_refused(folder: LockFolder, old: str, new: str, said: str) -> None:
+    folder.write({"fit": a_lock()})
+    path = folder.path / INDEX
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+    with pytest.raises(BadLockFile, match=said):
+        folder.read()
+
+
+def test_a_missing_platform_file_is_named(folder: LockFolder) -> None:
+    folder.write({"fit": a_lock()})
+    (folder.path / file_name("fit", "linux-arm64")).unlink()
+    with pytest.raises(BadLockFile, match=r"flowkiln\.lock, line \d+: pylock\.fit-linux-arm64\.toml is missing"):
+        folder.read()
+
+
+def test_bytes_that_are_no_text_are_refused(folder: LockFolder) -> None:
+    folder.write({"fit": a_lock()})
+    (folder.path / INDEX).write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(BadLockFile, match="UTF-8"):
+        folder.read()
+
+
+def test_an_index_of_a_newer_flowkiln(folder: LockFolder) -> None:
+    folder.write({"fit": a_lock()})
+    path = folder.path / INDEX
+    path.write_text(path.read_text().replace("schema = 1", "schema = 2"))
+    with pytest.raises(FormatTooNew, match="schema 2"):
+        folder.read()
+
+
+def test_schema_1_is_readable_for_ever() -> None:
+    """The folder was written once and is never written again."""
+    frozen = LockFolder(FIXTURES / "schema1.locks")
+    locks = frozen.read()
+    assert set(locks) == {"fit", "bare"}
+    fit = locks["fit"]
+    assert fit.lock_id == "sha256:a2318a54deda84914e938320944ebae9edada35e8c02ad94c5ed56518ae6589d"
+    assert fit.steps == ("score", "train")
+    part = fit.on(AMD64)
+    assert part is not None
+    assert (part.glibc, part.python_minimum, part.python_below) == ((2, 28), "3.11.4", None)
+
+
+def test_the_present_writer_writes_schema_1_as_it_was(tmp_path: Path) -> None:
+    frozen = LockFolder(FIXTURES / "schema1.locks")
+    fresh = LockFolder(tmp_path / "fresh.locks")
+    fresh.write(frozen.read())
+    assert everything(fresh) == everything(frozen)
+
+
+def test_an_unwritable_folder_has_a_stand_in_in_the_cache(tmp_path: Path, home: object) -> None:
+    if os.geteuid() == 0:
+        folder = LockFolder(Path("/proc/flowkiln.locks"))
+    else:
+        (tmp_path / "shut").mkdir(mode=0o500)
+        folder = LockFolder.beside(tmp_path / "shut" / "train.py")
+    stand_in = folder.or_cache()
+    assert stand_in != folder
+    assert stand_in.is_cached
+    stand_in.write({"fit": a_lock()})
+    assert folder.or_cache().read() == {"fit": a_lock()}
+    writable = LockFolder.beside(tmp_path / "train.py")
+    assert writable.or_cache() == writable
+
+
+KILL_WRITER = """
+import os, sys, pathlib
+from flowkiln.envs.lockfolder import LockFolder
+from tests.envs.test_lockfolder import a_lock, a_wheel
+calls = int(sys.argv[2])
+real = {name: getattr(pathlib.Path, name) for name in ("write_text", "chmod", "rename", "replace", "rmdir", "unlink")}
+def counting(name):
+    def call(self, *args, **kwargs):
+        global calls
+        if calls == 0:
+            os.kill(os.getpid(), 9)
+        calls -= 1
+        return real[name](self, *args, **kwargs)
+    return call
+for name in real:
+    setattr(pathlib.Path, name, counting(name))
+LockFolder(pathlib.Path(sys.argv[1])).write({"fit": a_lock("fit", a_wheel("alpha", "2.0")), "new": a_lock("new")})
+"""
+
+
+def test_kill_9_at_any_point_leaves_the_old_or_the_new(tmp_path: Path) -> None:
+    old = {"fit": a_lock(), "other": a_lock("other")}
+    new = {"fit": a_lock("fit", a_wheel("alpha", "2.0")), "new": a_lock("new")}
+    clean = LockFolder(tmp_path / "clean.locks")
+    clean.write(new)
+    seen = []
+    for calls in range(60):
+        folder = LockFolder(tmp_path / f"at{calls}.locks")
+        folder.write(old)
+        ended = subprocess.run(
+            [sys.executable, "-c", KILL_WRITER, str(folder.path), str(calls)],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(["src", "."])},
+            cwd=Path(__file__).parents[2],
+            check=False,
+        )
+        found = folder.read()
+        assert found in (old, new)
+        seen.append(found == new)
+        folder.write(new)
+        assert folder.read() == new
+        assert everything(folder) == everything(clean)
+        shutil.rmtree(folder.path)
+        if ended.returncode == 0:
+            break
+        assert ended.returncode == -signal.SIGKILL
+    assert ended.returncode == 0, "the writer was never let to its end"
+    assert seen == sorted(seen)
+    assert {False, True} == set(seen)
+
+
+HOLDER = """
+import sys, pathlib
+from flowkiln.envs.lockfolder import LockFolder
+from tests.envs.test_lockfolder import a_lock
+folder, name = LockFolder(pathlib.Path(sys.argv[1])), sys.argv[2]
+with folder.hold():
+    locks = folder.read()
+    folder.write({**locks, name: a_lock(name)})
+"""
+
+
+def test_concurrent_lockers_lose_nothing(tmp_path: Path) -> None:
+    folder = LockFolder(tmp_path / "train.locks")
+    names = [f"env{number}" for number in range(6)]
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", HOLDER, str(folder.path), name],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(["src", "."])},
+            cwd=Path(__file__).parents[2],
+        )
+        for name in names
+    ]
+    assert [one.wait() for one in running] == [0] * len(names)
+    assert sorted(folder.read()) == names
+
+
+def test_awkward_texts_survive(folder: LockFolder) -> None:
+    odd = a_wheel("alpha", url='https://index.example/a"b\\c\u00e9\x7f.whl', upload_time=None)
+    folder.write({"fit": a_lock("fit", odd)})
+    part = folder.read()["fit"].on(AMD64)
+    assert part is not None
+    assert part.wheels == (odd,)
+
+
+def test_no_file_name_has_a_second_dot() -> None:
+    assert file_name("a.b", "linux-amd64") == "pylock.a_b-linux-amd64.toml"
+
+
+def test_an_environment_listed_twice_is_refused(folder: LockFolder) -> None:
+    text = lockindex.serialise([a_lock(), a_lock()])
+    with pytest.raises(BadLockFile, match="twice"):
+        lockindex.parse(text, folder.path / INDEX)
+
+
+def test_uvs_answer_is_read_without_secrets() -> None:
+    text = (
+        'lock-version = "1.0"\n[[packages]]\nname = "A_b"\nversion = "1"\nindex = "https://u:CANARY@h/simple"\n'
+        'wheels = [{ url = "https://u:CANARY@h/a_b-1-py3-none-any.whl", hashes = { sha256 = "0" } }]\n'
+    )
+    (package,) = pylock.read_uv(text)
+    assert (package.name, package.wheels[0].filename) == ("a-b", "a_b-1-py3-none-any.whl")
+    assert "CANARY" not in repr(package)

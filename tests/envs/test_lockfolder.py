@@ -40,12 +40,14 @@ def a_lock(name: str = "fit", *wheels: LockedWheel, **changes: object) -> EnvLoc
     chosen = wheels or (a_wheel("alpha", requires=("beta",)), a_wheel("beta", size=None, index=None))
     part = PlatformLock(platform=AMD64, python="3.11", wheels=chosen, glibc=(2, 28), python_minimum="3.11.4")
     other = replace(part, platform=ARM64, python_minimum=None, python_below="3.11.9", winners=(("x/y.py", "beta"),))
-    made = EnvLock(name=name, spec_id="sha256:" + "1" * 64, python="3.11", platforms=(part, other), steps=("a", "b"))
+    parts = (part, other)
+    made = EnvLock(name=name, spec_id="sha256:" + "1" * 64, python="3.11", platforms=parts, steps=("a", "b"))
     return replace(made, **changes)  # type: ignore[arg-type]
 
 
 def everything(folder: LockFolder) -> dict[str, bytes]:
-    return {str(path.relative_to(folder.path)): path.read_bytes() for path in folder.path.rglob("*") if path.is_file()}
+    paths = [path for path in folder.path.rglob("*") if path.is_file()]
+    return {str(path.relative_to(folder.path)): path.read_bytes() for path in paths}
 
 
 @pytest.fixture
@@ -86,7 +88,7 @@ def test_equal_locks_touch_no_file(folder: LockFolder) -> None:
 def test_a_changed_environment_changes_its_own_files(folder: LockFolder) -> None:
     folder.write({"fit": a_lock(), "other": a_lock("other")})
     changed = folder.write({"fit": a_lock("fit", a_wheel("alpha", "2.0")), "other": a_lock("other")})
-    assert [path.name for path in changed] == [INDEX, *(file_name("fit", f"linux-{arch}") for arch in ("amd64", "arm64"))]
+    assert [path.name for path in changed] == [INDEX, *(file_name("fit", f"linux-{a}") for a in ("amd64", "arm64"))]
 
 
 def test_files_of_environments_that_are_gone_are_removed(folder: LockFolder) -> None:
@@ -223,7 +225,8 @@ import os, sys, pathlib
 from flowkiln.envs.lockfolder import LockFolder
 from tests.envs.test_lockfolder import a_lock, a_wheel
 calls = int(sys.argv[2])
-real = {name: getattr(pathlib.Path, name) for name in ("write_text", "chmod", "rename", "replace", "rmdir", "unlink")}
+names = ("write_text", "chmod", "rename", "replace", "rmdir", "unlink")
+real = {name: getattr(pathlib.Path, name) for name in names}
 def counting(name):
     def call(self, *args, **kwargs):
         global calls

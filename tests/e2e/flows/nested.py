@@ -33,7 +33,7 @@ class Nested(FlowSpec):
     @step
     def inner_join(self, inputs):
         self.words = [each.word for each in inputs]
-        self.merge_artifacts(inputs, include=["letter"])
+        self.merge_artifacts(inputs, include=["letter", "shared", "side"])
         self.next(self.outer_join)
 
     @step

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.services.home import HOSTILE, Home, is_ambient
+from tests.services.home import HOSTILE, MACHINE, Home, is_ambient
 from tests.services.index import PackageIndex
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ def _no_ambient_settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[N
     with pytest.MonkeyPatch.context() as patch:
         for name in [one for one in os.environ if is_ambient(one)]:
             patch.delenv(name)
-        for name, value in home.variables().items():
+        for name, value in {**home.variables(), "PATH": MACHINE["PATH"]}.items():
             patch.setenv(name, value)
         yield
 

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import os
+import sysconfig
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-MACHINE = dict(os.environ)
-"""The environment as the test run was started: for the few tests that use the machine's own package index."""
+MACHINE = {
+    **os.environ,
+    "PATH": os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", os.defpath)]),
+}
+"""The environment as the test run was started, for the few tests that use the machine's own package index; the
+programs of the development environment (uv, flowkiln) come first."""
 
 _AMBIENT = ("FLOWKILN_", "METAFLOW_", "PIP_", "UV_", "VIRTUAL_ENV", "PYTHON", "CONDA_", "NETRC", "XDG_")
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")

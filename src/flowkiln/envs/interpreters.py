@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -188,6 +187,8 @@ class Interpreters:
 
     def _search(self) -> list[Found]:
         """Asks every candidate who it is; those that do not answer are left out."""
+        from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415  only where processes are started
+
         searched = self._searched()
         with ThreadPoolExecutor(4) as pool:
             answers = [one for one in pool.map(self._ask, self._candidates()) if one is not None]

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -114,6 +113,8 @@ def _looks_wrong(stamp: Stamp, mode: int, content: str) -> bool:
 
 def _digests(root: Path, paths: list[str]) -> Iterable[tuple[str, str]]:
     """The sha256 of each file; "" for one that cannot be read. In threads: hashing releases the interpreter."""
+    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415  only where files are read
+
     base = str(root)
 
     def some(batch: list[str]) -> list[tuple[str, str]]:

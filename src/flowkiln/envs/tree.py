@@ -7,7 +7,7 @@ a name is whole. One process makes a tree, the others wait for it. Locks are the
 from __future__ import annotations
 
 import os
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,10 +16,7 @@ from flowkiln._base import files
 from flowkiln._base.report import Silent
 from flowkiln.envs import interpreter as interpreters
 from flowkiln.envs import treefile
-from flowkiln.envs.building import DamagedWheel, build
 from flowkiln.envs.installerrors import EnvironmentMismatch
-from flowkiln.envs.gathering import Gatherer
-from flowkiln.envs.wheelstore import WheelStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,7 +26,6 @@ if TYPE_CHECKING:
     from flowkiln.envs.interpreter import Interpreter
     from flowkiln.envs.lock import PlatformLock
     from flowkiln.envs.treefile import Description
-    from flowkiln.envs.wheel import Wheel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,8 +75,7 @@ class Trees:
         # Absolute, as it is written into launchers.
         self.cache = Path(os.path.abspath(cache))  # noqa: PTH100  links in the user's path stay
         self.root = self.cache / "trees"
-        self.store = WheelStore(self.cache)
-        self._gatherer = Gatherer(self.store, self.cache, fetcher)
+        self._fetcher = fetcher
 
     def path(self, env_id: str, interpreter: Interpreter) -> Path:
         """Where the tree of an environment with an interpreter stands, present or not."""
@@ -107,14 +102,14 @@ class Trees:
         interpreters.check(interpreter, part)
         tree = self.find(part.env_id, interpreter)
         if tree is None:
-            tree = self._make(part, interpreter, reporter or Silent(), repair=False)
+            tree = self._make(part, interpreter, reporter or Silent(), anew=False)
         self.touch(tree)
         return tree
 
     def repair(self, part: PlatformLock, interpreter: Interpreter, reporter: Reporter | None = None) -> Tree:
         """The tree made anew, from stored wheels whose every file was read and found right, else fetched again."""
         interpreters.check(interpreter, part)
-        return self._make(part, interpreter, reporter or Silent(), repair=True)
+        return self._make(part, interpreter, reporter or Silent(), anew=True)
 
     def all(self) -> list[Tree]:
         """Every whole tree of the cache, by folder name."""
@@ -137,44 +132,27 @@ class Trees:
 
     @contextmanager
     def lease(self, tree: Tree) -> Iterator[None]:
-        """Keeps garbage collection from the tree while the block runs. Any number may hold one."""
+        """Keeps garbage collection from the tree while the block runs. Any number may hold one.
+
+        Raises EnvironmentMismatch when the tree is gone already.
+        """
         with files.locked(self.lease_file(tree.root.name), shared=True):
+            if not tree.root.exists():
+                message = f"the environment at {tree.root} was removed by `flowkiln cache gc`"
+                raise EnvironmentMismatch(message, hint="Run the same command again: it is made anew.")
             yield
 
     def lease_file(self, name: str) -> Path:
         """The lock file that leases of the tree called ``name`` are held on."""
         return self.cache / "locks" / "leases" / name
 
-    def _make(self, part: PlatformLock, interpreter: Interpreter, reporter: Reporter, *, repair: bool) -> Tree:
+    def _make(self, part: PlatformLock, interpreter: Interpreter, reporter: Reporter, *, anew: bool) -> Tree:
+        from flowkiln.envs.making import Maker  # noqa: PLC0415  finding a tree stays cheap
+
+        def there() -> Description | None:
+            tree = None if anew else self.find(part.env_id, interpreter)
+            return tree.description if tree else None
+
         root = self.path(part.env_id, interpreter)
-
-        def waiting(holder: str, seconds: float) -> None:
-            reporter.say(f"waiting for {holder}, which installs the same environment ({seconds:.0f} s)")
-
-        with ExitStack() as stack:
-            stack.enter_context(files.locked(self.cache / "locks" / "cache", shared=True))
-            stack.enter_context(files.locked(self.cache / "locks" / "trees" / root.name, waiting=waiting))
-            tree = None if repair else self.find(part.env_id, interpreter)
-            if tree is not None:
-                return tree
-            wheels = self._gatherer.gather(part.wheels, reporter, verify=repair)
-            try:
-                description = self._build(root, part, interpreter, wheels)
-            except DamagedWheel:
-                # Found in time: what is damaged in the store is fetched again, once.
-                wheels = self._gatherer.gather(part.wheels, reporter, verify=True)
-                description = self._build(root, part, interpreter, wheels)
+        description = Maker(self.cache, self._fetcher).make(root, part, interpreter, reporter, there)
         return Tree(root=root, description=description)
-
-    def _build(
-        self, root: Path, part: PlatformLock, interpreter: Interpreter, wheels: list[Wheel]
-    ) -> Description:
-        with files.disk_errors(self.root), files.scratch_folder(self.cache / "scratch") as scratch:
-            prefix = scratch / "tree"
-            prefix.mkdir()
-            description = build(prefix, root, part, interpreter, wheels, self.store)
-            self.root.mkdir(parents=True, exist_ok=True)
-            if root.exists() or root.is_symlink():
-                root.rename(scratch / "old")
-            prefix.rename(root)
-        return description

@@ -122,8 +122,8 @@ class Fetcher:
                     raise
                 stopped.wait(self._wait(failures, error))
             else:
-                return partial.hexdigest()
-            if stopped.is_set():
+                if not stopped.is_set():
+                    return partial.hexdigest()
                 message = f"{artefact.name}: download interrupted"
                 raise DownloadFailed(message)
 

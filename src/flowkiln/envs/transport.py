@@ -150,6 +150,8 @@ def translated(url: str, error: Exception, stall: float) -> DownloadFailed | Dow
         if isinstance(cause, ssl.SSLCertVerificationError):
             message = f"{shown}: {cause.verify_message}"
             return CertificateRefused(message, hint="Name your authority's PEM file in SSL_CERT_FILE.")
+        if isinstance(cause, urllib3.exceptions.NewConnectionError):
+            break
         if isinstance(cause, (urllib3.exceptions.TimeoutError, TimeoutError)):
             return DownloadStalled(f"{shown}: no byte for {stall:g} s", retryable=True)
         reason = getattr(cause, "reason", None)

@@ -223,7 +223,7 @@ class _Unpacking:
         text = self._text("entry_points.txt", needed=False)
         try:
             found = [EntryPoint(name, module, attr, kind == "gui") for name, module, attr, kind in _entries(text)]
-        except (configparser.Error, AssertionError) as error:
+        except (configparser.Error, AssertionError, AttributeError) as error:
             message = f"{self._archive.name}: entry_points.txt cannot be read: {error}"
             raise WheelUnreadable(message) from error
         for point in found:

@@ -1,15 +1,11 @@
 """A store in a folder, by plain operating system calls: no locks, no daemon, safe under ``kill -9``.
 
-A record is written to the scratch folder and hard-linked to its name, so that it appears whole and only one of
-many creators makes it. Where hard links fail, an exclusive rename takes their place. Nothing is synced to disk
-here except by :meth:`FolderRecords.sync`.
+Nothing is synced to disk except by :meth:`FolderRecords.sync`.
 """
 
 from __future__ import annotations
 
-import errno
 import hashlib
-import itertools
 import mmap
 import os
 import re
@@ -17,21 +13,17 @@ import time
 from typing import TYPE_CHECKING
 
 from flowkiln.store import formats, keys
-from flowkiln.store.errors import BadKey, BlobDamaged, BlobMissing, RecordDamaged, StoreUnusable
+from flowkiln.store.errors import BadKey, BlobDamaged, BlobMissing, RecordDamaged
+from flowkiln.store.place import SCRATCH, Place, discard, fail
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from types import TracebackType
     from typing import NoReturn, Self
 
-STORE_SCHEMA = 1
-SCRATCH = "tmp"
-ABOUT = "store.json"
 CHUNK = 1 << 20
 
-_KEY = re.compile(r"[\w=-][\w.=-]*(?:/[\w=-][\w.=-]*)*")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EXDEV)
 
 
 class FolderStore:
@@ -42,7 +34,7 @@ class FolderStore:
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self.root = os.path.abspath(root)
-        place = _Place(self.root)
+        place = Place(self.root)
         place.check_format()
         self.records = FolderRecords(place)
         self.blobs = FolderBlobs(place)
@@ -71,7 +63,7 @@ class FolderStore:
 class FolderRecords:
     """The records of a :class:`FolderStore`; see ``interfaces.Records``."""
 
-    def __init__(self, place: _Place) -> None:
+    def __init__(self, place: Place) -> None:
         self._place = place
 
     def create(self, key: str, data: bytes) -> bool:
@@ -82,7 +74,7 @@ class FolderRecords:
             try:
                 return self._place.publish(scratch, target)
             finally:
-                _discard(scratch)
+                discard(scratch)
         except OSError as error:
             fail(error, target)
 
@@ -157,7 +149,7 @@ class FolderRecords:
 class FolderBlobs:
     """The blobs of a :class:`FolderStore`; see ``interfaces.Blobs``."""
 
-    def __init__(self, place: _Place) -> None:
+    def __init__(self, place: Place) -> None:
         self._place = place
 
     def put(self, data: bytes | bytearray | memoryview) -> str:
@@ -256,7 +248,7 @@ class FolderBlobs:
 class FolderBlobWriter:
     """A blob being written, hashed in the same pass; see ``interfaces.BlobWriter``."""
 
-    def __init__(self, place: _Place, path: Callable[[str], str]) -> None:
+    def __init__(self, place: Place, path: Callable[[str], str]) -> None:
         self.sha256 = ""
         self.size = 0
         self._place = place
@@ -291,154 +283,17 @@ class FolderBlobWriter:
     ) -> None:
         os.close(self._descriptor)
         if kind is not None:
-            _discard(self._scratch)
+            discard(self._scratch)
             return
         self.sha256 = self._hash.hexdigest()
         target = self._path(self.sha256)
         try:
             if _has_size(target, self.size):
-                _discard(self._scratch)
+                discard(self._scratch)
             else:
                 self._place.replace(self._scratch, target)
         except OSError as trouble:
             fail(trouble, target)
-
-
-class _Place:
-    """The folder itself: scratch files and the two ways in which they get their name."""
-
-    _token = os.urandom(6).hex()
-    _counter = itertools.count()
-
-    def __init__(self, root: str) -> None:
-        self.root = root
-        self._links = True
-
-    def path(self, key: str) -> str:
-        if _KEY.fullmatch(key) is None:
-            message = f"not a key of the store: {key!r}"
-            raise BadKey(message, hint="Names consist of letters, digits and `_ - . =`.")
-        return f"{self.root}/{key}"
-
-    def check_format(self) -> None:
-        try:
-            with open(f"{self.root}/{ABOUT}", "rb") as stream:
-                about = stream.read()
-        except FileNotFoundError:
-            return
-        except OSError as error:
-            fail(error, self.root)
-        if about:
-            formats.document_of(about, STORE_SCHEMA, f"the store {self.root}")
-
-    def scratch(self, mode: int) -> tuple[int, str]:
-        """An open, new file for writing and its path."""
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        while True:
-            path = f"{self.root}/{SCRATCH}/{self._token}-{os.getpid():x}-{next(self._counter):x}"
-            try:
-                return os.open(path, flags, mode), path
-            except FileNotFoundError:
-                self._prepare()
-            except FileExistsError:  # left by a killed process that had the same id
-                continue
-
-    def fill(self, data: bytes | bytearray | memoryview, *, mode: int = 0o644) -> str:
-        """The path of a new scratch file that holds ``data``."""
-        descriptor, path = self.scratch(mode)
-        try:
-            rest = memoryview(data).cast("B")
-            while rest:
-                rest = rest[os.write(descriptor, rest) :]
-        except BaseException:
-            _discard(path)
-            raise
-        finally:
-            os.close(descriptor)
-        return path
-
-    def replace(self, scratch: str, target: str) -> None:
-        """Gives ``scratch`` the name ``target``, replacing what had it."""
-        try:
-            os.replace(scratch, target)
-        except FileNotFoundError:
-            os.makedirs(os.path.dirname(target), exist_ok=True)
-            os.replace(scratch, target)
-        except BaseException:
-            _discard(scratch)
-            raise
-
-    def publish(self, scratch: str, target: str) -> bool:
-        """Gives ``scratch`` the name ``target`` unless it is taken; True when this call gave it."""
-        made = False
-        while True:
-            try:
-                self._name(scratch, target)
-            except FileNotFoundError:
-                if made:
-                    raise
-                os.makedirs(os.path.dirname(target), exist_ok=True)
-                made = True
-            except FileExistsError:
-                if self._links and os.stat(scratch).st_nlink > 1:
-                    return True  # a network file system answered a repeated request: the first one was ours
-                if not self._emptied(target):
-                    return False
-            else:
-                return True
-
-    def _name(self, scratch: str, target: str) -> None:
-        if self._links:
-            try:
-                os.link(scratch, target)
-            except OSError as error:
-                if error.errno not in _NO_LINKS:
-                    raise
-                self._links = False
-            else:
-                return
-        from flowkiln.store.renaming import rename_exclusive  # noqa: PLC0415  ctypes, needed on few systems
-
-        rename_exclusive(scratch, target)
-
-    def _emptied(self, target: str) -> bool:
-        """Whether ``target`` was without content and has been removed, as a power loss leaves a new file."""
-        try:
-            if os.stat(target).st_size > 0:
-                return False
-        except FileNotFoundError:
-            return True
-        import fcntl  # noqa: PLC0415  only after a power loss
-
-        lock = os.open(f"{self.root}/{SCRATCH}", os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # two who mend must not remove each other's record
-            if os.path.exists(target) and os.stat(target).st_size == 0:
-                os.unlink(target)
-        finally:
-            os.close(lock)
-        return True
-
-    def _prepare(self) -> None:
-        os.makedirs(f"{self.root}/{SCRATCH}", exist_ok=True)
-        about = b'{"schema":%d,"kind":"flowkiln store"}\n' % STORE_SCHEMA
-        for name, content in ((".gitignore", b"*\n"), (ABOUT, about)):
-            target = f"{self.root}/{name}"
-            if not os.path.exists(target):
-                os.replace(self.fill(content), target)
-
-
-def fail(error: OSError, path: str) -> NoReturn:
-    """Raises ``error`` as ``NoSpace``, ``ReadOnly`` or ``StoreUnusable``, naming ``path``."""
-    from flowkiln._base.files import disk_errors  # noqa: PLC0415  kept out of a step's start
-
-    try:
-        with disk_errors(path, setting="store"):  # type: ignore[arg-type]
-            raise error
-    except OSError:
-        reason = error.strerror or str(error)
-        message = f"the store cannot be used: {path}: {reason}"
-        raise StoreUnusable(message, hint="Check the disk, or choose another folder.") from error
 
 
 def _has_size(path: str, size: int) -> bool:
@@ -446,13 +301,6 @@ def _has_size(path: str, size: int) -> bool:
         return os.stat(path).st_size == size
     except FileNotFoundError:
         return False
-
-
-def _discard(path: str) -> None:
-    try:
-        os.unlink(path)
-    except FileNotFoundError:
-        return
 
 
 def _fsync(path: str) -> None:

@@ -50,12 +50,16 @@ def open_run(records: Records, flow: str, document: JSONObject, *, clock: Callab
     """Opens a run of ``flow`` and returns its id: the time in microseconds, or the next one that is free.
 
     Ids are unique among all flows of the store. ``clock`` gives nanoseconds. The stored document gets ``flow``,
-    ``run`` and ``opened_us``. Tags in ``document["tags"]`` are the run's first ones.
+    ``run`` and ``opened_us``. Tags in ``document["tags"]`` are the run's first ones. Raises ``BadKey``.
     """
-    opened_us = clock() // 1000
-    number = opened_us
+    if not flow.isidentifier():
+        message = f"not a flow's name: {flow!r}"
+        raise BadKey(message, hint="A flow is named by its class.", data={"flow": flow})
+    number = opened_us = clock() // 1000
     while not records.create(keys.claim(new_run_id(number)), flow.encode()):
         number += 1
+        while records.exists(keys.claim(new_run_id(number))):  # much cheaper than trying to create it
+            number += 1
     run = new_run_id(number)
     stored = {**document, "schema": formats.RECORD_SCHEMA, "flow": flow, "run": run, "opened_us": opened_us}
     records.create(keys.run_opened(flow, run), json.compact(stored))
@@ -63,17 +67,25 @@ def open_run(records: Records, flow: str, document: JSONObject, *, clock: Callab
 
 
 def close_run(
-    records: Records, flow: str, run: str, document: JSONObject, *, clock: Callable[[], int] = time.time_ns
+    records: Records,
+    flow: str,
+    run: str,
+    document: JSONObject,
+    *,
+    needs: Iterable[str] = (),
+    clock: Callable[[], int] = time.time_ns,
 ) -> bool:
     """Closes a run, for good and on disk; False when it was closed before. ``document`` needs a ``status``.
 
-    The stored document gets ``flow``, ``run`` and ``ended_us``. Returns once it would survive a power loss.
+    The stored document gets ``flow``, ``run`` and ``ended_us``. Returns once it would survive a power loss, with
+    the run's opening and ``needs``: the keys of what ``document`` refers to.
     """
     if not isinstance(document.get("status"), str):
         message = "a run ends with a status"
         raise TypeError(message)
     ended_us = clock() // 1000
     stored = {**document, "schema": formats.RECORD_SCHEMA, "flow": flow, "run": run, "ended_us": ended_us}
+    records.sync(needs)
     closed = records.create(keys.run_ended(flow, run), json.compact(stored))
     records.sync([keys.run_opened(flow, run), keys.run_ended(flow, run)])
     return closed

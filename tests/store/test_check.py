@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from flowkiln._base.json import compact
+from flowkiln.store import artifacts, keys, packs, runs
+from flowkiln.store.check import check
+from flowkiln.store.folder import FolderStore
+from flowkiln.store.journal import Journal
+
+RUN = "1700000000000000"
+
+
+@pytest.fixture
+def filled(store: FolderStore) -> tuple[FolderStore, artifacts.Artifact, artifacts.Artifact]:
+    """A run with an artifact in a record, and another one that only a packed document refers to."""
+    one = artifacts.save("a", np.arange(5000), store.blobs)
+    other = artifacts.save("b", np.arange(6000), store.blobs)
+    runs.open_run(store.records, "F", {}, clock=lambda: int(RUN) * 1000)
+    store.records.create(keys.outcome(RUN, 1, 0), compact({"schema": 1, "artifacts": {"a": one.to_json()}}))
+    documents = [compact({"artifacts": {"b": other.to_json()}}), b"{}" * 3000]
+    pack = packs.write(documents, store.blobs)
+    journal = Journal(store.records, RUN)
+    for number in range(3):
+        journal.append({"n": number})
+    runs.close_run(store.records, "F", RUN, {"status": "ok", "tasks": pack.to_json()})
+    return store, one, other
+
+
+def old(store: FolderStore) -> None:
+    """Makes every file look two days old."""
+    for parent, _, names in os.walk(store.root):
+        for name in names:
+            os.utime(Path(parent, name), (1, 1))
+
+
+Filled = tuple[FolderStore, artifacts.Artifact, artifacts.Artifact]
+
+
+def test_a_sound_store(filled: Filled) -> None:
+    store, *_ = filled
+    old(store)
+    found = check(store)
+    assert (found.problems, found.ok, found.records, found.blobs) == ([], True, 7, 3)
+    assert found.size == sum(
+        path.stat().st_size
+        for top in ("flows", "r", "blobs")
+        for path in Path(store.root, top).rglob("*")
+        if path.is_file()
+    )
+
+
+def test_an_empty_store(store: FolderStore) -> None:
+    assert check(store).problems == []
+
+
+def test_every_changed_byte_is_found(filled: Filled) -> None:
+    store, *_ = filled
+    for path in [
+        path
+        for path in Path(store.root).rglob("*")
+        if path.is_file() and path.name not in (".gitignore", "store.json")
+    ]:
+        data = path.read_bytes()
+        path.chmod(0o644)
+        path.write_bytes(data[:-20] + bytes([data[-20] ^ 1]) + data[-19:] if len(data) > 20 else b"x" + data[1:])
+        found = check(store)
+        where = path.relative_to(store.root).as_posix()
+        assert where in [problem.where for problem in found.problems if not problem.harmless]
+        assert not found.ok
+        path.write_bytes(data)
+    assert check(store).ok
+
+
+def test_missing_blobs_name_who_needs_them(filled: Filled) -> None:
+    store, one, other = filled
+    Path(store.blobs.path(one.sha256)).unlink()
+    Path(store.blobs.path(other.sha256)).unlink()
+    found = check(store)
+    assert sorted((problem.kind, problem.where.split("/")[0]) for problem in found.problems) == [
+        ("missing-blob", "blobs"), ("missing-blob", "r"),
+    ]  # fmt: skip
+    assert not found.ok
+
+
+def test_garbage_is_listed_once_it_has_settled(filled: Filled) -> None:
+    store, one, _ = filled
+    lost = store.blobs.put(b"nobody refers to this")
+    Path(store.root, "tmp", "left").write_bytes(b"half")
+    assert check(store).problems == []
+    old(store)
+    found = check(store)
+    assert found.ok
+    assert found.unreferenced == [lost]
+    assert [(problem.kind, problem.harmless) for problem in found.problems] == [
+        ("unreferenced", True),
+        ("left-over", True),
+    ]
+    store.records.delete(keys.outcome(RUN, 1, 0))
+    assert check(store).unreferenced == sorted([lost, one.sha256])
+
+
+def test_a_gap_in_a_journal(filled: Filled) -> None:
+    store, *_ = filled
+    store.records.delete(keys.journal(RUN, 1))
+    assert [(problem.kind, problem.where, problem.text) for problem in check(store).problems] == [
+        ("journal-gap", f"r/{RUN}/journal", "entry 1 is missing")
+    ]
+
+
+def test_records_lost_to_a_power_loss_and_foreign_files_are_harmless(filled: Filled) -> None:
+    store, *_ = filled
+    Path(store.root, keys.journal(RUN, 2)).write_bytes(b"")
+    Path(store.root, "notes.txt").write_text("mine")
+    Path(store.root, "blobs", "readme").write_text("mine")
+    found = check(store)
+    assert found.ok
+    assert [problem.kind for problem in found.problems] == ["lost-record", "foreign", "foreign"]

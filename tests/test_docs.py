@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.services import unavailable
 from tests.services.home import MACHINE
 from tests.source import ROOT, tracked
 from tests.transcripts import Command, blocks, run
@@ -36,7 +37,7 @@ def name_of(path: Path) -> str:
 @pytest.mark.parametrize("path", WITH_TRANSCRIPTS, ids=name_of)
 def test_transcripts_are_what_the_commands_print(path: Path, home: Home, wheelhouse: Path) -> None:
     if "-m venv" in path.read_text(encoding="utf-8") and importlib.util.find_spec("ensurepip") is None:
-        pytest.skip("this Python makes no virtual environments with pip (Debian: apt-get install python3-venv)")
+        unavailable("this Python makes no virtual environments with pip (Debian: apt-get install python3-venv)")
     environ = home.environ(
         **INDEX,
         PATH=os.pathsep.join([str(home.work / ".venv/bin"), MACHINE["PATH"]]),

@@ -10,7 +10,7 @@ from types import MethodType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from flowkiln._base.errors import FlowkilnError
-from flowkiln.flow.parameters import READ_ONLY, Parameter
+from flowkiln.flow.parameters import READ_ONLY
 from flowkiln.store import artifacts
 from flowkiln.store.artifacts import Artifact
 
@@ -178,8 +178,6 @@ def opening(flow: type, values: Mapping[str, Any], blobs: Blobs) -> dict[str, JS
     """
     table = {name: artifacts.save(name, value, blobs).to_json() for name, value in values.items()}
     for name, value in constants_of(flow).items():
-        if isinstance(value, Parameter):
-            continue
         try:
             table[name] = artifacts.save(name, value, blobs).to_json()
         except FlowkilnError:

@@ -19,7 +19,7 @@ from flowkiln.flow.errors import (
     UnknownTarget,
     Unreachable,
 )
-from flowkiln.flow.graph import read
+from flowkiln.flow.graph import NO_SOURCE, read
 from flowkiln.flow.spec import FlowSpec
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def _signed(node: Node, message: str, hint: str) -> FlowError:
 
 def _transition(graph: Graph, node: Node) -> Iterator[FlowError]:
     alone = len(graph.nodes) == 1
-    if node.problem == declarations.NO_SOURCE:
+    if node.problem == NO_SOURCE:
         if not alone:
             message = f"step {node.name!r}: {node.problem}"
             hint = "Define the flow in a file."
@@ -128,7 +128,7 @@ def _transition(graph: Graph, node: Node) -> Iterator[FlowError]:
             'End the step with self.next(self.a), self.next(self.a, self.b) or self.next(self.a, foreach="items").'
         )
         yield BadTransition(message, step=node.name, hint=hint).at(node.file, line)
-    elif not node.targets:
+    elif not node.targets and graph.end is not None:  # else it may be meant as the last step
         message = f"step {node.name!r} does not end with self.next(...)"
         hint = "Add it as the last statement of the step, or mark the last step with @step(end=True)."
         yield BadTransition(message, step=node.name, hint=hint).at(node.file, line)
@@ -162,8 +162,9 @@ def _one_end(graph: Graph, which: str, found: str | None, marked: list[Node]) ->
 
 def _beyond_ends(graph: Graph) -> Iterator[FlowError]:
     if graph.start is not None:
-        leading = graph.parents(graph.start)
-        for name in leading:
+        for name in graph.parents(graph.start):
+            if name == graph.end:
+                continue  # which must not lead anywhere
             node = graph.nodes[name]
             message = f"step {name!r} leads to the first step {graph.start!r}"
             yield BadEnds(message, step=name, hint="Nothing leads to the first step.").at(node.file, node.next_line)

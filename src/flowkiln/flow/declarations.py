@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from flowkiln.flow.graph import Graph, Node
     from flowkiln.flow.marks import Decorator
 
-NO_SOURCE = "its source text cannot be read"
 HARMLESS = (BadDecorator, BadParameter, DecoratorNotAllowed, MisplacedDecorator)
 """Problems that leave the graph readable."""
 

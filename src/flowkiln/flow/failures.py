@@ -44,18 +44,19 @@ def traceback_of(error: BaseException, *, full: bool = False) -> str:
 
     shown = TracebackException.from_exception(error)
     if not full:
-        _cut(shown, set())
+        _cut(shown, set(), own=isinstance(error, FlowkilnError))
     text = "".join(shown.format())
     hint = error.hint if isinstance(error, FlowkilnError) else None
     return f"{text}hint: {hint}\n" if hint else text
 
 
-def _cut(shown: TracebackException, seen: set[int]) -> None:
+def _cut(shown: TracebackException, seen: set[int], *, own: bool = False) -> None:
+    """Removes our frames; where no other is left they stay, but for an error that explains itself (``own``)."""
     if id(shown) in seen:
         return
     seen.add(id(shown))
     kept = [frame for frame in shown.stack if not os.path.abspath(frame.filename).startswith(_OURS)]
-    if kept:
+    if kept or own:
         shown.stack[:] = kept
     for other in (shown.__cause__, shown.__context__, *(shown.exceptions or ())):
         if other is not None:

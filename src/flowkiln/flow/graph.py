@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from flowkiln.executor.plan import StepKind
     from flowkiln.flow.marks import Decorator
 
+NO_SOURCE = "its source text cannot be read"
 _GENERATOR, _COROUTINE, _ASYNC_GENERATOR = 0x20, 0x80, 0x200
 
 
@@ -245,7 +246,7 @@ _Read = tuple[tuple[str, ...], str | None, int | None, str | None]
 def _transition(tree: ast.FunctionDef | None) -> _Read:
     """Targets, foreach attribute, line and problem of the last statement of a step."""
     if tree is None:
-        return (), None, None, "its source text cannot be read"
+        return (), None, None, NO_SOURCE
     call = _next_call(tree.body[-1])
     if call is None:
         inner = [found for item in ast.walk(tree) if (found := _next_call(item)) is not None]

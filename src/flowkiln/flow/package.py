@@ -40,7 +40,10 @@ def files_of(flow_file: Path, suffixes: Sequence[str] = ()) -> Iterator[tuple[st
 
 
 def snapshot(flow_file: Path, blobs: Blobs, suffixes: Sequence[str] = (), *, limit: int = SIZE_LIMIT) -> str:
-    """Stores the package of a flow and returns its sha256 in hex, equal for equal files. Raises ``CodeTooLarge``."""
+    """Stores the package of a flow and returns its sha256 in hex: equal for equal files.
+
+    Raises ``CodeTooLarge`` above ``limit`` bytes.
+    """
     found = []
     for one in files_of(flow_file, suffixes):
         found.append(one)

@@ -1,0 +1,169 @@
+"""Which environment each step of a flow gets, from its decorators and ``[tool.flowkiln.envs]``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flowkiln.envs import sources
+from flowkiln.envs.spec import EnvSpec
+from flowkiln.flow.errors import BadEnvironment
+from flowkiln.flow.marks import flow_decorators
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from flowkiln.flow.graph import Graph, Node
+
+_SOURCES = ("packages", "requirements", "pyproject", "group", "extra", "script")
+_OWN = ("name", "disabled")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnvRequest:
+    """An environment that a flow asks for: its name, the request, and the steps that run in it.
+
+    ``file`` is the file that declares it, beside which its lock belongs: the flow file, or the ``pyproject.toml``
+    of an environment in ``[tool.flowkiln.envs]``.
+    """
+
+    name: str
+    spec: EnvSpec
+    file: Path
+    steps: tuple[str, ...]
+
+    @property
+    def shared(self) -> bool:
+        """Whether it is declared in a ``pyproject.toml`` that other flows use too."""
+        return self.file.name == "pyproject.toml"
+
+
+def requests(flow: type, graph: Graph) -> dict[str, EnvRequest | None]:
+    """The environment of each step; None where the step runs in the launcher's interpreter.
+
+    Once any step declares one, those that declare nothing get one that holds only the interpreter. Equal requests
+    are one environment. Raises ``BadEnvironment`` and the errors of ``envs.sources``.
+    """
+    base = next((one.arguments for one in flow_decorators(flow) if one.name == "pypi_base"), None)
+    file = Path(graph.file).absolute()
+    wanted = {name: _wanted(graph.nodes[name], base, file) for name in graph.order()}
+    if not any(isinstance(one, _Wanted) for one in wanted.values()):
+        return dict.fromkeys(graph.nodes)
+    bare = _Wanted(name=None, spec=EnvSpec(), file=file)
+    chosen = {name: bare if one is _UNDECLARED else one for name, one in wanted.items()}
+    return _named({name: one for name, one in chosen.items() if isinstance(one, _Wanted)}, graph)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Wanted:
+    """A step's request with the name given to it, if any."""
+
+    name: str | None
+    spec: EnvSpec
+    file: Path
+
+
+_UNDECLARED = "undeclared"
+_DISABLED = "disabled"
+
+
+def _wanted(node: Node, base: Mapping[str, Any] | None, file: Path) -> _Wanted | str:
+    own = next((one.arguments for one in node.decorators if one.name == "pypi"), None)
+    if own is None and base is None:
+        return _UNDECLARED
+    below, above = base or {}, own or {}
+    disabled = above.get("disabled") if above.get("disabled") is not None else below.get("disabled")
+    if disabled:
+        return _DISABLED
+    for options in (above, below):
+        if options.get("name") is not None and not _given(options):
+            return _from_project(node, options, file)
+        if _given(options):
+            break
+    merged = sources.merge(_without(below), _without(above))
+    spec = sources.spec(merged, folder=file.parent, script=file, where=f"step {node.name!r}")
+    name = above.get("name") if above.get("name") is not None else below.get("name")
+    return _Wanted(name=name, spec=spec, file=file)
+
+
+def _given(options: Mapping[str, Any]) -> bool:
+    """Whether ``options`` say themselves what the environment holds."""
+    return any(options.get(key) is not None for key in _SOURCES if key != "pyproject")
+
+
+def _without(options: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in options.items() if key not in _OWN and value is not None}
+
+
+def _from_project(node: Node, options: Mapping[str, Any], file: Path) -> _Wanted:
+    name = options["name"]
+    told = options.get("pyproject")
+    project = Path(file.parent, told) if told is not None else nearest_project(file.parent)
+    if project is None:
+        message = f"step {node.name!r}: @pypi(name={name!r}), but there is no pyproject.toml above {file.parent}"
+        hint = f"Declare [tool.flowkiln.envs.{name}] there, or give packages."
+        raise BadEnvironment(message, step=node.name, hint=hint).at(node.file, node.line)
+    beside = sorted(key for key, value in _without(options).items() if key != "pyproject" and value is not None)
+    if beside:
+        message = f"step {node.name!r}: {', '.join(beside)} beside name={name!r}, which is declared in {project}"
+        hint = f"Set it in [tool.flowkiln.envs.{name}], or give packages here."
+        raise BadEnvironment(message, step=node.name, hint=hint).at(node.file, node.line)
+    return _Wanted(name=name, spec=sources.project_spec(project, name), file=project)
+
+
+def nearest_project(folder: Path) -> Path | None:
+    """The ``pyproject.toml`` in ``folder`` or the nearest folder above it, or None."""
+    for place in (folder, *folder.parents):
+        if (place / "pyproject.toml").is_file():
+            return place / "pyproject.toml"
+    return None
+
+
+def _named(wanted: Mapping[str, _Wanted], graph: Graph) -> dict[str, EnvRequest | None]:
+    """Requests by step: equal ones share a name, the one given or that of the first step that uses them."""
+    made: dict[_Wanted, EnvRequest] = {}
+    taken: dict[tuple[Path, str], _Wanted] = {}
+    for step, one in wanted.items():
+        if one.name is not None:
+            other = taken.setdefault((one.file, one.name), one)
+            if other.spec != one.spec:
+                raise _ambiguous(step, one.name, made[other].steps, graph)
+        known = _same(one, made)
+        if known is not None:
+            made[known] = replace(made[known], steps=(*made[known].steps, step))
+            continue
+        made[one] = EnvRequest(name=one.name or "", spec=one.spec, file=one.file, steps=(step,))
+    names = {(one.file, one.name) for one in made.values() if one.name}
+    result: dict[str, EnvRequest | None] = dict.fromkeys(graph.nodes)
+    for request in made.values():
+        final = request if request.name else replace(request, name=_free(request, names))
+        names.add((final.file, final.name))
+        result.update(dict.fromkeys(final.steps, final))
+    return result
+
+
+def _same(one: _Wanted, made: Mapping[_Wanted, EnvRequest]) -> _Wanted | None:
+    """The request already made that ``one`` can share: equal, and not under two given names."""
+    for other in made:
+        if other.spec == one.spec and other.file == one.file and (one.name in (None, other.name)):
+            return other
+    return None
+
+
+def _free(request: EnvRequest, names: set[tuple[Path, str]]) -> str:
+    for step in request.steps:
+        if (request.file, step) not in names:
+            return step
+    number = 2
+    while (request.file, f"{request.steps[0]}-{number}") in names:
+        number += 1
+    return f"{request.steps[0]}-{number}"
+
+
+def _ambiguous(step: str, name: str, others: tuple[str, ...], graph: Graph) -> BadEnvironment:
+    node = graph.nodes[step]
+    message = f"step {step!r}: name={name!r} is given to another environment too, by {', '.join(others)}"
+    error = BadEnvironment(message, step=step, hint="Give each its own name, or the same options.")
+    error.at(node.file, node.line)
+    return error

@@ -25,6 +25,6 @@ def load(folder: Path, text: str, *, name: str = "F", head: str = _HEAD, file: s
     module = importlib.util.module_from_spec(spec)
     sys.modules[module_name] = module
     spec.loader.exec_module(module)
-    flow = getattr(module, name)
+    flow: type[FlowSpec] = getattr(module, name)
     assert issubclass(flow, FlowSpec)
     return flow

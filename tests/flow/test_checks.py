@@ -38,6 +38,9 @@ def flow(*steps: str) -> str:
 
 START = "start:self:self.next(self.end)"
 END = "end:self:pass"
+A, B = "a:self:self.next(self.j)", "b:self:self.next(self.j)"
+JOIN = "j:self, inputs:self.next(self.end)"
+TO_B = "start:self:self.next(self.b)"
 
 
 def test_a_sound_flow_has_no_problems(tmp_path: Path) -> None:
@@ -47,12 +50,14 @@ def test_a_sound_flow_has_no_problems(tmp_path: Path) -> None:
 
 
 CASES = {
-    "reserved name": (flow("start:self:self.next(self.next)", "next:self:self.next(self.end)", END), BadStepName, 6),
+    "taken name": (flow("start:self:self.next(self.cmd)", "cmd:self:self.next(self.end)", END), BadStepName, 6),
     "upper case": (flow("start:self:self.next(self.B)", "B:self:self.next(self.end)", END), BadStepName, 6),
-    "underscore in front": (flow("start:self:self.next(self._b)", "_b:self:self.next(self.end)", END), BadStepName, 6),
+    "underscore in front": (
+        flow("start:self:self.next(self._b)", "_b:self:self.next(self.end)", END), BadStepName, 6,
+    ),
     "no first step": (flow("begin:self:self.next(self.end)", END), BadEnds, None),
     "no last step": (flow("start:self:self.next(self.stop)", "stop:self:pass"), BadEnds, None),
-    "leads to the first step": (flow("start:self:self.next(self.b)", "b:self:self.next(self.start)", END), BadEnds, 7),
+    "leads to the first step": (flow(TO_B, "b:self:self.next(self.start)", END), BadEnds, 7),
     "last step goes on": (flow(START, "end:self:self.next(self.start)"), BadEnds, 7),
     "last step joins": (
         flow("start:self:self.next(self.a, self.b)", "a:self:self.next(self.end)", "b:self:self.next(self.end)",
@@ -65,14 +70,14 @@ CASES = {
     "star arguments": (flow(START, "end:self, *more:pass"), BadStepSignature, 6),
     "generator": (flow(START, "end:self:yield 1"), BadStepSignature, 6),
     "join that splits": (
-        flow("start:self:self.next(self.a, self.b)", "a:self:self.next(self.j)", "b:self:self.next(self.j)",
+        flow("start:self:self.next(self.a, self.b)", A, B,
              "j:self, inputs:self.next(self.c, self.d)", "c:self:self.next(self.end)", "d:self:self.next(self.end)",
              END),
         BadStepSignature,
         12,
     ),
     "join that opens a foreach": (
-        flow("start:self:self.next(self.a, self.b)", "a:self:self.next(self.j)", "b:self:self.next(self.j)",
+        flow("start:self:self.next(self.a, self.b)", A, B,
              "j:self, inputs:self.next(self.end, foreach='x')", END),
         BadStepSignature,
         12,
@@ -87,7 +92,8 @@ CASES = {
     "same target twice": (flow("start:self:self.next(self.end, self.end)", END), BadTransition, 4),
     "unknown target": (flow("start:self:self.next(self.edn)", END), UnknownTarget, 4),
     "cycle": (
-        flow("start:self:self.next(self.a)", "a:self:self.next(self.b)", "b:self:self.next(self.a)", END), Cycle, 10,
+        flow("start:self:self.next(self.a)", "a:self:self.next(self.b)", "b:self:self.next(self.a)", END),
+        Cycle, 10,
     ),
     "orphan": (flow(START, "lost:self:self.next(self.end)", END), Unreachable, 6),
     "split left open": (
@@ -100,28 +106,29 @@ CASES = {
         flow("start:self:self.next(self.a, foreach='x')", "a:self:self.next(self.end)", END), UnbalancedJoin, 4,
     ),
     "join without split": (
-        flow("start:self:self.next(self.j)", "j:self, inputs:self.next(self.end)", END), UnbalancedJoin, 7,
+        flow("start:self:self.next(self.j)", JOIN, END), UnbalancedJoin, 7,
     ),
     "join of some branches": (
-        flow("start:self:self.next(self.a, self.b, self.c)", "a:self:self.next(self.j)", "b:self:self.next(self.j)",
-             "c:self:self.next(self.k)", "j:self, inputs:self.next(self.k)", "k:self, inputs:self.next(self.end)", END),
+        flow("start:self:self.next(self.a, self.b, self.c)", A, B,
+             "c:self:self.next(self.k)", "j:self, inputs:self.next(self.k)", "k:self, inputs:self.next(self.end)",
+             END),
         UnbalancedJoin,
         16,
     ),
     "foreach directly into a join": (
-        flow("start:self:self.next(self.j, foreach='x')", "j:self, inputs:self.next(self.end)", END),
+        flow("start:self:self.next(self.j, foreach='x')", JOIN, END),
         UnbalancedJoin,
         4,
     ),
     "split directly into a join": (
-        flow("start:self:self.next(self.a, self.j)", "a:self:self.next(self.j)", "j:self, inputs:self.next(self.end)",
+        flow("start:self:self.next(self.a, self.j)", A, JOIN,
              END),
         UnbalancedJoin,
         4,
     ),
     "two joins mixed": (
-        flow("start:self:self.next(self.a, self.b)", "a:self:self.next(self.c, self.d)", "b:self:self.next(self.j)",
-             "c:self:self.next(self.j)", "d:self:self.next(self.j)", "j:self, inputs:self.next(self.end)", END),
+        flow("start:self:self.next(self.a, self.b)", "a:self:self.next(self.c, self.d)", B,
+             "c:self:self.next(self.j)", "d:self:self.next(self.j)", JOIN, END),
         UnbalancedJoin,
         19,
     ),

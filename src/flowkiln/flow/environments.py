@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flowkiln._base.errors import FlowkilnError
 from flowkiln.envs import sources
 from flowkiln.envs.spec import EnvSpec
 from flowkiln.flow.errors import BadEnvironment
@@ -81,8 +82,12 @@ def _wanted(node: Node, base: Mapping[str, Any] | None, file: Path) -> _Wanted |
             return _from_project(node, options, file)
         if _given(options):
             break
-    merged = sources.merge(_without(below), _without(above))
-    spec = sources.spec(merged, folder=file.parent, script=file, where=f"step {node.name!r}")
+    try:
+        merged = sources.merge(_without(below), _without(above))
+        spec = sources.spec(merged, folder=file.parent, script=file)
+    except FlowkilnError as error:
+        error.step = error.step or node.name
+        raise
     name = above.get("name") if above.get("name") is not None else below.get("name")
     return _Wanted(name=name, spec=spec, file=file)
 
@@ -122,18 +127,12 @@ def nearest_project(folder: Path) -> Path | None:
 
 def _named(wanted: Mapping[str, _Wanted], graph: Graph) -> dict[str, EnvRequest | None]:
     """Requests by step: equal ones share a name, the one given or that of the first step that uses them."""
+    given = _given_names(wanted, graph)
     made: dict[_Wanted, EnvRequest] = {}
-    taken: dict[tuple[Path, str], _Wanted] = {}
     for step, one in wanted.items():
-        if one.name is not None:
-            other = taken.setdefault((one.file, one.name), one)
-            if other.spec != one.spec:
-                raise _ambiguous(step, one.name, made[other].steps, graph)
-        known = _same(one, made)
-        if known is not None:
-            made[known] = replace(made[known], steps=(*made[known].steps, step))
-            continue
-        made[one] = EnvRequest(name=one.name or "", spec=one.spec, file=one.file, steps=(step,))
+        known = one if one.name is not None else replace(one, name=given.get((one.file, one.spec)))
+        steps = (*made[known].steps, step) if known in made else (step,)
+        made[known] = EnvRequest(name=known.name or "", spec=known.spec, file=known.file, steps=steps)
     names = {(one.file, one.name) for one in made.values() if one.name}
     result: dict[str, EnvRequest | None] = dict.fromkeys(graph.nodes)
     for request in made.values():
@@ -143,12 +142,21 @@ def _named(wanted: Mapping[str, _Wanted], graph: Graph) -> dict[str, EnvRequest 
     return result
 
 
-def _same(one: _Wanted, made: Mapping[_Wanted, EnvRequest]) -> _Wanted | None:
-    """The request already made that ``one`` can share: equal, and not under two given names."""
-    for other in made:
-        if other.spec == one.spec and other.file == one.file and (one.name in (None, other.name)):
-            return other
-    return None
+def _given_names(wanted: Mapping[str, _Wanted], graph: Graph) -> dict[tuple[Path, EnvSpec], str]:
+    """The first name given to each request. Raises ``BadEnvironment`` when one name means two requests."""
+    found: dict[tuple[Path, EnvSpec], str] = {}
+    first: dict[tuple[Path, str], tuple[str, EnvSpec]] = {}
+    for step, one in wanted.items():
+        if one.name is None:
+            continue
+        found.setdefault((one.file, one.spec), one.name)
+        other, spec = first.setdefault((one.file, one.name), (step, one.spec))
+        if spec != one.spec:
+            node = graph.nodes[step]
+            message = f"step {step!r}: name={one.name!r} is given to another environment too, by step {other!r}"
+            error = BadEnvironment(message, step=step, hint="Give each its own name, or the same options.")
+            raise error.at(node.file, node.line)
+    return found
 
 
 def _free(request: EnvRequest, names: set[tuple[Path, str]]) -> str:
@@ -159,11 +167,3 @@ def _free(request: EnvRequest, names: set[tuple[Path, str]]) -> str:
     while (request.file, f"{request.steps[0]}-{number}") in names:
         number += 1
     return f"{request.steps[0]}-{number}"
-
-
-def _ambiguous(step: str, name: str, others: tuple[str, ...], graph: Graph) -> BadEnvironment:
-    node = graph.nodes[step]
-    message = f"step {step!r}: name={name!r} is given to another environment too, by {', '.join(others)}"
-    error = BadEnvironment(message, step=step, hint="Give each its own name, or the same options.")
-    error.at(node.file, node.line)
-    return error

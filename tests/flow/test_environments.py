@@ -40,7 +40,7 @@ def asked(
 
 
 def names(found: dict[str, EnvRequest | None]) -> dict[str, str | None]:
-    return {step: one and one.name for step, one in found.items()}
+    return {step: one.name if one else None for step, one in found.items()}
 
 
 def spec(one: EnvRequest | None) -> EnvSpec:

@@ -185,6 +185,7 @@ class _Sources:
         if code is None:
             return None
         if code.co_filename not in self._files:
+            linecache.checkcache(code.co_filename)  # the file may have been read before it was last written
             lines = linecache.getlines(code.co_filename, unwrapped(function).__globals__)
             self._files[code.co_filename] = _functions("".join(lines))
         return self._files[code.co_filename].get((code.co_name, code.co_firstlineno))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -8,9 +9,11 @@ from tests.e2e.project import Project
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Project:
+def project(tmp_path: Path) -> Iterator[Project]:
     folder = tmp_path / "project"
     home = tmp_path / "home"
     folder.mkdir()
     home.mkdir()
-    return Project(folder, home)
+    own = Project(folder, home)
+    yield own
+    own.end()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -46,6 +47,7 @@ class Project:
     folder: Path
     home: Path
     environ: dict[str, str] = field(default_factory=dict)
+    started: list[subprocess.Popen[str]] = field(default_factory=list)
 
     def variables(self, **more: str) -> dict[str, str]:
         kept = {key: os.environ[key] for key in KEPT if key in os.environ}
@@ -103,7 +105,7 @@ class Project:
 
     def start(self, *words: str | Path, **environ: str) -> subprocess.Popen[str]:
         """``python WORDS`` in a process group of its own, to be killed by the test."""
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, *map(str, words)],
             cwd=self.folder,
             env=self.variables(**environ),
@@ -112,3 +114,12 @@ class Project:
             text=True,
             start_new_session=True,
         )
+        self.started.append(process)
+        return process
+
+    def end(self) -> None:
+        """Ends what is still running of what ``start`` began."""
+        for process in self.started:
+            with process:
+                if process.poll() is None:
+                    os.killpg(process.pid, signal.SIGKILL)

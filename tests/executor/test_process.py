@@ -20,3 +20,10 @@ def test_an_attempt_runs_and_is_sealed(bench: Make) -> None:
     assert [type(event) for event in run.events] == [Began, Sealed]
     assert outcome.environment["isolation"] == "fork", outcome.environment
     assert sorted(run.store.records.names(f"r/{RUN}/t/1/0")) == ["begin", "outcome"]
+
+
+def test_more_workers_than_fit_the_channel_at_once(bench: Make) -> None:
+    run = bench("return assignment.task", max_workers=200)
+    outcomes = run.run(300)
+    assert [outcome.artifacts["value"]["v"] for outcome in outcomes] == list(range(1, 301))
+    assert all(len(run.store.records.names(f"r/{RUN}/t/{task}/0")) == 2 for task in range(1, 301))

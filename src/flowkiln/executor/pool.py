@@ -88,6 +88,7 @@ class Pool:
             self._ending.append(template)
         for template in self._ending:
             template.reap(_CLOSING)
+            template.remove()
         self._ending.clear()
 
     def _release(self, template: Template) -> None:

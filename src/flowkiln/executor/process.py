@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     Verify = Callable[[Prefix, str], None]
     OnLine = Callable[[int, int, LogLine], None]
 
+_UNANSWERED = 64
+"""Orders that a template has not yet answered: few enough to fit its channel, so that a send never waits."""
 _EXPOSED_EVERY = 2.0
 """Seconds between two moments at which the store shows the lines so far of attempts that are not short."""
 
@@ -110,7 +112,7 @@ class ProcessBackend:
         self._pool = Pool(plan, around, verify, self._selector)
         self._queue: deque[Assignment] = deque()
         self._attempts: dict[int, Attempt] = {}
-        self._waiting: dict[Template, list[Attempt]] = {}
+        self._waiting: dict[Template, deque[Attempt]] = {}
         self._events: list[Event] = []
         self._numbers = itertools.count()
         self._exposing = time.monotonic() + _EXPOSED_EVERY
@@ -142,7 +144,7 @@ class ProcessBackend:
         for running in self._attempts.values():
             if running.identity != wanted:
                 continue
-            waiting = self._waiting.get(running.template, [])
+            waiting = self._waiting.get(running.template, deque())
             if running not in waiting:
                 running.cancel(time.monotonic())
                 return
@@ -193,16 +195,19 @@ class ProcessBackend:
         attempt = Attempt(next(self._numbers), assignment, step, template, grace=grace, drain=drain)
         self._attempts[attempt.number] = attempt
         template.running += 1
-        if template.ready is None:
-            self._waiting[template].append(attempt)
-        else:
-            self._send(attempt)
+        self._waiting[template].append(attempt)
+        self._feed(template)
 
     def _template(self, step: str) -> Template:
         template = self._pool.of(self._steps[step])
-        if template.ready is None:
-            self._waiting.setdefault(template, [])
+        self._waiting.setdefault(template, deque())
         return template
+
+    def _feed(self, template: Template) -> None:
+        """Sends orders to a template that is ready, as many as fit its channel."""
+        waiting = self._waiting[template]
+        while waiting and template.ready is not None and template.unanswered < _UNANSWERED:
+            self._send(waiting.popleft())
 
     def _send(self, attempt: Attempt) -> None:
         """Records that the attempt begins, and orders it."""
@@ -288,17 +293,19 @@ class ProcessBackend:
         for message, _ in messages:
             if "ready" in message:
                 template.ready = message
-                for attempt in self._waiting.pop(template):
-                    self._send(attempt)
             else:
                 self._told(message)
+        self._feed(template)
 
     def _told(self, message: JSONObject) -> None:
         now = time.monotonic()
         if "started" in message:
-            self._attempts[message["started"]].started(message["pid"], now)
+            attempt = self._attempts[message["started"]]
+            attempt.template.unanswered -= 1
+            attempt.started(message["pid"], now)
         elif "refused" in message:
             attempt = self._attempts[message["refused"]]
+            attempt.template.unanswered -= 1
             text = f"the process could not be started: {message['text']}"
             failure = Failure(failure_class="infrastructure", cause="not-started", text=text)
             self._cut_off(attempt)
@@ -322,9 +329,15 @@ class ProcessBackend:
     def _template_ended(self, template: Template) -> None:
         """The process that forks has died: so must its attempts, and those that waited for it fail."""
         code = self._pool.drop(template)
+        if not template.running:
+            template.remove()
         now = time.monotonic()
-        for attempt in self._waiting.pop(template, []):
-            self._finish(attempt, Outcome(status="failed", failure=template.failure_to_start(code)))
+        for attempt in self._waiting.pop(template):
+            if template.ready is None:
+                self._finish(attempt, Outcome(status="failed", failure=template.failure_to_start(code)))
+            else:
+                self._forget(attempt)
+                self._queue.append(attempt.assignment)
         for attempt in [each for each in self._attempts.values() if each.template is template]:
             if attempt.pid is not None and not attempt.ended:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -338,8 +351,7 @@ class ProcessBackend:
     def _finish(self, attempt: Attempt, outcome: Outcome | None = None) -> None:
         """Seals an attempt that has ended: with ``outcome``, else with what it came to."""
         outcome = outcome or attempt.outcome(self._memory)
-        with contextlib.suppress(FileNotFoundError):
-            attempt.spool.unlink()
+        attempt.remove_spool()
         execution = {**self._ledger.execution(), "child": attempt.pid}
         self._forget(attempt)
         outcome = dataclasses.replace(
@@ -360,3 +372,5 @@ class ProcessBackend:
     def _forget(self, attempt: Attempt) -> None:
         del self._attempts[attempt.number]
         attempt.template.running -= 1
+        if attempt.template.ended and not attempt.template.running:
+            attempt.template.remove()

@@ -7,7 +7,6 @@ import math
 import os
 import signal
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from flowkiln.executor.classify import Flags, classify, signal_name
@@ -17,6 +16,7 @@ from flowkiln.store.logs import LogLine
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from flowkiln._base.json import JSONObject
     from flowkiln.executor.backend import Assignment
@@ -64,7 +64,7 @@ class Attempt:
         self.began = False
         self.usage: JSONObject = {}
         self.log: LogWriter | None = None
-        self.spool = Path()
+        self._spool: Path | None = None
         self.template = template
         self._grace = grace
         self._drain = drain
@@ -81,7 +81,7 @@ class Attempt:
 
     def open(self, spool: Path, log: LogWriter) -> tuple[int, int]:
         """The write ends of new pipes for standard output and error; the caller closes them."""
-        self.spool, self.log = spool, log
+        self._spool, self.log = spool, log
         ends: list[int] = []
         streams: tuple[Stream, Stream] = ("stdout", "stderr")
         for stream in streams:
@@ -129,6 +129,11 @@ class Attempt:
     def logs(self, blobs: Blobs) -> JSONObject:
         """The document of the attempt's log; its spill file is gone afterwards."""
         return {} if self.log is None else self.log.finish(blobs, incomplete=self.incomplete)
+
+    def remove_spool(self) -> None:
+        """Removes what the process left for its supervisor."""
+        if self._spool is not None:
+            self._spool.unlink(missing_ok=True)
 
     def abandon(self) -> None:
         """Frees what the attempt holds here, without an outcome."""
@@ -237,8 +242,10 @@ class Attempt:
 
     def _result(self) -> Outcome | None:
         """What the process itself reported, None when it did not come to that."""
+        if self._spool is None:
+            return None
         try:
-            document = json.loads(self.spool.read_bytes())
+            document = json.loads(self._spool.read_bytes())
         except (OSError, ValueError):
             return None
         return Outcome.from_json(document)

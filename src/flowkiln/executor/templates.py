@@ -49,16 +49,19 @@ class Template:
     """One running template process. ``ready`` holds what it said of itself, None until then.
 
     ``output`` is the read end of its own output; both it and the template itself can be given to a selector.
-    ``running`` counts its attempts, ``used`` orders templates by last use; ``listening`` is whether a selector
-    watches ``output``. Raises ``OSError`` when the process cannot be started.
+    ``running`` counts its attempts, ``unanswered`` the orders that it has not taken up yet; ``used`` orders
+    templates by last use; ``listening`` is whether a selector watches ``output``; ``ended`` whether it was
+    reaped. Raises ``OSError`` when the process cannot be started.
     """
 
     def __init__(self, start: Start) -> None:
         self.key = start.key
         self.ready: JSONObject | None = None
         self.running = 0
+        self.unanswered = 0
         self.used = 0
         self.listening = True
+        self.ended = False
         self._tail = bytearray()
         self.work = Path(tempfile.mkdtemp(prefix="flowkiln-"))
         try:
@@ -122,6 +125,7 @@ class Template:
         """Asks for one attempt whose output goes to ``descriptors``. A dead template is noticed elsewhere."""
         with contextlib.suppress(Closed):
             self.channel.send({"order": order}, descriptors)
+        self.unanswered += 1
 
     def signal(self, order: int, number: int) -> None:
         """Asks to signal the process group of an attempt, if it still runs."""
@@ -155,8 +159,12 @@ class Template:
                 if not self._more():
                     break
         os.close(self.output)
-        shutil.rmtree(self.work, ignore_errors=True)
+        self.ended = True
         return code
+
+    def remove(self) -> None:
+        """Removes the folder through which attempts hand over their results."""
+        shutil.rmtree(self.work, ignore_errors=True)
 
     def failure_to_start(self, code: int) -> Failure:
         """Why the process ended with return code ``code`` before it was ready."""

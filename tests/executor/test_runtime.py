@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+import flowkiln
+from flowkiln._base.errors import ReadOnly
+from flowkiln.executor.runtime import runtime_folder, runtime_id
+
+PACKAGE = Path(flowkiln.__file__).parent
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(entry.name for entry in folder.iterdir())
+
+
+def package(folder: Path, **files: str) -> Path:
+    made = folder / "flowkiln"
+    for name, text in {"__init__": "", **files}.items():
+        target = made / (name.replace("__in__", "/") + ".py")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(text)
+    return made
+
+
+def test_it_holds_our_package_and_nothing_else(tmp_path: Path) -> None:
+    folder = runtime_folder(tmp_path)
+    assert folder == tmp_path / "runtime" / runtime_id()
+    assert names(folder) == ["flowkiln"]
+    assert not {"cli", "envs", "wiring.py"} & set(names(folder / "flowkiln"))
+    assert (folder / "flowkiln/executor/child.py").read_bytes() == (PACKAGE / "executor/child.py").read_bytes()
+    assert runtime_folder(tmp_path) == folder
+
+
+def test_a_step_can_serve_from_it_alone(tmp_path: Path) -> None:
+    folder = runtime_folder(tmp_path)
+    code = f"import sys; sys.path.insert(0, {str(folder)!r})"
+    code += "; import flowkiln.executor.template as t; print(t.__file__)"
+    printed = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=True)
+    assert printed.stdout.startswith(str(folder))
+
+
+def test_identity_follows_bytes_and_names_only(tmp_path: Path) -> None:
+    one = package(tmp_path / "one", child="x = 1")
+    two = package(tmp_path / "two", child="x = 1", cli__in__main="not in steps")
+    assert runtime_id(one) == runtime_id(two)
+    (two / "child.py").write_text("x = 2")
+    assert runtime_id(one) != runtime_id(two)
+    moved = package(tmp_path / "three", other="x = 1")
+    assert runtime_id(one) != runtime_id(moved)
+    assert runtime_folder(tmp_path, one) != runtime_folder(tmp_path, two)
+
+
+def test_many_makers_at_once_make_one(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(16) as makers:
+        found = set(makers.map(lambda _: runtime_folder(tmp_path), range(16)))
+    assert len(found) == 1
+    assert names(tmp_path / "runtime") == [found.pop().name]
+
+
+def test_what_a_killed_maker_left_behind_does_no_harm(tmp_path: Path) -> None:
+    (tmp_path / "runtime" / ".scratch-1-dead" / "flowkiln").mkdir(parents=True)
+    assert (runtime_folder(tmp_path) / "flowkiln" / "__init__.py").exists()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_read_only_cache_is_named(tmp_path: Path) -> None:
+    tmp_path.chmod(0o555)
+    try:
+        with pytest.raises(ReadOnly, match=str(tmp_path)):
+            runtime_folder(tmp_path)
+    finally:
+        tmp_path.chmod(0o755)

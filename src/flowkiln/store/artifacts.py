@@ -192,7 +192,7 @@ def _encode(name: str, value: object, header: bytes, sink: _Sink) -> None:
     counted.write(header)
     start = counted.size
     try:
-        pickler(counted, _keeper(buffers)).dump(value)
+        pickler_class()(counted, protocol=5, buffer_callback=_keeper(buffers)).dump(value)
     except MemoryError:
         raise
     except Exception as error:
@@ -209,13 +209,13 @@ def _encode(name: str, value: object, header: bytes, sink: _Sink) -> None:
     counted.write(stream + struct.pack("<I4s", len(buffers), _END))
 
 
-def pickler(sink: _Sink, keep: Callable[[pickle.PickleBuffer], Any]) -> pickle.Pickler:
-    """A protocol 5 pickler; arrays go through the version-neutral codec where numpy is loaded."""
+def pickler_class() -> type[pickle.Pickler]:
+    """The pickler for this process: arrays go through the version-neutral codec where numpy is loaded."""
     if "numpy" in sys.modules:
         from flowkiln.store.arrays import ArrayPickler  # noqa: PLC0415  only when user code has numpy
 
-        return ArrayPickler(sink, protocol=5, buffer_callback=keep)
-    return pickle.Pickler(sink, protocol=5, buffer_callback=keep)
+        return ArrayPickler
+    return pickle.Pickler
 
 
 def _keeper(buffers: list[memoryview]) -> Callable[[pickle.PickleBuffer], bool]:

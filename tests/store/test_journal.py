@@ -121,3 +121,11 @@ def test_a_newer_entry_is_refused(store: FolderStore) -> None:
     store.records.create(keys.journal(RUN, 0), b'{"schema":2}')
     with pytest.raises(FormatTooNew, match="journal entry 0"):
         list(Journal(store.records, RUN).entries())
+
+
+def test_a_frozen_journal_of_version_1_is_read() -> None:
+    records = FolderStore(Path(__file__).parent / "fixtures" / "store-v1").records
+    assert list(Journal(records, RUN).entries()) == [
+        {"kind": "took", "epoch": 0},
+        {"kind": "submit", "task": 1, "attempt": 0},
+    ]

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flowkiln._base.errors import FormatTooNew
-from flowkiln.store import keys, runs
+from flowkiln.store import keys, packs, runs
 from flowkiln.store.errors import BadKey, RunNotFound
 from flowkiln.store.folder import FolderStore
 from tests.store import processes
@@ -89,6 +89,15 @@ def test_latest(store: FolderStore) -> None:
     assert runs.latest(store.records, "F").run == second
     assert runs.latest(store.records, "F", status="ok").run == first
     assert [run.run for run in runs.runs(store.records)] == [second, first]
+
+
+def test_an_end_reaches_the_disk_with_what_it_needs(store: FolderStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = runs.open_run(store.records, "F", {})
+    pack = packs.write([b"x" * 5000], store.blobs)
+    synced: list[str] = []
+    monkeypatch.setattr(store.records, "sync", synced.extend)
+    runs.close_run(store.records, "F", run, {"status": "ok", "tasks": pack.to_json()})
+    assert synced == [keys.blob(pack.sha256 or ""), keys.run_opened("F", run), keys.run_ended("F", run)]
 
 
 def test_a_run_needs_a_status_to_end(store: FolderStore) -> None:

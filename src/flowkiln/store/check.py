@@ -10,10 +10,10 @@ import time
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from flowkiln._base.report import Silent
-from flowkiln.store import formats, packs
+from flowkiln.store import formats, packs, references
 from flowkiln.store.errors import BlobDamaged
 
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ SETTLED_SECONDS = 86_400.0
 
 _PIECE = 1 << 20
 _MENTION = re.compile(rb"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 _RECORDS = ("flows", "r")
 _OWN = {".gitignore", "store.json", "tmp", "blobs", *_RECORDS}
 
@@ -83,28 +82,28 @@ class _References:
             document = json.loads(bytes(data))
         except ValueError:
             return
-        for sha256, size in _declared(document):
+        for sha256, size in references.blobs_in(document):
             self.needed.setdefault(sha256, (size, where))
 
 
 def check(store: FolderStore, reporter: Reporter | None = None) -> Checked:
     """What is wrong with ``store``. Reads everything in it once; changes nothing; the store may be in use."""
     checked = Checked()
-    references = _References()
+    found = _References()
     with (reporter or Silent()).phase("check", unit="bytes") as phase:
-        _check_records(store, checked, references, phase)
-        present = _check_blobs(store, checked, references, phase)
-    for sha256, (size, where) in sorted(references.needed.items()):
+        _check_records(store, checked, found, phase)
+        present = _check_blobs(store, checked, found, phase)
+    for sha256, (size, where) in sorted(found.needed.items()):
         if sha256 not in present:
             checked.problems.append(Problem("missing-blob", where, f"refers to blob {sha256}, which is not there"))
         elif present[sha256][0] != size:
             text = f"refers to blob {sha256} of {size} bytes, which has {present[sha256][0]}"
             checked.problems.append(Problem("damaged-blob", where, text))
-    _add_garbage(store, checked, references, present)
+    _add_garbage(store, checked, found, present)
     return checked
 
 
-def _check_records(store: FolderStore, checked: Checked, references: _References, phase: Phase) -> None:
+def _check_records(store: FolderStore, checked: Checked, found: _References, phase: Phase) -> None:
     for top in _RECORDS:
         for path in _files(Path(store.root, top)):
             where = path.relative_to(store.root).as_posix()
@@ -119,7 +118,7 @@ def _check_records(store: FolderStore, checked: Checked, references: _References
             elif data is None:
                 checked.problems.append(Problem("damaged-record", where, "does not match its checksum"))
             else:
-                references.add(data, where)
+                found.add(data, where)
     for folder in sorted(Path(store.root, "r").glob("*/journal")):
         numbers = sorted(int(name) for name in os.listdir(folder) if name.isdecimal())  # noqa: PTH208
         if numbers and numbers != list(range(len(numbers))):
@@ -129,13 +128,13 @@ def _check_records(store: FolderStore, checked: Checked, references: _References
 
 
 def _check_blobs(
-    store: FolderStore, checked: Checked, references: _References, phase: Phase
+    store: FolderStore, checked: Checked, found: _References, phase: Phase
 ) -> dict[str, tuple[int, float]]:
     """Size and time of every sound blob."""
     present: dict[str, tuple[int, float]] = {}
     for path in _files(Path(store.root, "blobs")):
         where = path.relative_to(store.root).as_posix()
-        if _SHA256.fullmatch(path.name) is None or path.parent.name != path.name[:2]:
+        if not references.is_sha256(path.name) or path.parent.name != path.name[:2]:
             checked.problems.append(Problem("foreign", where, "is not a file of the store", harmless=True))
             continue
         checked.blobs += 1
@@ -144,7 +143,7 @@ def _check_blobs(
         if _hash(path, where, phase) != path.name:
             checked.problems.append(Problem("damaged-blob", where, "does not match its sha256"))
         else:
-            _look_inside(path, where, references)
+            _look_inside(path, where, found)
         present[path.name] = (status.st_size, status.st_mtime)
     return present
 
@@ -159,12 +158,12 @@ def _hash(path: Path, where: str, phase: Phase) -> str:
     return digest.hexdigest()
 
 
-def _look_inside(path: Path, where: str, references: _References) -> None:
+def _look_inside(path: Path, where: str, found: _References) -> None:
     """Blobs that refer to others are packs of documents and documents."""
     with path.open("rb") as stream:
         head = stream.read(8)
         if head[:1] in (b"{", b"["):
-            references.add(head + stream.read(), where)
+            found.add(head + stream.read(), where)
         elif packs.is_pack(head):
             whole = memoryview(head + stream.read())
             try:
@@ -173,15 +172,15 @@ def _look_inside(path: Path, where: str, references: _References) -> None:
                 return  # its bytes are what was stored: another file that begins like a pack
             for begin, end in pairwise(offsets):
                 if bytes(whole[begin : begin + 1]) == b"{":
-                    references.add(whole[begin:end], where)
+                    found.add(whole[begin:end], where)
 
 
 def _add_garbage(
-    store: FolderStore, checked: Checked, references: _References, present: dict[str, tuple[int, float]]
+    store: FolderStore, checked: Checked, found: _References, present: dict[str, tuple[int, float]]
 ) -> None:
     settled = time.time() - SETTLED_SECONDS
     for sha256, (size, modified) in sorted(present.items()):
-        if sha256 not in references.mentioned and sha256 not in references.needed and modified < settled:
+        if sha256 not in found.mentioned and sha256 not in found.needed and modified < settled:
             checked.unreferenced.append(sha256)
             where = f"blobs/{sha256[:2]}/{sha256}"
             checked.problems.append(
@@ -195,20 +194,6 @@ def _add_garbage(
     for name in sorted(os.listdir(store.root) if Path(store.root).exists() else ()):  # noqa: PTH208
         if name not in _OWN:
             checked.problems.append(Problem("foreign", name, "is not part of the store", harmless=True))
-
-
-def _declared(document: Any) -> Iterator[tuple[str, int]]:
-    """(sha256, size) of every object in ``document`` that says where bytes are."""
-    pending = [document]
-    while pending:
-        value = pending.pop()
-        if isinstance(value, list):
-            pending.extend(value)
-        elif isinstance(value, dict):
-            sha256, size = value.get("sha256"), value.get("size")
-            if isinstance(sha256, str) and isinstance(size, int) and _SHA256.fullmatch(sha256):
-                yield sha256, size
-            pending.extend(value.values())
 
 
 def _files(folder: Path) -> Iterator[Path]:

@@ -33,7 +33,7 @@ class Records(Protocol):
         """Removes a record. Absent is fine."""
 
     def sync(self, keys: Iterable[str]) -> None:
-        """Returns once these records would survive a power loss."""
+        """Returns once these records, or blobs by ``keys.blob``, would survive a power loss."""
 
 
 class BlobWriter(Protocol):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from flowkiln._base import json
-from flowkiln.store import formats, keys
+from flowkiln.store import formats, keys, references
 from flowkiln.store.errors import BadKey, RunNotFound
 
 if TYPE_CHECKING:
@@ -72,20 +72,19 @@ def close_run(
     run: str,
     document: JSONObject,
     *,
-    needs: Iterable[str] = (),
     clock: Callable[[], int] = time.time_ns,
 ) -> bool:
     """Closes a run, for good and on disk; False when it was closed before. ``document`` needs a ``status``.
 
     The stored document gets ``flow``, ``run`` and ``ended_us``. Returns once it would survive a power loss, with
-    the run's opening and ``needs``: the keys of what ``document`` refers to.
+    the run's opening and the blobs that ``document`` refers to.
     """
     if not isinstance(document.get("status"), str):
         message = "a run ends with a status"
         raise TypeError(message)
     ended_us = clock() // 1000
     stored = {**document, "schema": formats.RECORD_SCHEMA, "flow": flow, "run": run, "ended_us": ended_us}
-    records.sync(needs)
+    records.sync(keys.blob(sha256) for sha256, _ in references.blobs_in(document))
     closed = records.create(keys.run_ended(flow, run), json.compact(stored))
     records.sync([keys.run_opened(flow, run), keys.run_ended(flow, run)])
     return closed

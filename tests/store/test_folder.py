@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowkiln._base.errors import ExitCode, FormatTooNew, ReadOnly
+from flowkiln._base.errors import ExitCode, FormatTooNew, NoSpace, ReadOnly
 from flowkiln.store import formats, place
 from flowkiln.store.check import check
 from flowkiln.store.errors import BadKey, BlobDamaged, BlobMissing, RecordDamaged, StoreUnusable
@@ -171,9 +171,13 @@ def test_a_file_in_place_of_the_store(tmp_path: Path) -> None:
         FolderStore(tmp_path / "file" / "below").records.create("a", b"")
 
 
-def test_a_read_only_folder_is_named(tmp_path: Path) -> None:
+def test_read_only_folders_and_full_disks_are_named(tmp_path: Path) -> None:
     with pytest.raises(ReadOnly, match=str(tmp_path)):
-        place.fail(OSError(errno.EROFS, "Read-only file system"), str(tmp_path))
+        place.fail_to_write(OSError(errno.EROFS, "Read-only file system"), str(tmp_path))
+    with pytest.raises(NoSpace, match=str(tmp_path)):
+        place.fail_to_write(OSError(errno.ENOSPC, "No space left on device"), str(tmp_path))
+    with pytest.raises(StoreUnusable, match="Input/output error"):
+        place.fail_to_write(OSError(errno.EIO, "Input/output error"), str(tmp_path))
 
 
 def test_without_hard_links_an_exclusive_rename_is_used(
@@ -270,14 +274,36 @@ def test_kill_9_between_any_two_calls_leaves_a_sound_store(store: FolderStore, c
 def test_sync_reaches_records_and_their_folders(store: FolderStore, monkeypatch: pytest.MonkeyPatch) -> None:
     store.records.create("r/1/journal/00000000", b"{}")
     synced = []
-    real = os.fsync
+    real_open, real_fsync = os.open, os.fsync
+    opened: dict[int, str] = {}
+
+    def remembering(path: str, flags: int) -> int:
+        descriptor = real_open(path, flags)
+        opened[descriptor] = path.removeprefix(store.root)
+        return descriptor
 
     def fsync(descriptor: int) -> None:
-        synced.append(str(Path(f"/proc/self/fd/{descriptor}").readlink()).removeprefix(store.root))
-        real(descriptor)
+        synced.append(opened[descriptor])
+        real_fsync(descriptor)
 
-    if not Path("/proc/self/fd").exists():
-        pytest.skip("needs /proc to name what was synced")
+    monkeypatch.setattr(os, "open", remembering)
     monkeypatch.setattr(os, "fsync", fsync)
     store.records.sync(["r/1/journal/00000000"])
     assert synced == ["/r/1/journal/00000000", "/r/1/journal", "/r/1", "/r", ""]
+
+
+def test_no_space_left_while_writing_leaves_nothing(store: FolderStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.records.create("a", b"there")
+
+    def full(descriptor: int, data: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(NoSpace):
+        store.records.create("b", b"x")
+    with pytest.raises(NoSpace):
+        store.blobs.put(b"x")
+    with pytest.raises(NoSpace), store.blobs.put_stream() as sink:
+        sink.write(b"x")
+    assert store.scratch_files() == []
+    assert store.records.read("b") is None

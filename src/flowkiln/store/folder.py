@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from flowkiln.store import formats, keys
 from flowkiln.store.errors import BadKey, BlobDamaged, BlobMissing, RecordDamaged
-from flowkiln.store.place import SCRATCH, Place, discard, fail
+from flowkiln.store.place import SCRATCH, Place, discard, fail, fail_to_write
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -76,7 +76,7 @@ class FolderRecords:
             finally:
                 discard(scratch)
         except OSError as error:
-            fail(error, target)
+            fail_to_write(error, target)
 
     def read(self, key: str) -> bytes | None:
         """The record, None when there is none. Raises ``RecordDamaged``."""
@@ -103,7 +103,7 @@ class FolderRecords:
             scratch = self._place.fill(formats.framed(data))
             self._place.replace(scratch, target)
         except OSError as error:
-            fail(error, target)
+            fail_to_write(error, target)
 
     def names(self, prefix: str) -> list[str]:
         """The names right below ``prefix``, sorted; none when there is no such key."""
@@ -130,10 +130,10 @@ class FolderRecords:
         except (FileNotFoundError, NotADirectoryError):
             return
         except OSError as error:
-            fail(error, path)
+            fail_to_write(error, path)
 
     def sync(self, keys: Iterable[str]) -> None:
-        """Returns once these records, and the folders they lie in, have reached the disk (``fsync``)."""
+        """Returns once these records or blobs, and the folders they lie in, have reached the disk (``fsync``)."""
         folders: set[str] = set()
         for key in keys:
             path = self._place.path(key)
@@ -161,7 +161,7 @@ class FolderBlobs:
             if not _has_size(target, size):
                 self._place.replace(self._place.fill(data, mode=0o444), target)
         except OSError as error:
-            fail(error, target)
+            fail_to_write(error, target)
         return sha256
 
     def put_stream(self) -> FolderBlobWriter:
@@ -267,7 +267,7 @@ class FolderBlobWriter:
                 while piece:
                     piece = piece[os.write(self._descriptor, piece) :]
         except OSError as error:
-            fail(error, self._scratch)
+            fail_to_write(error, self._scratch)
         self.size += len(view)
         return len(view)
 
@@ -275,25 +275,22 @@ class FolderBlobWriter:
         try:
             self._descriptor, self._scratch = self._place.scratch(0o444)
         except OSError as error:
-            fail(error, self._place.root)
+            fail_to_write(error, self._place.root)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        os.close(self._descriptor)
-        if kind is not None:
-            discard(self._scratch)
-            return
         self.sha256 = self._hash.hexdigest()
         target = self._path(self.sha256)
         try:
-            if _has_size(target, self.size):
+            os.close(self._descriptor)
+            if kind is not None or _has_size(target, self.size):
                 discard(self._scratch)
             else:
                 self._place.replace(self._scratch, target)
         except OSError as trouble:
-            fail(trouble, target)
+            fail_to_write(trouble, target)
 
 
 def _has_size(path: str, size: int) -> bool:

@@ -152,17 +152,23 @@ class Place:
                 os.replace(self.fill(content), target)
 
 
-def fail(error: OSError, path: str) -> NoReturn:
+def fail_to_write(error: OSError, path: str) -> NoReturn:
     """Raises ``error`` as ``NoSpace``, ``ReadOnly`` or ``StoreUnusable``, naming ``path``."""
-    from flowkiln._base.files import disk_errors  # noqa: PLC0415  kept out of a step's start
+    from pathlib import Path  # noqa: PLC0415  kept out of a step's start
+
+    from flowkiln._base.files import disk_errors  # noqa: PLC0415
 
     try:
-        with disk_errors(path, setting="store"):  # type: ignore[arg-type]
+        with disk_errors(Path(path), setting="store"):
             raise error
     except OSError:
-        reason = error.strerror or str(error)
-        message = f"the store cannot be used: {path}: {reason}"
-        raise StoreUnusable(message, hint="Check the disk, or choose another folder.") from error
+        fail(error, path)
+
+
+def fail(error: OSError, path: str) -> NoReturn:
+    """Raises ``error`` as ``StoreUnusable``, naming ``path``."""
+    message = f"the store cannot be used: {path}: {error.strerror or error}"
+    raise StoreUnusable(message, hint="Check the disk and its permissions, or choose another folder.") from error
 
 
 def _make_folder(path: str) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import re
 import sys
-from pathlib import Path
 
 _DIST_INFO = re.compile(r"(?P<name>[^-]+)-(?P<version>[^-]+)\.dist-info")
 _NAMED_OTHERWISE = {
@@ -83,15 +82,12 @@ def _find_owner(top: str) -> str | None:
     if top in sys.stdlib_module_names or top in {"__main__", "flowkiln"}:
         return None
     module = sys.modules.get(top)
-    file = getattr(module, "__file__", None)
-    if file is None:
-        paths = list(getattr(module, "__path__", ()))
-        if not paths:
-            return None
-        folder = os.path.dirname(paths[0])  # noqa: PTH120
-    else:
-        parent = Path(file).parent
-        folder = str(parent.parent if Path(file).stem == "__init__" else parent)
+    file: str | None = getattr(module, "__file__", None)
+    paths = list(getattr(module, "__path__", ()))
+    found_at = paths[0] if paths else file
+    if found_at is None:
+        return None
+    folder = os.path.dirname(found_at)
     found = _distributions(folder)
     known = found.get(_normal(_NAMED_OTHERWISE.get(top, top))) or _by_record(folder, top)
     if known is not None:
@@ -105,7 +101,7 @@ def _distributions(folder: str) -> dict[str, tuple[str, str]]:
     if folder not in _folders:
         found: dict[str, tuple[str, str]] = {}
         try:
-            names = os.listdir(folder)  # noqa: PTH208
+            names = os.listdir(folder)
         except OSError:
             names = []
         for name in names:
@@ -120,14 +116,14 @@ def _distributions(folder: str) -> dict[str, tuple[str, str]]:
 def _by_record(folder: str, top: str) -> tuple[str, str] | None:
     """The distribution in ``folder`` whose list of files has the module ``top``."""
     owned = re.compile(rf"^{re.escape(top)}(?:/|\.py,|\.[^/,]*\.so,)", re.MULTILINE)
-    for path in sorted(Path(folder).glob("*.dist-info/RECORD")):
-        match = _DIST_INFO.fullmatch(path.parent.name)
+    for name, version in sorted(_distributions(folder).values()):
+        record = f"{folder}/{name.replace('-', '_')}-{version}.dist-info/RECORD"
         try:
-            text = path.read_text(encoding="utf-8", errors="replace")
+            with open(record, encoding="utf-8", errors="replace") as stream:
+                if owned.search(stream.read()):
+                    return name, version
         except OSError:
             continue
-        if match is not None and owned.search(text):
-            return match["name"].replace("_", "-"), match["version"]
     return None
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from flowkiln._base.errors import NoSpace
 from flowkiln.envs.fetch import Artefact, Fetcher, Network
 from flowkiln.envs.installerrors import (
     ArtefactGone,
@@ -250,15 +252,9 @@ def test_a_stopped_download_ends_and_keeps_what_came(
     assert (tmp_path / BIG.sha256).exists()
 
 
-def test_a_read_only_folder_and_a_full_disk_are_told(
+def test_a_full_disk_is_told_and_the_bytes_so_far_stay(
     package_index: PackageIndex, fetcher: Fetcher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The disk is full in the middle of a body: NoSpace, and the bytes so far stay."""
-    import errno
-
-    from flowkiln._base.errors import NoSpace
-    from flowkiln.envs import download
-
     real = os.write
 
     def full(descriptor: int, data: bytes) -> int:
@@ -266,7 +262,7 @@ def test_a_read_only_folder_and_a_full_disk_are_told(
             raise OSError(errno.ENOSPC, "No space left on device")
         return real(descriptor, data)
 
-    monkeypatch.setattr(download.os, "write", full)
+    monkeypatch.setattr(os, "write", full)
     with pytest.raises(NoSpace, match=str(tmp_path)):
         fetcher.fetch(artefact(package_index), tmp_path)
     monkeypatch.undo()

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def unpacked(one: Distribution, tmp_path: Path, **changes: object) -> Wheel:
     folder = tmp_path / "files"
     folder.mkdir()
-    return unpack(one.write(tmp_path), locked(one, **changes), folder)
+    return unpack(one.write(tmp_path), locked(one, "", **changes), folder)
 
 
 def test_files_are_described_and_written_read_only_whatever_the_umask(tmp_path: Path) -> None:

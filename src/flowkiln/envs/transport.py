@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import ssl
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
 from urllib.request import getproxies, proxy_bypass
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
 Credentials = tuple[str, str]
 """User name and password."""
+_CERTIFICATE = re.compile(r"[0-9a-f]{8}\.\d+|.+\.(pem|crt|cer)")
 _MOST_REDIRECTS = 10
 _REDIRECTS = (301, 302, 303, 307, 308)
 
@@ -127,19 +130,25 @@ def certificates(ca: str | None, environ: Mapping[str, str]) -> ssl.SSLContext:
 
     Raises CertificateRefused when the file named cannot be read.
     """
-    named = ca or environ.get("SSL_CERT_FILE") or environ.get("REQUESTS_CA_BUNDLE") or environ.get("SSL_CERT_DIR")
+    # OpenSSL itself reads SSL_CERT_FILE and SSL_CERT_DIR, but passes silently over a file that is not there.
     context = ssl.create_default_context()
+    named = ca or environ.get("SSL_CERT_FILE") or environ.get("REQUESTS_CA_BUNDLE")
     if not named:
         return context
     try:
-        if os.path.isdir(named):  # noqa: PTH112
-            context.load_verify_locations(capath=named)
-        else:
-            context.load_verify_locations(cafile=named)
+        for path in _certificate_files(Path(named)):
+            context.load_verify_locations(cafile=path)
     except (OSError, ssl.SSLError) as error:
         message = f"the certificates in {named} cannot be read: {error}"
         raise CertificateRefused(message, hint="Name a PEM file in SSL_CERT_FILE.") from error
     return context
+
+
+def _certificate_files(named: Path) -> list[Path]:
+    """The file itself, or a folder's certificates: read at once, as OpenSSL looks into one more folder at most."""
+    if not named.is_dir():
+        return [named]
+    return sorted(path for path in named.iterdir() if _CERTIFICATE.fullmatch(path.name))
 
 
 def translated(url: str, error: Exception, stall: float) -> DownloadFailed | DownloadStalled | CertificateRefused:

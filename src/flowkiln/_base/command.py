@@ -15,6 +15,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, Literal, cast
 
+from flowkiln._base import parallel
 from flowkiln._base.errors import ToolMissing
 
 if TYPE_CHECKING:
@@ -56,8 +57,8 @@ def run(
 
     ``environment`` is the whole environment. ``on_line`` gets each line of stderr as it comes, ``tick`` the
     seconds since the start about once a second. A program that reaches a limit is ended with its group (SIGTERM,
-    then SIGKILL after two seconds), and so it is when the caller is interrupted. Raises ``ToolMissing`` when the
-    program cannot be started.
+    then SIGKILL after two seconds), and so it is when the caller is interrupted or told to stop
+    (``parallel.together``). Raises ``ToolMissing`` when the program cannot be started.
     """
     limits = limits or Limits()
     started = time.monotonic()
@@ -132,6 +133,8 @@ class _Streams:
             for key, _ in self._selector.select(0.25):
                 self._take(key)
                 heard = time.monotonic()
+            if parallel.stopped():
+                raise KeyboardInterrupt
             now = time.monotonic()
             if now - started > limits.total:
                 return "deadline"

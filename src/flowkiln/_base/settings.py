@@ -71,6 +71,12 @@ TABLE: tuple[Setting, ...] = (
     ),
     Setting(key="python.mirror", kind="text", help="Base URL that interpreters are downloaded from."),
     Setting(
+        key="lock-timeout",
+        kind="count",
+        default=120,
+        help="Seconds that the solver may go without progress; ten times as many in all.",
+    ),
+    Setting(
         key="offline", kind="flag", default=False, help="Use the network for nothing; what is missing is an error."
     ),
     Setting(

@@ -1,8 +1,8 @@
 """Which patch versions of Python a lock holds for.
 
-Markers on ``python_full_version`` and ``Requires-Python`` may depend on the patch. A lock is resolved for one patch;
-here uv is asked, offline and with every version pinned, whether the same set holds for the first and for a far later
-patch. Where it does not, the patch at which it changes is looked for and recorded.
+Markers on ``python_full_version`` and ``Requires-Python`` may depend on the patch. A lock is resolved for one
+patch; here uv is asked, offline and with every version pinned, whether the same set holds for the first patch and
+for a far later one. Where it does not, the patch at which it changes is looked for and recorded.
 """
 
 from __future__ import annotations

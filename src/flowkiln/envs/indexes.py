@@ -2,8 +2,8 @@
 
 decorator or file > ``indexes`` of the settings > ``UV_INDEX``, ``UV_DEFAULT_INDEX`` > ``PIP_INDEX_URL``,
 ``PIP_EXTRA_INDEX_URL`` > pip.conf > PyPI. The first two are complete lists; of the others, extra indexes and the
-default index are taken from the first place that names one. Extra indexes come before the default one, and the first
-index that has a package decides its versions. Nothing else of the user's environment is read.
+default index are taken from the first place that names one. Extra indexes come before the default one, and the
+first index that has a package decides its versions. Nothing else of the user's environment is read.
 """
 
 from __future__ import annotations
@@ -156,9 +156,9 @@ class _Layer:
 
 
 def _uv_layer(environ: Mapping[str, str]) -> _Layer:
-    extras = [
-        _checked(_named(one, environ), "UV_INDEX") for one in environ.get("UV_INDEX", "").split()
-    ] or [_checked(one, "UV_EXTRA_INDEX_URL") for one in environ.get("UV_EXTRA_INDEX_URL", "").split()]
+    extras = [_checked(_named(one, environ), "UV_INDEX") for one in environ.get("UV_INDEX", "").split()] or [
+        _checked(one, "UV_EXTRA_INDEX_URL") for one in environ.get("UV_EXTRA_INDEX_URL", "").split()
+    ]
     for name in ("UV_DEFAULT_INDEX", "UV_INDEX_URL"):
         if told := environ.get(name, "").strip():
             return _Layer(extras, _checked(_named(told, environ), name), [])

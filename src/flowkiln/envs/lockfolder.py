@@ -116,8 +116,9 @@ class LockFolder:
             pending.rmdir()
 
     def _remove_others(self, wanted: set[str]) -> None:
+        ours = f"created-by = {pylock.quoted(pylock.CREATED_BY)}"
         for path in self.path.glob("pylock.*.toml"):
-            if path.name not in wanted and f'created-by = "{pylock.CREATED_BY}"' in path.read_text(errors="replace"):
+            if path.name not in wanted and ours in path.read_text(errors="replace"):
                 path.unlink(missing_ok=True)
         for path in self.path.glob(".scratch-*"):
             files.remove_tree(path)

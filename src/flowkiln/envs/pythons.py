@@ -64,7 +64,9 @@ def decide(asked: str | None, admitted: str | None, before: str | None) -> str:
         return checked
     running = f"{sys.version_info.major}.{sys.version_info.minor}"
     for candidate in (before, running, *reversed(SUPPORTED)):
-        if candidate is not None and candidate in SUPPORTED and specifier.contains(full(candidate), prereleases=True):
+        if candidate is None or candidate not in SUPPORTED:
+            continue
+        if specifier.contains(full(candidate), prereleases=True):
             return candidate
     message = f"no supported Python satisfies requires-python {admitted!r}"
     raise UnsupportedPython(message, hint=f"Supported are {', '.join(SUPPORTED)}.")

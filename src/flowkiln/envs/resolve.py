@@ -5,11 +5,10 @@ The result is a function of the request, the platforms, the index and the previo
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from flowkiln._base import redact
+from flowkiln._base import parallel, redact
 from flowkiln.envs import bounds, passed, pylock, pythons
 from flowkiln.envs.errors import EnvError, HashMismatch, NoWheel, UnsupportedTarget
 from flowkiln.envs.lock import AbsentPlatform, EnvLock, LockedWheel, PlatformLock
@@ -104,8 +103,7 @@ def resolve(
 
 
 def targets(spec: EnvSpec, host: Platform, previous: EnvLock | None = None) -> tuple[Platform, ...]:
-    """The platforms to lock for: those asked for, else the default ones, those of ``previous``, and a host that
-    is not Linux."""
+    """The platforms to lock for: those asked for; else the default, a host that isn't Linux, ``previous``'s."""
     if spec.platforms:
         return tuple(sorted(spec.platforms))
     wanted = set(DEFAULT_PLATFORMS)
@@ -175,8 +173,7 @@ def _parallel(
         except EnvError as error:
             return error
 
-    with ThreadPoolExecutor(max_workers=3, thread_name_prefix="lock") as pool:
-        return dict(zip(platforms, pool.map(one, platforms), strict=True))
+    return dict(zip(platforms, parallel.together(one, platforms, at_once=3), strict=True))
 
 
 def _aligned(job: _Job, results: Mapping[Platform, _Part | EnvError]) -> dict[Platform, _Part | EnvError]:
@@ -250,12 +247,10 @@ def _platform(job: _Job, platform: Platform, lead: PlatformLock | None, *, follo
 def _wheel(
     question: Question, solver: Solver, answer: Answer, package: FoundPackage, packages: Sequence[FoundPackage]
 ) -> LockedWheel:
-    """The one wheel of ``package``: the one whose metadata was used, if the target takes it. Proves that it fits."""
+    """The one wheel of ``package``: the one whose metadata was used, if the target takes it. Proof that it fits."""
     allowed = dict(question.spec.hashes).get(package.name)
     fitting = {wheel.filename: wheel for wheel in package.wheels if question.target.rank(wheel.filename)}
-    usable = {
-        name: wheel for name, wheel in fitting.items() if allowed is None or (wheel.sha256 or "") in allowed
-    }
+    usable = {name: wheel for name, wheel in fitting.items() if allowed is None or (wheel.sha256 or "") in allowed}
     used = answer.trace.chosen.get((package.name, package.version), "")
     filename = used if used in usable else question.target.best(usable)
     if filename is None:

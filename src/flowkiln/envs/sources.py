@@ -1,7 +1,7 @@
 """From what users write to an ``EnvSpec``: decorator options, requirements files, pyproject.toml, scripts.
 
-Every way ends in the same options, which are those of ``@pypi``. An unknown option is an error: it would otherwise do
-nothing.
+Every way ends in the same options, which are those of ``@pypi``. An unknown option is an error: it would otherwise
+do nothing.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def spec(options: Mapping[str, Any], *, folder: Path, script: Path | None = None
         indexes=tuple(given.get("indexes", ())) or found.indexes or found.listed.indexes,
         glibc=_glibc(given.get("glibc"), where),
         exclude_newer=cutoff.absolute(given["exclude_newer"]) if "exclude_newer" in given else found.exclude_newer,
-        winners=tuple(sorted((str(path), normal_name(str(name))) for path, name in given.get("winners", {}).items())),
+        winners=tuple(sorted((str(path), normal_name(str(one))) for path, one in given.get("winners", {}).items())),
     )
 
 
@@ -94,7 +94,7 @@ def merge(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def project_environments(pyproject: Path) -> dict[str, dict[str, Any]]:
-    """The options of each environment in ``[tool.flowkiln.envs]`` of ``pyproject``, by name. Raises ``BadSource``."""
+    """The options of each environment in ``[tool.flowkiln.envs]``, by name. Raises ``BadSource``."""
     table = _toml(pyproject).get("tool", {}).get("flowkiln", {}).get("envs", {})
     for name, options in table.items():
         if not isinstance(options, dict) or not re.fullmatch(r"[A-Za-z0-9_-]+", name):
@@ -154,7 +154,8 @@ class _Found:
         if extra is not None:
             extras = {normal_name(name): value for name, value in project.get("optional-dependencies", {}).items()}
             if normal_name(extra) not in extras:
-                raise BadSource(f"{path} has no extra {extra!r}", hint=f"It has: {', '.join(sorted(extras)) or 'none'}.")
+                known = ", ".join(sorted(extras)) or "none"
+                raise BadSource(f"{path} has no extra {extra!r}", hint=f"It has: {known}.")
             lines += _texts(extras[normal_name(extra)], path, f"extra {extra}")
         self.listed.requirements += [requirements.requirement(line, where=str(path)) for line in lines]
 

@@ -35,7 +35,7 @@ _INSTALL = "Install it with `pip install 'uv>=0.9'`, or name another one with FL
 _PASSED_ON = (
     *("HOME", "NETRC", "TMPDIR", "XDG_CACHE_HOME", "XDG_DATA_HOME", "SSL_CERT_FILE", "SSL_CERT_DIR"),
     *("SSL_CLIENT_CERT", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"),
-    *("http_proxy", "https_proxy", "all_proxy", "no_proxy"),
+    *("http_proxy", "https_proxy", "all_proxy", "no_proxy", "UV_HTTP_RETRIES", "UV_HTTP_TIMEOUT"),
 )
 
 
@@ -101,10 +101,7 @@ def ask(solver: Solver, question: Question) -> Answer:
         answer = folder / "pylock.toml"
         if finished.code == 0 and finished.ended == "exit" and answer.exists():
             return Answer(answer.read_text(encoding="utf-8"), trace)
-    if question.quiet:
-        log = None
-    else:
-        log = _write_log(solver.logs, question, arguments, finished.stderr)
+    log = None if question.quiet else _write_log(solver.logs, question, arguments, finished.stderr)
     raise uverrors.translate(finished, trace, question, solver, log)
 
 
@@ -113,9 +110,7 @@ def _arguments(question: Question, folder: Path, *, offline: bool) -> list[str]:
     wanted = folder / "requirements.in"
     wanted.write_text("".join(f"{line}\n" for line in spec.requirements), encoding="utf-8")
     constraints = folder / "constraints.in"
-    constraints.write_text(
-        "".join(f"{line}\n" for line in (*spec.constraints, *question.pins)), encoding="utf-8"
-    )
+    constraints.write_text("".join(f"{line}\n" for line in (*spec.constraints, *question.pins)), encoding="utf-8")
     output = folder / "pylock.toml"
     if question.preferred:
         output.write_text(question.preferred, encoding="utf-8")

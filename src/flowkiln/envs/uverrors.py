@@ -21,7 +21,7 @@ LINES = 14
 _NOT_FOUND = re.compile(r"\b([A-Za-z0-9][\w.-]*) was not found in the package registry")
 _NO_WHEEL = re.compile(r"\b([A-Za-z0-9][\w.-]*?)(?:==\S+)? ha(?:s|ve) no (?:usable )?wheels")
 _STATUS = re.compile(r"HTTP status (?:client|server) error \((?P<status>\d{3})[^)]*\) for url \((?P<url>[^)]+)\)")
-_DENIED = re.compile(r"An index URL \((?P<url>[^)]+)\) .*\((?P<status>40[13])")
+_DENIED = re.compile(r"An index(?: URL)? \((?P<url>[^)]+)\) .*?\b(?P<status>40[13])\b")
 _UNREACHABLE = ("error sending request", "Failed to fetch", "operation timed out", "Request failed after")
 
 
@@ -68,7 +68,7 @@ def _timeout(
         what = f"not done after {solver.limits.total:.0f} s"
     return errors.LockTimeout(
         f"environment {question.name!r} for {question.target.platform}: {what}, while {trace.phase}{item}",
-        hint=f"Asked were {solver.plan.shown}. `lock-timeout` raises the limit: FLOWKILN_LOCK_TIMEOUT=600 (seconds).",
+        hint=f"Asked were {solver.plan.shown}. Raise the limit with FLOWKILN_LOCK_TIMEOUT=600 (`lock-timeout`).",
         step=question.steps[0] if question.steps else None,
         log=str(log) if log else None,
         retryable=True,
@@ -84,7 +84,8 @@ def _malformed(said: str, question: Question, _: Solver) -> errors.EnvError | No
 def _offline(said: str, question: Question, _: Solver) -> errors.EnvError | None:
     if "network was disabled" not in said and "network connectivity is disabled" not in said:
         return None
-    return errors.Offline(_says(question, "not everything is in uv's cache", said), hint="Lock once without --offline.")
+    what = "not everything is in uv's cache"
+    return errors.Offline(_says(question, what, said), hint="Lock once without --offline.")
 
 
 def _denied(said: str, question: Question, _: Solver) -> errors.EnvError | None:
@@ -117,7 +118,7 @@ def _missing(said: str, question: Question, solver: Solver) -> errors.EnvError |
     if not names:
         return None
     what = f"no package {' or '.join(repr(name) for name in names)} on {solver.plan.shown}"
-    hint = "Check the spelling. A package of another index needs `indexes = [\"URL\", \"pypi\"]`."
+    hint = 'Check the spelling. A package of another index needs `indexes = ["URL", "pypi"]`.'
     error = errors.NoSuchPackage(_says(question, what, _chain(said)), hint=hint)
     error.data |= {"packages": names, "indexes": [index.shown for index in solver.plan.indexes]}
     return error

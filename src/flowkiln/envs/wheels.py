@@ -86,7 +86,8 @@ def tags_of(filename: str) -> str:
 
 @lru_cache(maxsize=32)
 def _ranks(system: str, arch: str, python: str, floor: int) -> dict[Tag, int]:
-    version = (int(python.split(".")[0]), int(python.split(".")[1]))
+    major, minor = python.split(".")
+    version = (int(major), int(minor))
     interpreter = f"cp{version[0]}{version[1]}"
     platforms = list(_platforms(system, arch, floor))
     ordered = [

@@ -1,0 +1,132 @@
+"""Questions to locks: what differs between two, why a distribution is in one, the lock in other forms."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from flowkiln.envs import pylock
+from flowkiln.envs.spec import normal_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from flowkiln._base.json import JSONObject
+    from flowkiln._base.platforms import Platform
+    from flowkiln.envs.lock import EnvLock, LockedWheel, PlatformLock
+
+Kind = Literal["added", "removed", "changed", "rebuilt"]
+Form = Literal["pylock", "requirements"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """One distribution that differs on some platforms. ``rebuilt``: the same version, another artefact."""
+
+    name: str
+    kind: Kind
+    before: str | None
+    after: str | None
+    platforms: tuple[Platform, ...]
+
+    def to_json(self) -> JSONObject:
+        """The change as JSON."""
+        return {
+            "name": self.name,
+            "kind": self.kind,
+            "before": self.before,
+            "after": self.after,
+            "platforms": [str(platform) for platform in self.platforms],
+        }
+
+    def __str__(self) -> str:
+        sign = {"added": "+", "removed": "-", "changed": "~", "rebuilt": "="}[self.kind]
+        versions = " -> ".join(version for version in (self.before, self.after) if version)
+        if self.kind == "rebuilt":
+            versions = f"{self.after} (another file)"
+        return f"{sign} {self.name} {versions} ({', '.join(map(str, self.platforms))})"
+
+
+def diff(before: EnvLock | None, after: EnvLock | None) -> tuple[Change, ...]:
+    """What differs between two locks, by name; equal changes on several platforms are one.
+
+    A lock that is None has no distributions.
+    """
+    platforms: dict[tuple[str, Kind, str | None, str | None], list[Platform]] = {}
+    mine, yours = _parts(before), _parts(after)
+    for platform in sorted(mine.keys() | yours.keys()):
+        for name, kind, old, new in _part_changes(mine.get(platform), yours.get(platform)):
+            platforms.setdefault((name, kind, old, new), []).append(platform)
+    return tuple(
+        Change(name=name, kind=kind, before=old, after=new, platforms=tuple(on))
+        for (name, kind, old, new), on in sorted(platforms.items(), key=lambda item: (item[0][:2], item[1]))
+    )
+
+
+def _parts(lock: EnvLock | None) -> dict[Platform, PlatformLock]:
+    return {part.platform: part for part in lock.platforms} if lock is not None else {}
+
+
+def _part_changes(
+    before: PlatformLock | None, after: PlatformLock | None
+) -> list[tuple[str, Kind, str | None, str | None]]:
+    mine, yours = _by_name(before), _by_name(after)
+    changes: list[tuple[str, Kind, str | None, str | None]] = []
+    for name in sorted(mine.keys() | yours.keys()):
+        old, new = mine.get(name), yours.get(name)
+        if old is None:
+            changes.append((name, "added", None, yours[name].version))
+        elif new is None:
+            changes.append((name, "removed", old.version, None))
+        elif old.version != new.version:
+            changes.append((name, "changed", old.version, new.version))
+        elif old.sha256 != new.sha256:
+            changes.append((name, "rebuilt", old.version, new.version))
+    return changes
+
+
+def _by_name(part: PlatformLock | None) -> dict[str, LockedWheel]:
+    return {wheel.name: wheel for wheel in part.wheels} if part is not None else {}
+
+
+def why(part: PlatformLock, package: str, roots: Iterable[str] = ()) -> tuple[tuple[str, ...], ...]:
+    """The shortest chain of dependencies from each requirement that leads to ``package``, shortest first.
+
+    ``roots`` are the names that were asked for; without any, the distributions that no other needs. Empty when
+    ``package`` is not in the lock or nothing leads to it.
+    """
+    wanted = normal_name(package)
+    needs = {wheel.name: wheel.requires for wheel in part.wheels}
+    if wanted not in needs:
+        return ()
+    needed = {name for requires in needs.values() for name in requires}
+    starts = sorted({normal_name(root) for root in roots} & needs.keys()) or sorted(needs.keys() - needed)
+    chains = [chain for start in starts if (chain := _shortest(needs, start, wanted))]
+    return tuple(sorted(chains, key=lambda chain: (len(chain), chain)))
+
+
+def _shortest(needs: dict[str, tuple[str, ...]], start: str, wanted: str) -> tuple[str, ...] | None:
+    pending: deque[tuple[str, ...]] = deque([(start,)])
+    seen = {start}
+    while pending:
+        chain = pending.popleft()
+        if chain[-1] == wanted:
+            return chain
+        for name in needs.get(chain[-1], ()):
+            if name not in seen:
+                seen.add(name)
+                pending.append((*chain, name))
+    return None
+
+
+def export(part: PlatformLock, form: Form = "requirements") -> str:
+    """The lock of one platform as a pylock file or as a requirements file with hashes, for other tools."""
+    if form == "pylock":
+        return pylock.serialise(part.python, part.wheels)
+    lines = [f"# Python {part.python}, {part.platform}"]
+    lines += [
+        f"{wheel.name}=={wheel.version} \\\n    --hash=sha256:{wheel.sha256}"
+        for wheel in sorted(part.wheels, key=lambda one: one.name)
+    ]
+    return "\n".join(lines) + "\n"

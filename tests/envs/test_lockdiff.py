@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+from flowkiln._base.platforms import Platform
+from flowkiln.envs import pylock
+from flowkiln.envs.lock import EnvLock, PlatformLock
+from flowkiln.envs.lockdiff import diff, export, why
+from tests.envs.test_lockfolder import a_wheel
+
+AMD64, ARM64 = Platform("linux", "amd64"), Platform("linux", "arm64")
+
+
+def part(*wheels: object, platform: Platform = AMD64) -> PlatformLock:
+    return PlatformLock(platform=platform, python="3.11", wheels=tuple(wheels), glibc=(2, 28))  # type: ignore[arg-type]
+
+
+def lock(*parts: PlatformLock) -> EnvLock:
+    return EnvLock(name="fit", spec_id="sha256:" + "0" * 64, python="3.11", platforms=parts)
+
+
+def test_every_kind_of_change_is_told_once() -> None:
+    before = [a_wheel("gone"), a_wheel("moved"), a_wheel("rebuilt"), a_wheel("same")]
+    after = [a_wheel("moved", "2.0"), a_wheel("new"), a_wheel("rebuilt", sha256="f" * 64), a_wheel("same")]
+    one = lock(part(*before), part(*before, platform=ARM64))
+    two = lock(part(*after), part(*after, platform=ARM64))
+    assert [str(change) for change in diff(one, two)] == [
+        "- gone 1.0 (linux/amd64, linux/arm64)",
+        "~ moved 1.0 -> 2.0 (linux/amd64, linux/arm64)",
+        "+ new 1.0 (linux/amd64, linux/arm64)",
+        "= rebuilt 1.0 (another file) (linux/amd64, linux/arm64)",
+    ]
+    assert diff(one, one) == ()
+
+
+def test_changes_on_one_platform_name_it() -> None:
+    one = lock(part(a_wheel("a")), part(a_wheel("a"), platform=ARM64))
+    two = lock(part(a_wheel("a")), part(a_wheel("a", "2.0"), platform=ARM64))
+    (change,) = diff(one, two)
+    assert change.to_json() == {
+        "name": "a",
+        "kind": "changed",
+        "before": "1.0",
+        "after": "2.0",
+        "platforms": ["linux/arm64"],
+    }
+    assert [change.kind for change in diff(None, one)] == ["added"]
+    assert [change.kind for change in diff(one, None)] == ["removed"]
+
+
+def test_why_gives_the_shortest_chain_from_each_requirement() -> None:
+    graph = part(
+        a_wheel("top", requires=("leaf", "mid")),
+        a_wheel("other", requires=("mid",)),
+        a_wheel("mid", requires=("leaf", "other")),
+        a_wheel("leaf"),
+        a_wheel("alone"),
+    )
+    assert why(graph, "Leaf", ["top", "other"]) == (("top", "leaf"), ("other", "mid", "leaf"))
+    assert why(graph, "top", ["top"]) == (("top",),)
+    assert why(graph, "leaf") == (("top", "leaf"),)
+    assert why(graph, "alone", ["top"]) == ()
+    assert why(graph, "absent") == ()
+
+
+def test_exports() -> None:
+    one = part(a_wheel("b"), a_wheel("a"))
+    text = export(one)
+    assert text.splitlines()[1:] == [
+        "a==1.0 \\",
+        f"    --hash=sha256:{a_wheel('a').sha256}",
+        "b==1.0 \\",
+        f"    --hash=sha256:{a_wheel('b').sha256}",
+    ]
+    assert export(one, "pylock") == pylock.serialise("3.11", replace(one).wheels)

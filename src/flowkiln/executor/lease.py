@@ -58,7 +58,7 @@ def last_sign(records: Records, run: str, took: JSONObject) -> Sign:
     ``alive`` is certain for a driver on this host; for another host it is True for a heartbeat younger than
     EXPIRY by this host's clock, else None: its host may be gone or asleep.
     """
-    who, epoch, seen = took["who"], took["epoch"], took["at_us"]
+    who, epoch, seen = took["took"]["who"], took["epoch"], took["took"]["at_us"]
     found = records.read(keys.heartbeat(run))
     beat = json_.loads(found) if found is not None else None
     if beat is not None and beat["epoch"] >= epoch:

@@ -80,6 +80,12 @@ TABLE: tuple[Setting, ...] = (
         key="offline", kind="flag", default=False, help="Use the network for nothing; what is missing is an error."
     ),
     Setting(
+        key="retries",
+        kind="count",
+        default=5,
+        help="Attempts in a row without progress after which a download fails.",
+    ),
+    Setting(
         key="max-workers", kind="count", help="Tasks that run at once. Default: the number of processor cores."
     ),
     Setting(key="max-num-splits", kind="count", default=100_000, help="Widest foreach that may run."),
@@ -111,6 +117,7 @@ RESERVED_TABLES = ("envs", "profiles")
 RESERVED_VARIABLES = (
     "FLOWKILN_CONFIG",
     "FLOWKILN_PROFILE",
+    "FLOWKILN_UV",
     "FLOWKILN_WORKER",
     "FLOWKILN_HOST_PLATFORM",
 )
@@ -192,9 +199,11 @@ def load(
     flags: Mapping[str, Plain] | None = None,
     environ: Mapping[str, str] | None = None,
     profile: str | None = None,
+    here: Path | None = None,
 ) -> Settings:
     """The settings that hold for commands about files in ``folder``.
 
+    ``here`` is where the command was given, ``folder`` unless told: the store is that of the project around it.
     ``flags`` are values given on the command line by key; ``profile`` is the one asked for there, else
     ``FLOWKILN_PROFILE``. Raises ``SettingError`` naming the place of an unknown name or a value out of range.
     """
@@ -224,7 +233,7 @@ def load(
     for key, value in (flags or {}).items():
         if value is not None:
             values[key] = Value(_checked(BY_KEY[key], value, f"--{key}", Path.cwd()), f"--{key}")
-    return Settings(values, profile=profile, project=_project(folder, found))
+    return Settings(values, profile=profile, project=_project((here or folder).absolute()))
 
 
 def known_variables() -> tuple[str, ...]:
@@ -246,9 +255,9 @@ def _nearest(folder: Path) -> Path | None:
     return None
 
 
-def _project(folder: Path, found: Path | None) -> Path:
+def _project(folder: Path) -> Path:
     for place in (folder, *folder.parents):
-        if place == found or (place / MARKER).is_dir():
+        if (place / "pyproject.toml").is_file() or (place / MARKER).is_dir():
             return place
     return folder
 

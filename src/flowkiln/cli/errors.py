@@ -40,36 +40,6 @@ class AmbiguousTarget(CliError):
     title = "Several environments"
 
 
-class NotAFlow(CliError):
-    """The file given as FLOW.py declares no flow, several flows, or cannot be imported.
-
-    The message says which; where the import failed it names the file and line.
-    """
-
-    code = "CLI004"
-    title = "Not a flow file"
-
-
-class UnknownRun(CliError):
-    """No run, step or task of that name is in the store.
-
-    ``flowkiln run list`` shows the runs of the store in use, ``flowkiln config show`` which store that is.
-    """
-
-    code = "CLI005"
-    title = "No such run"
-
-
-class LockedEnvironmentMissing(CliError):
-    """A locked environment is not installed on this machine and the command may not install it.
-
-    ``flowkiln env path ENV`` installs it and prints where it is.
-    """
-
-    code = "CLI006"
-    title = "Environment is not installed"
-
-
 class UnknownCode(CliError):
     """``flowkiln explain`` was asked for a code that no error of this version has.
 

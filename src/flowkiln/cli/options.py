@@ -10,7 +10,7 @@ import click
 from flowkiln.cli.output import Session
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
 
 
 def session(context: click.Context) -> Session:
@@ -31,7 +31,7 @@ def _remember(attribute: str) -> Callable[[click.Context, click.Parameter, Any],
 
 def _flag(key: str) -> Callable[[click.Context, click.Parameter, Any], Any]:
     def callback(context: click.Context, parameter: click.Parameter, value: Any) -> Any:  # noqa: ARG001
-        if value not in (None, False):
+        if value is not None and value is not False:
             session(context).flags[key] = value
         return value
 
@@ -119,10 +119,12 @@ class Nouns(click.Group):
         return found
 
 
-def verb(name: str, *, example: str, **kwargs: Any) -> Callable[[Callable[..., Any]], click.Command]:
+def verb(
+    name: str, *, example: str, cls: type[click.Command] = Verb, **kwargs: Any
+) -> Callable[[Callable[..., Any]], click.Command]:
     """Decorator that makes a function a command with the common options and an example in its help."""
     epilog = "\b\nExample:\n" + "\n".join(f"  {line}" for line in example.splitlines())
-    return click.command(name, cls=Verb, epilog=epilog, **kwargs)
+    return click.command(name, cls=cls, epilog=epilog, **kwargs)
 
 
 def group(name: str, *, lazy: Mapping[str, str], help: str, example: str) -> Nouns:  # noqa: A002  click's word
@@ -131,6 +133,6 @@ def group(name: str, *, lazy: Mapping[str, str], help: str, example: str) -> Nou
     return Nouns(name=name, lazy=lazy, help=help, epilog=epilog)
 
 
-def names(values: Sequence[str]) -> str:
-    """``values`` as a list for people."""
-    return ", ".join(values)
+def flag(key: str, **kwargs: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Decorator that adds the option of the setting ``key``; its value wins over every other place of it."""
+    return click.option(f"--{key}", expose_value=False, callback=_flag(key), **kwargs)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flowkiln._base import settings as settings_module
@@ -12,7 +13,6 @@ from flowkiln._base.report import Silent
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from pathlib import Path
 
     from flowkiln._base.json import JSONObject
     from flowkiln._base.report import Reporter
@@ -30,11 +30,13 @@ class Session:
         self.verbose = False
         self.profile: str | None = None
         self.flags: dict[str, Plain] = {}
+        self.flow: object | None = None
+        """Of a flow's command line: its ``cli.flow.FlowSession``."""
         self._reporter: Reporter | None = None
 
     def settings(self, folder: Path) -> Settings:
         """The settings for files in ``folder``, flags included. Exports the cache folder to this process."""
-        found = settings_module.load(folder, flags=self.flags, profile=self.profile)
+        found = settings_module.load(folder, flags=self.flags, profile=self.profile, here=Path.cwd())
         cache = found.text("cache")
         if cache:
             os.environ["FLOWKILN_CACHE"] = cache
@@ -65,6 +67,11 @@ class Session:
             return
         for line in lines:
             write(line)
+
+    def result_json(self, document: JSONObject) -> None:
+        """Prints ``document`` under --json; a command that showed its result as it came says nothing else."""
+        if self.json:
+            self.result(document, ())
 
     def say(self, text: str) -> None:
         """One status line on stderr, nothing when quiet."""

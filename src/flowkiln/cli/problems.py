@@ -25,9 +25,11 @@ MAX_LINES = 25
 MAX_WIDTH = 400
 
 
-def execute(command: click.Command, arguments: Sequence[str], *, program: str) -> int:
+def execute(
+    command: click.Command, arguments: Sequence[str], *, program: str, session: Session | None = None
+) -> int:
     """Runs ``command``; the exit code, everything raised on purpose or not turned into words."""
-    session = Session()
+    session = session or Session()
     session.json = "--json" in arguments
     try:
         code = _call(command, list(arguments), program, session)
@@ -82,7 +84,8 @@ def show(error: FlowkilnError, session: Session) -> None:
 
 def render(error: FlowkilnError) -> list[str]:
     """The lines of ``error``: at most ``MAX_LINES``, what was cut kept in a file that is named."""
-    step = f" step '{error.step}':" if error.step else ""
+    named = not error.step or error.message.startswith(f"step '{error.step}'")
+    step = "" if named else f" step '{error.step}':"
     head = f"error[{error.code}]{step} "
     body = (head + redact.text(error.message)).splitlines()
     tail = [f"  hint: {line}" if i == 0 else f"        {line}" for i, line in enumerate(_hint_lines(error))]

@@ -15,7 +15,12 @@ root = group(
     "flowkiln",
     help="Flows whose every step runs in a locked environment, and proves it.",
     lazy={
+        "env": f"{_CLI}.env:env",
+        "run": f"{_CLI}.run_noun:run",
+        "store": f"{_CLI}.store:store",
+        "cache": f"{_CLI}.cache:cache",
         "config": f"{_CLI}.config:config",
+        "doctor": f"{_CLI}.doctor:doctor",
         "explain": f"{_CLI}.explain:explain",
     },
     example="python flow.py run\nflowkiln env lock flow.py\nflowkiln run list",

@@ -1,0 +1,24 @@
+"""``flowkiln env``: the verbs about environments."""
+
+from __future__ import annotations
+
+from flowkiln.cli.options import group
+
+_CLI = "flowkiln.cli"
+
+env = group(
+    "env",
+    help="Lock environments, look at them, use them. ENV is FLOW.py[:STEP], the name of a shared environment, a "
+    "lock folder, a requirements, pyproject or script file, or a task as Flow/RUN/STEP[/TASK].",
+    lazy={
+        "lock": f"{_CLI}.env_lock:lock",
+        "list": f"{_CLI}.env_list:list_environments",
+        "show": f"{_CLI}.env_show:show",
+        "verify": f"{_CLI}.env_verify:verify",
+        "exec": f"{_CLI}.env_exec:execute",
+        "shell": f"{_CLI}.env_exec:shell",
+        "path": f"{_CLI}.env_path:path",
+        "link": f"{_CLI}.env_path:link",
+    },
+    example="flowkiln env lock flow.py\nflowkiln env exec flow.py:fit -- python -V",
+)

@@ -1,0 +1,214 @@
+"""What an ENV on the command line comes to: requests to lock, locks to look at, one tree to use."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flowkiln._base import platforms
+from flowkiln.cli import targets
+from flowkiln.cli.errors import AmbiguousTarget, BadUsage, UnknownTarget
+from flowkiln.envs.errors import MissingLock, StaleLock
+from flowkiln.envs.lockfolder import LockFolder
+from flowkiln.wiring import history, loading, locks, requests, trees
+
+if TYPE_CHECKING:
+    from flowkiln._base.report import Reporter
+    from flowkiln._base.settings import Settings
+    from flowkiln.cli.targets import FlowTarget, FolderTarget, TaskTarget
+    from flowkiln.envs.lock import EnvLock, PlatformLock
+    from flowkiln.envs.tree import Tree
+    from flowkiln.wiring.locks import Request
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Environment:
+    """An environment that was named: its lock where there is one, and whether that holds.
+
+    ``state`` is ``fresh``, ``stale``, ``missing``, or ``unchecked`` for a lock folder without its declaring file.
+    """
+
+    name: str
+    state: str
+    steps: tuple[str, ...] = ()
+    lock: EnvLock | None = None
+    folder: LockFolder | None = None
+
+
+def requested(text: str, settings: Settings) -> list[Request]:
+    """The requests that ``text`` stands for. Raises ``UnknownTarget`` for what declares nothing."""
+    target = targets.parse(text)
+    match target:
+        case targets.FlowTarget():
+            return _of_flow(target, settings)
+        case targets.NameTarget(name):
+            return requests.of_project(_project(name), settings, name)
+        case targets.SourceTarget(path, "pyproject", None):
+            return requests.of_project(path, settings)
+        case targets.SourceTarget(path, _, part):
+            return [requests.of_file(path, settings, part)]
+    message = f"{text} declares no environment"
+    raise UnknownTarget(message, hint="Give the flow, project, requirements or script file that does.")
+
+
+def _of_flow(target: FlowTarget, settings: Settings) -> list[Request]:
+    from flowkiln.flow import checks
+
+    flow = loading.load(target.path)
+    wanted = requests.of_flow(flow, checks.require(flow), settings)
+    if target.step is None:
+        return list(dict.fromkeys(one for one in wanted.values() if one is not None))
+    if target.step not in wanted:
+        message = f"flow {flow.__name__} has no step {target.step!r}"
+        raise UnknownTarget(message, hint=f"Steps are {', '.join(wanted)}.")
+    one = wanted[target.step]
+    if one is None:
+        message = f"step {target.step!r} runs in the launcher's own interpreter"
+        raise UnknownTarget(message, hint="Give it an environment with @pypi.")
+    return [one]
+
+
+def _project(name: str) -> Path:
+    from flowkiln.flow.environments import nearest_project
+
+    found = nearest_project(Path.cwd())
+    if found is None:
+        message = f"there is no file {name!r}, and no pyproject.toml here or above that declares it"
+        raise UnknownTarget(message, hint=targets.HINT)
+    return found
+
+
+def named(text: str, settings: Settings) -> list[Environment]:
+    """The environments that ``text`` names, with their locks as they stand. Raises ``UnknownTarget``."""
+    target = targets.parse(text)
+    if isinstance(target, targets.FolderTarget):
+        return _of_folder(target)
+    if isinstance(target, targets.TaskTarget):
+        return [_of_task(target, settings)]
+    found = []
+    for request in requested(text, settings):
+        standing = locks.read(request.folder)
+        found.append(
+            Environment(
+                name=request.name,
+                state=locks.state(request, standing),
+                steps=request.steps,
+                lock=standing.get(request.name),
+                folder=request.folder,
+            )
+        )
+    return found
+
+
+def _of_folder(target: FolderTarget) -> list[Environment]:
+    folder = LockFolder(target.path.absolute())
+    found = [
+        Environment(name=lock.name, state="unchecked", steps=lock.steps, lock=lock, folder=folder)
+        for lock in folder.read().values()
+        if target.name in (None, lock.name) or target.name in lock.steps
+    ]
+    if not found:
+        what = f"environment {target.name!r}" if target.name else "locks"
+        raise UnknownTarget(f"{target.path} has no {what}", hint=targets.HINT)
+    return found
+
+
+def _of_task(target: TaskTarget, settings: Settings) -> Environment:
+    """The environment that a past task ran in, found again among the locks beside the flow's files."""
+    store = history.open_store(settings)
+    text = f"{target.flow}/{target.run}/{target.step}" + ("" if target.task is None else f"/{target.task}")
+    place = history.find(store, text)
+    history.chosen(store, place)
+    prefix = history.plan_of(place.run).step(target.step).prefix
+    if not prefix.managed:
+        message = f"{text} ran in the launcher's own interpreter ({prefix.python}, {prefix.version})"
+        raise UnknownTarget(message, hint="Only steps with @pypi have an environment of their own.")
+    folder = place.run.opened.get("locks", {}).get(target.step)
+    lock = LockFolder(Path(folder)).read().get(prefix.name or "") if folder else None
+    if lock is None or lock.lock_id != prefix.lock_id:
+        lock = None
+    steps = (target.step,)
+    return Environment(
+        name=prefix.name or target.step, state="fresh" if lock else "missing", steps=steps, lock=lock
+    )
+
+
+def single(text: str, settings: Settings) -> Environment:
+    """The one environment that ``text`` names. Raises ``AmbiguousTarget`` when it names several."""
+    found = named(text, settings)
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise UnknownTarget(f"{text} declares no environment", hint=targets.HINT)
+    names = ", ".join(f"{one.name} ({', '.join(one.steps)})" if one.steps else one.name for one in found)
+    step = found[0].steps[0] if found[0].steps else found[0].name
+    raise AmbiguousTarget(f"{text} has {len(found)} environments: {names}", hint=f"Pick one: {text}:{step}")
+
+
+def locked(one: Environment, text: str) -> EnvLock:
+    """The lock of ``one``. Raises ``MissingLock`` and ``StaleLock``."""
+    step = one.steps[0] if one.steps else None
+    hint = f"Run `flowkiln env lock {text.partition(':')[0]}`."
+    if one.lock is None:
+        raise MissingLock(f"environment {one.name!r} has no lock", step=step, hint=hint)
+    if one.state == "stale":
+        message = f"the requirements of environment {one.name!r} have changed since it was locked"
+        raise StaleLock(message, step=step, hint=hint)
+    return one.lock
+
+
+def part(lock: EnvLock, platform: str | None) -> PlatformLock:
+    """The part of ``lock`` for ``platform``; without one, this machine's, else the first."""
+    if platform is None:
+        return lock.on(platforms.host()) or lock.platforms[0]
+    try:
+        wanted = platforms.Platform.parse(platform)
+    except ValueError as error:
+        raise BadUsage(f"--platform: {error}") from None
+    return trees.part_for(lock, wanted)
+
+
+def tree(text: str, settings: Settings, reporter: Reporter) -> Tree:
+    """The tree of the one environment that ``text`` names, installed now when it is not here."""
+    target = targets.parse(text)
+    host = trees.Host(settings)
+    if isinstance(target, targets.TaskTarget):
+        found = _tree_of_task(target, settings, host)
+        if found is not None:
+            return found
+    one = single(text, settings)
+    wanted = trees.part_for(locked(one, text), host.platform, steps=one.steps)
+    return host.ensure([wanted], reporter)[wanted.env_id]
+
+
+def _tree_of_task(target: TaskTarget, settings: Settings, host: trees.Host) -> Tree | None:
+    """The very tree that the task ran in, when it is still here."""
+    store = history.open_store(settings)
+    text = f"{target.flow}/{target.run}/{target.step}" + ("" if target.task is None else f"/{target.task}")
+    prefix = history.plan_of(history.find(store, text).run).step(target.step).prefix
+    return next((one for one in host.trees.all() if str(one.root) == prefix.root), None)
+
+
+def installed(one: Environment, text: str, settings: Settings) -> Tree | None:
+    """The tree of ``one`` on this machine, None when it is not installed."""
+    host = trees.Host(settings)
+    return host.find(trees.part_for(locked(one, text), host.platform, steps=one.steps))
+
+
+def repaired(one: Environment, text: str, settings: Settings, reporter: Reporter) -> Tree:
+    """The tree of ``one`` made anew."""
+    host = trees.Host(settings)
+    return host.repair(trees.part_for(locked(one, text), host.platform, steps=one.steps), reporter)
+
+
+def pruned(text: str, wanted: list[Request]) -> list[Path]:
+    """Removes the locks that a whole flow or project no longer asks for; the paths that changed."""
+    target = targets.parse(text)
+    whole = isinstance(target, targets.FlowTarget) and target.step is None
+    whole = whole or (isinstance(target, targets.SourceTarget) and target.kind == "pyproject" and not target.part)
+    if not whole:
+        return []
+    assert isinstance(target, targets.FlowTarget | targets.SourceTarget)
+    folder = LockFolder.beside(target.path)
+    return locks.prune(folder, {request.name for request in wanted if request.folder == folder})

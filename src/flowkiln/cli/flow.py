@@ -1,0 +1,179 @@
+"""``python FLOW.py VERB``: the command line of one flow."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from flowkiln.cli.options import Nouns, Verb, session, verb
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from flowkiln.cli.output import Session
+    from flowkiln.flow.spec import FlowSpec
+
+VERBS = {
+    "run": "flowkiln.cli.flow_run:run",
+    "check": "flowkiln.cli.flow_check:check",
+    "show": "flowkiln.cli.flow_show:show",
+    "dump": "flowkiln.cli.flow_dump:dump",
+    "logs": "flowkiln.cli.flow_logs:logs",
+}
+
+
+class FlowSession:
+    """The flow that the command line is about, and what its top-level options said."""
+
+    def __init__(self, flow: type[FlowSpec]) -> None:
+        self.flow = flow
+        self.file = Path(sys.modules[flow.__module__].__file__ or sys.argv[0]).absolute()
+        self.decospecs: list[str] = []
+        self.locked = False
+        self.frozen = False
+        self.suffixes: tuple[str, ...] = ()
+
+
+def flow_session(context: click.Context) -> FlowSession:
+    """The flow of the command in progress."""
+    found = session(context).flow
+    assert isinstance(found, FlowSession)
+    return found
+
+
+def flow_parameters() -> list[click.Option]:
+    """Fresh instances of the options of a flow's command line, which stand on either side of the verb."""
+    return [
+        click.Option(
+            ["--with"],
+            multiple=True,
+            expose_value=False,
+            callback=_with,
+            metavar="DECORATOR",
+            help="Decorator for every step that lacks it, as `retry:times=2`. May be repeated.",
+        ),
+        click.Option(
+            ["--locked"],
+            is_flag=True,
+            expose_value=False,
+            callback=_set("locked"),
+            help="A lock that is missing or out of date is an error. Implied where CI is set.",
+        ),
+        click.Option(
+            ["--frozen"],
+            is_flag=True,
+            expose_value=False,
+            callback=_set("frozen"),
+            help="Locks are used as they are, uncompared; a missing one is an error.",
+        ),
+        click.Option(
+            ["--package-suffixes"],
+            expose_value=False,
+            callback=_suffixes,
+            metavar=".A,.B",
+            help="More kinds of files that belong to the flow's code.",
+        ),
+        click.Option(
+            ["--environment"],
+            type=click.Choice(["local", "pypi", "conda"]),
+            expose_value=False,
+            help="Accepted for flows of Metaflow; the decorators alone decide.",
+        ),
+    ]
+
+
+def _with(context: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> None:  # noqa: ARG001
+    flow_session(context).decospecs.extend(value)
+
+
+def _set(name: str) -> Callable[[click.Context, click.Parameter, bool], None]:
+    def callback(context: click.Context, parameter: click.Parameter, value: bool) -> None:  # noqa: ARG001
+        if value:
+            setattr(flow_session(context), name, True)
+
+    return callback
+
+
+def _suffixes(context: click.Context, parameter: click.Parameter, value: str | None) -> None:  # noqa: ARG001
+    if value:
+        flow_session(context).suffixes = tuple(part.strip() for part in value.split(",") if part.strip())
+
+
+class FlowVerb(Verb):
+    """A verb of a flow's command line, with the options of that."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.params.extend(flow_parameters())
+
+
+class FlowGroup(Nouns):
+    """The verbs of a flow. No verb is ``check``; ``env V`` is ``flowkiln env V FLOW.py``."""
+
+    def __init__(self, lazy: Mapping[str, str]) -> None:
+        super().__init__(
+            name="flow",
+            lazy=lazy,
+            invoke_without_command=True,
+            help="Run, check and look at a flow.",
+            epilog="\b\nExample:\n  python flow.py run --max-workers 4",
+        )
+        self.params.extend(flow_parameters())
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Runs the verb; without one, ``check``."""
+        answer = super().invoke(ctx)
+        if ctx.invoked_subcommand is not None:
+            return answer
+        check = self.get_command(ctx, "check")
+        assert check is not None
+        with check.make_context("check", [], parent=ctx) as below:
+            return check.invoke(below)
+
+
+@verb(
+    "env",
+    example="python flow.py env lock",
+    context_settings={"ignore_unknown_options": True, "help_option_names": []},
+    add_help_option=False,
+)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+@click.pass_context
+def flow_env(context: click.Context, arguments: tuple[str, ...]) -> Any:
+    """Work with this flow's environments: `env V` is `flowkiln env V FLOW.py`; `:STEP` picks one step."""
+    from flowkiln.cli.env import env
+
+    words = list(arguments)
+    path = os.path.relpath(flow_session(context).file)
+    first = next((position for position, word in enumerate(words) if not word.startswith("-")), None)
+    if first is not None and words[first] in env.list_commands(context):
+        after = first + 1
+        if after < len(words) and words[after].startswith(":"):
+            words[after] = path + words[after]
+        else:
+            words.insert(after, path)
+    with env.make_context("env", words, parent=context) as below:
+        return env.invoke(below)
+
+
+def command(flow: type[FlowSpec], speaker: Session) -> FlowGroup:
+    """The command line of ``flow``; ``speaker`` remembers which flow it is."""
+    speaker.flow = FlowSession(flow)
+    group = FlowGroup(VERBS)
+    group.add_command(flow_env, "env")
+    return group
+
+
+def main(flow: type[FlowSpec], arguments: list[str] | None = None) -> None:
+    """Runs the command line of ``flow`` and ends the process with its exit code."""
+    from flowkiln.cli.output import Session
+    from flowkiln.cli.problems import execute
+
+    speaker = Session()
+    words = sys.argv[1:] if arguments is None else arguments
+    program = f"python {os.path.relpath(sys.argv[0])}"
+    sys.exit(execute(command(flow, speaker), words, program=program, session=speaker))

@@ -1,0 +1,133 @@
+"""``python FLOW.py run``: locks what is missing, then runs the flow."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from flowkiln.cli import live, problems
+from flowkiln.cli.flow import FlowVerb, flow_session
+from flowkiln.cli.options import flag, session, verb
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from flowkiln.cli.flow import FlowSession
+    from flowkiln.cli.output import Session
+    from flowkiln.executor.ending import RunEnd
+    from flowkiln.executor.plan import RunPlan
+    from flowkiln.flow.parameters import Parameter
+    from flowkiln.wiring.locks import Policy
+
+GIVEN = "flowkiln.parameters"
+
+
+class RunVerb(FlowVerb):
+    """The verb whose options are, beside its own, the parameters of the flow."""
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        """The options of ``run`` and those of the flow's parameters."""
+        own = super().get_params(ctx)
+        chosen = session(ctx).flow
+        if chosen is None:
+            return own
+        from flowkiln.flow.parameters import parameters_of
+
+        return [*(_option(one) for one in parameters_of(flow_session(ctx).flow) if not one.problems()), *own]
+
+
+def _option(parameter: Parameter) -> click.Option:
+    names = [f"--{parameter.name}"]
+    if "_" in parameter.name:
+        names.append(f"--{parameter.name.replace('_', '-')}")
+    text = parameter.help or ""
+    if parameter.required:
+        text += " (required)"
+    elif parameter.show_default and parameter.default is not None and not parameter.deferred:
+        text += f" (default: {parameter.default})"
+    return click.Option(
+        [*names, f"parameter_{parameter.attribute}"],
+        metavar=parameter.kind_name.upper(),
+        help=text.strip(),
+        envvar="FLOWKILN_RUN_" + parameter.name.replace("-", "_").upper(),
+        expose_value=False,
+        callback=_keep(parameter.name),
+    )
+
+
+def _keep(name: str) -> Callable[[click.Context, click.Parameter, Any], None]:
+    def callback(context: click.Context, parameter: click.Parameter, value: str | None) -> None:  # noqa: ARG001
+        if value is not None:
+            context.meta.setdefault(GIVEN, {})[name] = value
+
+    return callback
+
+
+@verb("run", cls=RunVerb, example="python flow.py run --max-workers 4 --tag nightly")
+@click.option("--tag", "tags", multiple=True, metavar="TAG", help="Tag of the run. May be repeated.")
+@flag("max-workers", type=int, metavar="N", help="Tasks that run at once. Default: the number of cores.")
+@flag("max-num-splits", type=int, metavar="N", help="Widest foreach that may run. Default: 100000.")
+@flag("isolation", metavar="HOW", help="How a task's process is made: auto, fork or spawn.")
+@flag("verify-env", metavar="LEVEL", help="How a task's environment is proved: stat or full.")
+@click.option(
+    "--run-id-file", type=click.Path(path_type=Path, dir_okay=False), help="File to write the run's id to."
+)
+@click.option(
+    "--events",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="File that every event is appended to, as NDJSON.",
+)
+@click.pass_context
+def run(context: click.Context, *, tags: tuple[str, ...], run_id_file: Path | None, events: Path | None) -> int:
+    """Run the flow on this machine, each step in its locked environment.
+
+    Environments without a lock are locked first. Where CI is set, a missing or stale lock is an error.
+    """
+    from flowkiln.wiring import running
+
+    speaker, chosen = session(context), flow_session(context)
+    order = running.Order(
+        flow=chosen.flow,
+        file=chosen.file,
+        given=dict(context.meta.get(GIVEN, {})),
+        decospecs=tuple(chosen.decospecs),
+        policy=policy_of(chosen),
+        suffixes=chosen.suffixes,
+        tags=tags,
+        run_id_file=run_id_file,
+    )
+    settings = speaker.settings(chosen.file.parent)
+    return finish(running.run(order, settings, speaker.reporter, watchers(speaker, events)), speaker)
+
+
+def watchers(speaker: Session, events: Path | None) -> Callable[[RunPlan], list[Any]]:
+    """What makes the observers of a run: the screen, and the file of events when one was asked for."""
+
+    def make(plan: RunPlan) -> list[Any]:
+        steps = [(step.name, step.prefix.name or "-") for step in plan.steps]
+        shown: list[Any] = [live.observer(steps, quiet=speaker.quiet, as_json=speaker.json)]
+        if events is not None:
+            shown.append(live.EventFile(events))
+        return shown
+
+    return make
+
+
+def finish(end: RunEnd, speaker: Session) -> int:
+    """Shows how a run ended, and gives its exit code."""
+    error = end.error()
+    failed = error.to_json() if error else None
+    speaker.result_json({"flow": end.flow, "run": end.run, "status": end.status, "error": failed})
+    if error is not None and not speaker.json:
+        problems.show(error, speaker)
+    return end.exit_code
+
+
+def policy_of(chosen: FlowSession) -> Policy:
+    """What the command line allows to be done about locks; ``CI`` implies --locked."""
+    from flowkiln.wiring.locks import Policy
+
+    return Policy(locked=chosen.locked or bool(os.environ.get("CI")), frozen=chosen.frozen)

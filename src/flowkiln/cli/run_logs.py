@@ -1,0 +1,112 @@
+"""``flowkiln run logs`` and what ``python FLOW.py logs`` shares with it: what tasks printed."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from flowkiln._base.errors import ExitCode
+from flowkiln.cli.options import session, verb
+from flowkiln.cli.output import write
+from flowkiln.wiring.errors import UnknownRun
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from flowkiln.executor.board import TaskRow
+    from flowkiln.store.folder import FolderStore
+    from flowkiln.store.logs import LogLine
+    from flowkiln.wiring.history import Place
+
+
+def log_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The options of both commands that show logs."""
+    for option in (
+        click.option(
+            "--attempt", type=click.IntRange(min=0), metavar="N", help="Attempt to show. Default: the last."
+        ),
+        click.option("--timestamps", is_flag=True, help="Begin each line with its time."),
+        click.option("--both", is_flag=True, help="Both streams, by time. The default."),
+        click.option("--stderr", is_flag=True, help="Only what was printed to stderr."),
+        click.option("--stdout", is_flag=True, help="Only what was printed to stdout."),
+    ):
+        function = option(function)
+    return function
+
+
+@verb(
+    "logs",
+    example="flowkiln run logs Train/1769904000000000/fit\nflowkiln run logs Train/1769904000000000/fit/4 --stderr",
+)
+@click.argument("task")
+@log_options
+@click.pass_context
+def logs(context: click.Context, /, *, task: str, **options: Any) -> int:
+    """Show what a TASK, all tasks of a step, or all of a run printed."""
+    return show(context, task, None, **options)
+
+
+def show(
+    context: click.Context,
+    text: str,
+    flow: str | None,
+    *,
+    stdout: bool,
+    stderr: bool,
+    both: bool,
+    timestamps: bool,
+    attempt: int | None,
+) -> int:
+    """Prints the lines that ``text`` and the options choose; the exit code."""
+    from flowkiln.wiring import history
+
+    speaker = session(context)
+    store = history.open_store(speaker.settings(Path.cwd()))
+    place = history.find(store, text, flow=flow)
+    rows = history.chosen(store, place)
+    streams = _streams(stdout=stdout, stderr=stderr, both=both)
+    lines = _lines(store, place, rows, attempt)
+    if speaker.json:
+        found = [
+            {"task": row.task, "step": row.step, "at_us": line.at_us, "stream": line.stream, "text": line.text}
+            for row, line in lines
+            if line.stream in streams
+        ]
+        speaker.result({"lines": found}, ())
+        return ExitCode.OK
+    for row, line in lines:
+        if line.stream in streams:
+            front = f"[{row.step}/{row.task}] " if len(rows) > 1 else ""
+            write((_stamp(line) if timestamps else "") + front + line.text)
+    return ExitCode.OK
+
+
+def _streams(*, stdout: bool, stderr: bool, both: bool) -> tuple[str, ...]:
+    if both or stdout == stderr:
+        return ("stdout", "stderr")
+    return ("stdout",) if stdout else ("stderr",)
+
+
+def _lines(
+    store: FolderStore, place: Place, rows: list[TaskRow], attempt: int | None
+) -> Iterator[tuple[TaskRow, LogLine]]:
+    from flowkiln.wiring import history
+
+    for row in rows:
+        number = row.attempt if attempt is None else attempt
+        outcome = history.outcome(store, place.run.run, row.task, number)
+        if outcome is None:
+            if attempt is not None:
+                message = f"task {row.step}/{row.task} has no finished attempt {attempt}"
+                raise UnknownRun(message, hint=f"Its last one is {row.attempt}.")
+            continue
+        for line in history.log_lines(store, outcome):
+            yield row, line
+
+
+def _stamp(line: LogLine) -> str:
+    moment = datetime.fromtimestamp(line.at_us / 1_000_000).astimezone()
+    return moment.strftime("%Y-%m-%d %H:%M:%S.") + f"{moment.microsecond // 1000:03d} "

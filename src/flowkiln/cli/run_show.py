@@ -1,0 +1,130 @@
+"""``flowkiln run show``: one run with its tasks."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from flowkiln._base.errors import ExitCode
+from flowkiln.cli.options import session, verb
+from flowkiln.cli.output import duration, table
+
+if TYPE_CHECKING:
+    from flowkiln._base.json import JSONObject
+    from flowkiln.executor.board import TaskRow
+    from flowkiln.executor.outcome import Outcome
+
+SHOWN = 200
+"""Tasks listed unless --all is given."""
+
+
+@verb("show", example="flowkiln run show Train/1769904000000000")
+@click.argument("run")
+@click.option("--all", "everything", is_flag=True, help=f"List every task, not the first {SHOWN}.")
+@click.pass_context
+def show(context: click.Context, *, run: str, everything: bool) -> int:
+    """Show a RUN: its state, its tasks, and the environment that each proved it ran in."""
+    from flowkiln.wiring import history
+
+    speaker = session(context)
+    store = history.open_store(speaker.settings(Path.cwd()))
+    place = history.find(store, run)
+    rows = history.chosen(store, place)
+    kept = rows if everything or speaker.json else rows[:SHOWN]
+    tasks = [_task(row, history.outcome(store, place.run.run, row.task, row.attempt)) for row in kept]
+    found = place.run
+    document: JSONObject = {
+        "flow": found.flow,
+        "run": found.run,
+        "status": found.status,
+        "tags": list(found.tags),
+        "user": found.opened.get("user"),
+        "opened_us": found.opened["opened_us"],
+        "ended_us": found.ended["ended_us"] if found.ended else None,
+        "failure": found.ended.get("failure") if found.ended else None,
+        "tasks": tasks,
+    }
+    speaker.result(document, [*_head(document), "", *_table(tasks), *_more(len(rows) - len(kept))])
+    return ExitCode.OK
+
+
+def _task(row: TaskRow, outcome: Outcome | None) -> JSONObject:
+    document: JSONObject = {
+        "task": row.task,
+        "step": row.step,
+        "indices": list(row.indices),
+        "attempt": row.attempt,
+        "state": row.state,
+    }
+    if outcome is None:
+        return document
+    environment = outcome.environment
+    failure = outcome.failure
+    return document | {
+        "status": outcome.status,
+        "caught": outcome.caught,
+        "started_us": outcome.started,
+        "ended_us": outcome.ended,
+        "environment": environment,
+        "env_id": environment.get("env_id"),
+        "python": environment.get("version") or environment.get("python"),
+        "failure": {"class": failure.failure_class, "cause": failure.cause, "text": failure.text}
+        if failure
+        else None,
+    }
+
+
+def _head(document: JSONObject) -> list[str]:
+    started = datetime.fromtimestamp(document["opened_us"] / 1_000_000).astimezone()
+    lines = [
+        f"run     {document['flow']}/{document['run']}",
+        f"status  {document['status']}",
+        f"started {started.strftime('%Y-%m-%d %H:%M:%S')}",
+    ]
+    if document["ended_us"]:
+        lines.append(f"took    {duration((document['ended_us'] - document['opened_us']) / 1_000_000)}")
+    if document["tags"]:
+        lines.append(f"tags    {', '.join(document['tags'])}")
+    return lines
+
+
+def _table(tasks: list[JSONObject]) -> list[str]:
+    rows = []
+    for task in tasks:
+        place = f"[{','.join(map(str, task['indices']))}]" if task["indices"] else ""
+        took = "-"
+        if task.get("ended_us"):
+            took = duration((task["ended_us"] - task["started_us"]) / 1_000_000)
+        rows.append(
+            [
+                task["step"] + place,
+                task["task"],
+                task["attempt"],
+                task["state"],
+                took,
+                _environment(task),
+                _why(task),
+            ]
+        )
+    return table(["STEP", "TASK", "ATTEMPT", "STATE", "TOOK", "ENVIRONMENT", ""], rows, right=[1, 2])
+
+
+def _environment(task: JSONObject) -> str:
+    environment = task.get("environment") or {}
+    if environment.get("env_id"):
+        return f"{environment['env_id'].removeprefix('sha256:')[:12]} ({environment.get('platform', '')})".replace(
+            " ()", ""
+        )
+    return "unmanaged" if environment else "-"
+
+
+def _why(task: JSONObject) -> str:
+    failure = task.get("failure")
+    return f"{failure['class']}: {failure['text'].splitlines()[0]}"[:80] if failure and failure["text"] else ""
+
+
+def _more(hidden: int) -> list[str]:
+    return [f"... and {hidden} tasks more; --all lists them"] if hidden > 0 else []

@@ -44,9 +44,7 @@ def artefact(index: PackageIndex, **changes: object) -> Artefact:
     return Artefact(**{**values, **changes})  # type: ignore[arg-type]
 
 
-def test_a_download_is_verified_and_counted(
-    package_index: PackageIndex, fetcher: Fetcher, tmp_path: Path
-) -> None:
+def test_a_download_is_verified_and_counted(package_index: PackageIndex, fetcher: Fetcher, tmp_path: Path) -> None:
     amounts: list[int] = []
     path = fetcher.fetch(artefact(package_index), tmp_path, advance=amounts.append)
     assert path == tmp_path / BIG.sha256
@@ -168,7 +166,12 @@ def test_a_wrong_hash_twice_names_url_expected_and_received(
     ],
 )
 def test_a_status_is_a_clear_error(
-    status: int, error: type[Exception], requests: int, package_index: PackageIndex, fetcher: Fetcher, tmp_path: Path
+    status: int,
+    error: type[Exception],
+    requests: int,
+    package_index: PackageIndex,
+    fetcher: Fetcher,
+    tmp_path: Path,
 ) -> None:
     package_index.fault("big", Fault(status=status))
     with pytest.raises(error, match=str(status)) as caught:
@@ -207,7 +210,9 @@ def test_a_stall_that_passes_is_continued(package_index: PackageIndex, fetcher: 
     assert fetcher.fetch(artefact(package_index), tmp_path).read_bytes() == BIG.data
 
 
-def test_a_dead_server_is_an_error(start_index: Callable[[], PackageIndex], fetcher: Fetcher, tmp_path: Path) -> None:
+def test_a_dead_server_is_an_error(
+    start_index: Callable[[], PackageIndex], fetcher: Fetcher, tmp_path: Path
+) -> None:
     index = start_index()
     wanted = artefact(index)
     index.stop()

@@ -191,6 +191,8 @@ def test_names_that_differ_in_case_alone_matter_without_case() -> None:
 
 def test_a_script_under_the_name_of_its_own_entry_point_gives_way() -> None:
     point = EntryPoint("tool", "pkg", "main", False)
-    package = installer.package(made("pkg", file("tool", scheme="scripts", executable=True), points=(point,)), "3.11")
+    package = installer.package(
+        made("pkg", file("tool", scheme="scripts", executable=True), points=(point,)), "3.11"
+    )
     assert [launcher.entry_point for launcher in package.launchers] == [point]
     assert "bin/tool" not in {entry.path for entry in package.entries}

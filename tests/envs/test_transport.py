@@ -161,7 +161,10 @@ def test_an_own_authority_is_trusted_where_it_is_named(
 
 def test_a_folder_of_authorities(https: int, authority: Path, tmp_path: Path) -> None:
     name = subprocess.run(
-        ["openssl", "x509", "-hash", "-noout", "-in", authority / "ca.pem"], check=True, capture_output=True, text=True
+        ["openssl", "x509", "-hash", "-noout", "-in", authority / "ca.pem"],
+        check=True,
+        capture_output=True,
+        text=True,
     ).stdout.strip()
     (tmp_path / f"{name}.0").write_bytes((authority / "ca.pem").read_bytes())
     network = Network(ca=str(tmp_path))

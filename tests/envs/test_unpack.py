@@ -182,9 +182,7 @@ def test_signatures_of_record_need_not_be_in_it(tmp_path: Path) -> None:
         ({"filename": "pkg-1.0-py3.whl"}, "not a wheel's file name"),
     ],
 )
-def test_a_wheel_that_is_not_the_locked_distribution(
-    changes: dict[str, object], told: str, tmp_path: Path
-) -> None:
+def test_a_wheel_that_is_not_the_locked_distribution(changes: dict[str, object], told: str, tmp_path: Path) -> None:
     with pytest.raises(WheelMismatch, match=told):
         unpacked(wheel("pkg"), tmp_path, **changes)
 

@@ -76,9 +76,7 @@ def test_a_wheel_that_is_refused_leaves_nothing(tmp_path: Path) -> None:
 def test_threads_wait_for_the_one_that_fetches(tmp_path: Path) -> None:
     store, source = WheelStore(tmp_path / "cache"), Source(tmp_path)
     found = []
-    threads = [
-        threading.Thread(target=lambda: found.append(store.add(locked(ONE), source))) for _ in range(8)
-    ]
+    threads = [threading.Thread(target=lambda: found.append(store.add(locked(ONE), source))) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:

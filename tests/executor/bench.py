@@ -20,9 +20,7 @@ from flowkiln.store.logs import LogLine
 
 RUN = "run1"
 FLOW = "TestFlow"
-HOST = Prefix(
-    python=sys.executable, version=".".join(map(str, sys.version_info[:3])), platform="linux/amd64"
-)
+HOST = Prefix(python=sys.executable, version=".".join(map(str, sys.version_info[:3])), platform="linux/amd64")
 
 WORKER = """
 import os, sys, time

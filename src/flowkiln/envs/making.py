@@ -66,9 +66,7 @@ class Maker:
                 wheels = self._gatherer.gather(part.wheels, reporter, verify=True)
                 return self._build(root, part, interpreter, wheels)
 
-    def _build(
-        self, root: Path, part: PlatformLock, interpreter: Interpreter, wheels: list[Wheel]
-    ) -> Description:
+    def _build(self, root: Path, part: PlatformLock, interpreter: Interpreter, wheels: list[Wheel]) -> Description:
         with files.disk_errors(root), files.scratch_folder(self._cache / "scratch") as scratch:
             prefix = scratch / "tree"
             prefix.mkdir()

@@ -90,9 +90,7 @@ def _differences(
     present = sorted(expected.keys() & seen.keys())
     changed = {path for path in present if _looks_wrong(seen[path], *expected[path])}
     doubtful = [
-        path
-        for path in present
-        if path not in changed and not seen[path].is_link and seen[path] != known.get(path)
+        path for path in present if path not in changed and not seen[path].is_link and seen[path] != known.get(path)
     ]
     changed |= {path for path, digest in _digests(root, doubtful) if digest != expected[path][1]}
     return {

@@ -102,6 +102,11 @@ def _service(said: str, question: Question, solver: Solver) -> errors.EnvError |
     if found is None and not any(text in said for text in _UNREACHABLE):
         return None
     what = f"the package index answered {found['status']}" if found else "the package index could not be reached"
+    if "invalid peer certificate" in said:
+        hint = "Point SSL_CERT_FILE at a file with the certificates of your network's own authority."
+        return errors.IndexUnavailable(
+            _says(question, "the certificate of the index is not trusted", said), hint=hint
+        )
     hint = f"Asked were {solver.plan.shown}. Try again later; `flowkiln doctor` checks proxies and certificates."
     return errors.IndexUnavailable(_says(question, what, said), hint=hint, retryable=True)
 

@@ -65,5 +65,11 @@ def install(request: str, environ: Mapping[str, str], mirror: str | None, report
 
 def _environment(environ: Mapping[str, str], downloads: str) -> dict[str, str]:
     told = {name: environ[name] for name in _PASSED_ON if environ.get(name)}
-    fixed = {"LC_ALL": "C.UTF-8", "NO_COLOR": "1", "UV_NO_CONFIG": "1", "UV_NO_PROGRESS": "1", "UV_SYSTEM_CERTS": "1"}
+    fixed = {
+        "LC_ALL": "C.UTF-8",
+        "NO_COLOR": "1",
+        "UV_NO_CONFIG": "1",
+        "UV_NO_PROGRESS": "1",
+        "UV_SYSTEM_CERTS": "1",
+    }
     return {**told, **fixed, "UV_PYTHON_DOWNLOADS": downloads}

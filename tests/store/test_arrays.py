@@ -56,7 +56,7 @@ def check(store: FolderStore, array: Any) -> Any:
     assert loaded.dtype.type is array.dtype.type
     assert loaded.shape == array.shape
     assert loaded.tobytes() == array.tobytes() or array.dtype.hasobject
-    if array.ndim > 1 and array.size > 1:
+    if array.flags.forc:  # else it was copied, in C order
         assert loaded.flags.f_contiguous == array.flags.f_contiguous
     assert loaded.flags.writeable
     return loaded

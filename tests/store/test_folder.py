@@ -104,7 +104,6 @@ def test_blobs_are_named_by_their_content(store: FolderStore, tmp_path: Path) ->
     assert store.blobs.put_file(tmp_path / "file") == sha256
     assert store.blobs.read(sha256) == data
     assert store.blobs.read_range(sha256, 2_999_990, 10) == data[-10:]
-    assert store.blobs.size(sha256) == len(data)
     assert store.scratch_files() == []
 
 
@@ -132,7 +131,6 @@ def test_missing_and_short_blobs_are_told_apart(store: FolderStore) -> None:
     for call in (
         store.blobs.read,
         store.blobs.map,
-        store.blobs.size,
         lambda sha: store.blobs.read_range(sha, 0, 1),
     ):
         with pytest.raises(BlobMissing):

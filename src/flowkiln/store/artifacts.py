@@ -148,29 +148,6 @@ def decode(data: bytes | bytearray | memoryview, *, name: str = "") -> Any:
     return _decode(memoryview(bytearray(data)), what)
 
 
-def header_of(data: bytes | memoryview, what: str = "the artifact") -> JSONObject:
-    """The header of encoded bytes. Raises ``BlobDamaged`` and ``FormatTooNew``."""
-    try:
-        magic, length = _HEADER.unpack_from(data)
-        if magic != _MAGIC:
-            raise _damaged(what)
-        text = bytes(data[_HEADER.size : _HEADER.size + length])
-        return formats.document_of(text, ARTIFACT_SCHEMA, what)
-    except (struct.error, ValueError) as error:
-        raise _damaged(what) from error
-
-
-def is_artifact(head: bytes) -> bool:
-    """Whether bytes that begin with ``head`` are an encoded value of any version."""
-    return head.startswith(_MAGIC)
-
-
-def verify(data: memoryview, what: str) -> None:
-    """Checks the layout of encoded bytes without loading the value. Raises ``BlobDamaged``, ``FormatTooNew``."""
-    header_of(data, what)
-    _parts(data, what)
-
-
 # -- writing ---------------------------------------------------------------------------------------------------
 
 
@@ -282,7 +259,7 @@ class _Probe:
 
 
 def _decode(data: memoryview, what: str) -> Any:
-    header = header_of(data, what)
+    header = _header_of(data, what)
     stream, buffers = _parts(data, what)
     try:
         return pickle.loads(stream, buffers=buffers)
@@ -290,6 +267,17 @@ def _decode(data: memoryview, what: str) -> Any:
         raise
     except Exception as error:
         raise _unreadable(what, header, error) from error
+
+
+def _header_of(data: memoryview, what: str) -> JSONObject:
+    try:
+        magic, length = _HEADER.unpack_from(data)
+        if magic != _MAGIC:
+            raise _damaged(what)
+        text = bytes(data[_HEADER.size : _HEADER.size + length])
+        return formats.document_of(text, ARTIFACT_SCHEMA, what)
+    except (struct.error, ValueError) as error:
+        raise _damaged(what) from error
 
 
 def _parts(data: memoryview, what: str) -> tuple[memoryview, list[memoryview]]:

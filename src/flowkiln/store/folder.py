@@ -219,13 +219,6 @@ class FolderBlobs:
         except OSError as error:
             self._fail(error, sha256)
 
-    def size(self, sha256: str) -> int:
-        """Length in bytes. Raises ``BlobMissing``."""
-        try:
-            return os.stat(self.path(sha256)).st_size
-        except OSError as error:
-            self._fail(error, sha256)
-
     def has(self, sha256: str) -> bool:
         """Whether the blob is there."""
         return os.path.isfile(self.path(sha256))

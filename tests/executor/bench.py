@@ -66,14 +66,14 @@ class Bench:
         self.cache = cache
         self._next = 1
         step = {"prefix": options.pop("prefix", HOST)}
-        for name in ("timeout", "environ"):
+        for name in ("timeout", "environ", "targets"):
             if name in options:
                 step[name] = options.pop(name)
         plan = {"max_workers": options.pop("max_workers", 2), "isolation": options.pop("isolation", "auto")}
         verify = options.pop("verify", None)
         self.plan = RunPlan(
             flow=FLOW,
-            steps=(StepPlan(name="work", kind="linear", **step),),
+            steps=(StepPlan(name="work", kind="linear", **step), *options.pop("more_steps", ())),
             script="flow.py",
             code="sha256:" + "0" * 64,
             user_folder=str(folder / "user"),

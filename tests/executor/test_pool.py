@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from flowkiln._base.errors import FlowkilnError
-from flowkiln.executor.plan import Prefix
+from flowkiln.executor.plan import Prefix, StepPlan
 from flowkiln.executor.vocabulary import Sealed
 
-from .bench import RUN, Bench
+from .bench import HOST, RUN, Bench
 from .test_child import failure, gone
 
 Make = Callable[..., Bench]
@@ -36,6 +36,15 @@ def test_prewarming_starts_it_before(bench: Make) -> None:
     run.backend.prewarm("work")
     (template,) = run.backend._pool._templates.values()
     assert run.run_one().artifacts["value"] == {"v": template.pid}
+
+
+def test_what_follows_warms_up_meanwhile(bench: Make) -> None:
+    end = StepPlan(name="end", kind="end", prefix=HOST, environ=(("OTHER", "1"),))
+    run = bench("return 1", targets=("end",), more_steps=(end,))
+    run.backend.prewarm("work")
+    assert len(run.backend._pool._templates) == 1
+    run.run_one()
+    assert [key[1] for key in run.backend._pool._templates] == [(), end.environ]
 
 
 def test_a_failed_verification_is_the_environments_fault(bench: Make) -> None:

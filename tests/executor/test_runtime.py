@@ -32,15 +32,16 @@ def test_it_holds_our_package_and_nothing_else(tmp_path: Path) -> None:
     folder = runtime_folder(tmp_path)
     assert folder == tmp_path / "runtime" / runtime_id()
     assert names(folder) == ["flowkiln"]
-    assert not {"cli", "envs", "wiring.py"} & set(names(folder / "flowkiln"))
+    assert not {"cli", "envs", "wiring"} & set(names(folder / "flowkiln"))
     assert (folder / "flowkiln/executor/child.py").read_bytes() == (PACKAGE / "executor/child.py").read_bytes()
     assert runtime_folder(tmp_path) == folder
 
 
-def test_a_step_can_serve_from_it_alone(tmp_path: Path) -> None:
+@pytest.mark.parametrize("module", ["executor.template", "flow.worker", "flow.spec", "store.artifacts"])
+def test_a_step_can_serve_from_it_alone(tmp_path: Path, module: str) -> None:
     folder = runtime_folder(tmp_path)
     code = f"import sys; sys.path.insert(0, {str(folder)!r})"
-    code += "; import flowkiln.executor.template as t; print(t.__file__)"
+    code += f"; import flowkiln.{module} as module; print(module.__file__)"
     printed = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=True)
     assert printed.stdout.startswith(str(folder))
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from flowkiln._base.json import JSONObject
     from flowkiln.executor.backend import Assignment
-    from flowkiln.executor.plan import Prefix, RunPlan
+    from flowkiln.executor.plan import Prefix, RunPlan, StepPlan
     from flowkiln.executor.templates import Template
     from flowkiln.executor.vocabulary import Event
     from flowkiln.store.folder import FolderStore
@@ -115,6 +115,7 @@ class ProcessBackend:
         self._waiting: dict[Template, deque[Attempt]] = {}
         self._events: list[Event] = []
         self._numbers = itertools.count()
+        self._warmed: set[str] = set()
         self._exposing = time.monotonic() + _EXPOSED_EVERY
 
     # -- the Backend protocol ----------------------------------------------------------------------------------
@@ -231,6 +232,14 @@ class ProcessBackend:
         template.order(order, pipes)
         for descriptor in pipes:
             os.close(descriptor)
+        self._warm_next(attempt.step)
+
+    def _warm_next(self, step: StepPlan) -> None:
+        """Starts the templates of the steps that follow while this one runs, where that takes no long proof."""
+        if step.name not in self._warmed and self._plan.verify == "stat":
+            self._warmed.add(step.name)
+            for target in step.targets:
+                self.prewarm(target)
 
     def _log_of(self, assignment: Assignment) -> LogWriter:
         key = keys.live_log(self._run, assignment.task, assignment.attempt)

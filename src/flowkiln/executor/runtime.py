@@ -17,7 +17,11 @@ from flowkiln._base.files import disk_errors, scratch_folder
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_NOT_IN_STEPS = frozenset({"cli", "envs", "images", "cards", "client", "deploy", "wiring", "__pycache__"})
+_NOT_IN_STEPS = frozenset({"cli", "envs", "images", "cards", "client", "deploy", "wiring"})
+_EXECUTOR_IN_STEPS = frozenset(
+    f"executor/{name}.py"
+    for name in ("__init__", "backend", "channel", "child", "deadline", "isolation", "outcome", "plan", "template")
+)
 _SCHEMA = b"flowkiln runtime 1\n"
 
 
@@ -72,5 +76,5 @@ def _walk(folder: Path, below: str) -> Iterator[str]:
                 continue
             if entry.is_dir():
                 yield from _walk(Path(entry.path), name + "/")
-            elif entry.name.endswith(".py"):
+            elif entry.name.endswith(".py") and (below != "executor/" or name in _EXECUTOR_IN_STEPS):
                 yield name

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from packaging.requirements import Requirement
+
 from flowkiln._base import platforms
 from flowkiln.cli import targets
 from flowkiln.cli.errors import AmbiguousTarget, BadUsage, UnknownTarget
@@ -34,6 +36,8 @@ class Environment:
     steps: tuple[str, ...] = ()
     lock: EnvLock | None = None
     folder: LockFolder | None = None
+    roots: tuple[str, ...] = ()
+    """The names of the packages that were asked for, where the declaring file was read."""
 
 
 def requested(text: str, settings: Settings) -> list[Request]:
@@ -96,6 +100,7 @@ def named(text: str, settings: Settings) -> list[Environment]:
                 steps=request.steps,
                 lock=standing.get(request.name),
                 folder=request.folder,
+                roots=tuple(Requirement(text).name for text in request.spec.requirements),
             )
         )
     return found

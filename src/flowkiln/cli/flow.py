@@ -147,17 +147,18 @@ def flow_env(context: click.Context, arguments: tuple[str, ...]) -> Any:
     """Work with this flow's environments: `env V` is `flowkiln env V FLOW.py`; `:STEP` picks one step."""
     from flowkiln.cli.env import env
 
-    words = list(arguments)
-    path = os.path.relpath(flow_session(context).file)
-    first = next((position for position, word in enumerate(words) if not word.startswith("-")), None)
-    if first is not None and words[first] in env.list_commands(context):
-        after = first + 1
-        if after < len(words) and words[after].startswith(":"):
-            words[after] = path + words[after]
-        else:
-            words.insert(after, path)
+    words = _with_flow(list(arguments), env.list_commands(context), os.path.relpath(flow_session(context).file))
     with env.make_context("env", words, parent=context) as below:
         return env.invoke(below)
+
+
+def _with_flow(words: list[str], verbs: list[str], path: str) -> list[str]:
+    """``words`` with this flow as their ENV: at each ``:STEP``, else after the verb (``why`` takes it last)."""
+    named = [path + word if word.startswith(":") else word for word in words]
+    first = next((position for position, word in enumerate(named) if not word.startswith("-")), None)
+    if named != words or first is None or named[first] not in verbs:
+        return named
+    return [*named, path] if named[first] == "why" else [*named[: first + 1], path, *named[first + 1 :]]
 
 
 def command(flow: type[FlowSpec], speaker: Session) -> FlowGroup:

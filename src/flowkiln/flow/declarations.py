@@ -29,9 +29,7 @@ def problems(flow: type, graph: Graph) -> Iterator[FlowError]:
         for problem in vars(function)["_flowkiln_step"].problems:
             yield _bad(vars(function)["_flowkiln_step"], problem, f"step {name!r}", name)
         for decorator in vars(function)["_flowkiln_below"]:
-            message = f"step {name!r}: @{decorator.name} stands below @step"
-            hint = f"Put @step right above the function and @{decorator.name} above it."
-            yield MisplacedDecorator(message, step=name, hint=hint).at(decorator.file, decorator.line)
+            yield _misplaced(flow, decorator, f"step {name!r}: @{decorator.name} stands below @step", name)
         yield from _decorators(node)
     yield from _flow_level(flow)
     yield from _parameters(flow)
@@ -68,13 +66,16 @@ def _flow_level(flow: type) -> Iterator[FlowError]:
             yield DecoratorNotAllowed(message, hint="Keep one of them.").at(decorator.file, decorator.line)
             break
     for where, decorator in misplaced(flow):
-        if decorator.name in FLOW_LEVEL:
-            message = f"@{decorator.name} stands on {where!r}, but belongs above the class"
-            hint = f"Move it above `class {flow.__name__}`."
-        else:
-            message = f"@{decorator.name} stands on {where!r}, which is not a step"
-            hint = "Put @step right above the function, or remove the decorator."
-        yield MisplacedDecorator(message, hint=hint).at(decorator.file, decorator.line)
+        kind = "but belongs above the class" if decorator.name in FLOW_LEVEL else "which is not a step"
+        yield _misplaced(flow, decorator, f"@{decorator.name} stands on {where!r}, {kind}", None)
+
+
+def _misplaced(flow: type, decorator: Decorator, message: str, step: str | None) -> FlowError:
+    if decorator.name in FLOW_LEVEL:
+        hint = f"Move @{decorator.name} above `class {flow.__name__}`."
+    else:
+        hint = f"Put @step right above the function and @{decorator.name} above it, or remove it."
+    return MisplacedDecorator(message, step=step, hint=hint).at(decorator.file, decorator.line)
 
 
 def _bad(decorator: Decorator, problem: str, where: str, step: str | None) -> FlowError:

@@ -76,7 +76,7 @@ def step(
     problems = [f"unknown argument {name!r}; accepted: start, end, node_info" for name in unknown]
 
     def mark(target: F) -> F:
-        late = list(vars(target).get(_MISPLACED, ()))
+        late = list(vars(target).pop(_MISPLACED, ()))
         vars(target).update(
             is_step=True,
             name=target.__name__,

@@ -12,7 +12,7 @@ import configparser
 import netrc
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
@@ -49,7 +49,7 @@ _IGNORED = (
 class Index:
     """One index: its URL, credentials included, and where it was named."""
 
-    url: str
+    url: str = field(repr=False)
     origin: str
 
     @property
@@ -62,11 +62,13 @@ class Index:
 class IndexPlan:
     """The indexes that a resolution asks, best first; the last is the default one.
 
-    ``ignored`` names settings of pip and uv that are set and have no effect here.
+    ``ignored`` names settings of pip and uv that are set and have no effect here; ``netrc`` is the file of
+    credentials by host.
     """
 
     indexes: tuple[Index, ...]
     ignored: tuple[str, ...] = ()
+    netrc: Path | None = None
 
     def variables(self) -> dict[str, str]:
         """The environment variables that tell uv about them: URLs with credentials stay off command lines."""
@@ -86,14 +88,14 @@ class IndexPlan:
         wanted = redact.url(url).rstrip("/")
         return next((index for index in self.indexes if index.shown == wanted), None)
 
-    def credentials(self, url: str, environ: Mapping[str, str] | None = None) -> tuple[str, str] | None:
+    def credentials(self, url: str) -> tuple[str, str] | None:
         """User and password for ``url``: those of an index on the same host, else netrc's, else None."""
         host = urlsplit(url).netloc.rpartition("@")[2]
         for candidate in (url, *(index.url for index in self.indexes)):
             parts = urlsplit(candidate)
             if parts.netloc.rpartition("@")[2] == host and (parts.username or parts.password):
                 return unquote(parts.username or ""), unquote(parts.password or "")
-        return _from_netrc(urlsplit(url).hostname or "", os.environ if environ is None else environ)
+        return _from_netrc(urlsplit(url).hostname or "", self.netrc)
 
 
 def plan(
@@ -115,7 +117,8 @@ def plan(
     unique: dict[str, Index] = {}
     for index in found:
         unique.setdefault(index.shown, index)
-    return IndexPlan(indexes=tuple(unique.values()), ignored=tuple(ignored))
+    netrc_file = Path(environ.get("NETRC") or Path(environ.get("HOME", "/nonexistent")) / ".netrc")
+    return IndexPlan(indexes=tuple(unique.values()), ignored=tuple(ignored), netrc=netrc_file)
 
 
 def _listed(urls: Iterable[str], origin: str, default: Index) -> Iterator[Index]:
@@ -240,8 +243,9 @@ def _pip_paths(environ: Mapping[str, str]) -> list[Path]:
     return [path for path in paths if path.is_file()]
 
 
-def _from_netrc(host: str, environ: Mapping[str, str]) -> tuple[str, str] | None:
-    path = Path(environ.get("NETRC") or Path(environ.get("HOME", "/nonexistent")) / ".netrc")
+def _from_netrc(host: str, path: Path | None) -> tuple[str, str] | None:
+    if path is None:
+        return None
     try:
         found = netrc.netrc(path).authenticators(host)
     except (OSError, netrc.NetrcParseError, UnicodeDecodeError):

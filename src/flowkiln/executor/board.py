@@ -100,10 +100,12 @@ class Board:
         """Stores what ``task`` has used up. Only tasks that failed once have an entry."""
         self._tries[task] = tries
 
-    @property
-    def idle(self) -> bool:
-        """Whether no task waits to be submitted."""
-        return not self._levels
+    def retried(self) -> Iterator[Place]:
+        """The tasks that have failed at least once and now wait for another attempt."""
+        for task in self._tries:
+            place = self.locate(task)
+            if place is not None and self.state(place) in (states.READY, states.PAUSED):
+                yield place
 
     # -- readiness ---------------------------------------------------------------------------------------------
 

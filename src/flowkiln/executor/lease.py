@@ -52,13 +52,13 @@ class Sign:
     alive: bool | None
 
 
-def last_sign(records: Records, run: str, took: JSONObject) -> Sign:
-    """What is known of the driver that wrote ``took``, the last journal entry of a takeover.
+def last_sign(records: Records, run: str, entry: JSONObject) -> Sign:
+    """What is known of the driver that wrote ``entry``, the last journal entry of a takeover.
 
     ``alive`` is certain for a driver on this host; for another host it is True for a heartbeat younger than
     EXPIRY by this host's clock, else None: its host may be gone or asleep.
     """
-    who, epoch, seen = took["took"]["who"], took["epoch"], took["took"]["at_us"]
+    epoch, who, seen = entry["epoch"], entry["took"]["who"], entry["took"]["at_us"]
     found = records.read(keys.heartbeat(run))
     beat = json_.loads(found) if found is not None else None
     if beat is not None and beat["epoch"] >= epoch:

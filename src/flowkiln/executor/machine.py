@@ -28,6 +28,7 @@ from flowkiln.executor.vocabulary import (
     Probe,
     Report,
     RunOpened,
+    Seal,
     Sealed,
     Submit,
     SubmitAccepted,
@@ -191,14 +192,9 @@ class Machine:
         self._watch.find_inherited()
 
     def _unpark(self, task: int) -> None:
-        attempt = self._board.attempt(task)
-        place = self._at.find(task, attempt)
-        if place is None or self._board.state(place) != states.READY:
-            return
-        if self._at.ending is None:
+        place = self._at.find(task, self._board.attempt(task))
+        if place is not None and self._board.state(place) == states.READY:
             self._board.ready(place)
-        elif attempt:
-            self._board.move(place, states.CANCELLED)
 
     # -- outcomes ----------------------------------------------------------------------------------------------
 
@@ -210,6 +206,7 @@ class Machine:
             return
         at.flights.land(event.task)
         at.paused.discard(event.task)
+        at.returned.discard(event.task)
         at.refusals.pop(event.task, None)
         verdict = event.outcome
         if verdict.ok:
@@ -342,6 +339,7 @@ class Machine:
         assignments = []
         for place in places:
             self._board.move(place, states.RUNNING)
+            at.returned.discard(self._board.task(place))
             inputs = keys.inputs(at.run, self._board.task(place)) if step.closes is not None else None
             assignments.append(self._board.assignment(place, at.plan, at.run, inputs))
         members = tuple((assignment.task, assignment.attempt) for assignment in assignments)
@@ -364,10 +362,11 @@ class Machine:
         """Starts nothing more, and cancels what runs."""
         at = self._at
         at.ending = how
-        for task in sorted(at.paused):
-            place = self._board.locate(task)
-            assert place is not None
-            self._board.move(place, states.CANCELLED)
+        for task in sorted(at.returned):
+            at.out.append(Seal(task, self._board.attempt(task), "cancelled", "cancelled", "cancelled"))
+        for place in self._board.retried():
+            if self._board.task(place) not in at.returned:
+                self._board.move(place, states.CANCELLED)
         at.paused.clear()
         for task, flight in at.flights:
             if not flight.cancels:
@@ -375,16 +374,12 @@ class Machine:
 
     def _close_if_over(self) -> None:
         at = self._at
-        if at.flights or self._closed:
+        if at.flights or self._closed or (at.ending is not None and at.returned):
             return
         if self._board.finished:
             status: Literal["ok"] | Ending = "ok"
         elif at.ending is not None:
             status = at.ending
-        elif not at.paused and self._board.idle:
-            text = "nothing is left to run, but the end step was not reached"
-            at.failure = FirstFailure(0, 0, Verdict(ok=False, failure_class="user", cause="transition", text=text))
-            status = "failed"
         else:
             return
         self._closed = True

@@ -32,7 +32,11 @@ class FirstFailure:
 
 
 class Situation:
-    """A run as far as it is known. ``out`` collects instructions, ``decisions`` the next journal entry."""
+    """A run as far as it is known. ``out`` collects instructions, ``decisions`` the next journal entry.
+
+    ``paused`` are the tasks that wait for a timer, ``returned`` those whose present attempt was submitted and is
+    not with the backend: a run ends only after these are sealed, since a lost submission may still turn up.
+    """
 
     def __init__(self, plan: RunPlan, run: str, policy: Policy, seed: int, history: History) -> None:
         self.plan = plan
@@ -44,6 +48,7 @@ class Situation:
         self.flights = Flights()
         self.paused: set[int] = set()
         self.refusals: dict[int, int] = {}
+        self.returned: set[int] = set()
         self.out: list[Instruction] = []
         self.decisions: JSONObject = {}
         self.now = 0.0

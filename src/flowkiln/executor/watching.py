@@ -80,6 +80,7 @@ class Watch:
             flight = at.flights.adopt(event.task, event.attempt, batch)
             flight.inherited = at.replaying
             at.paused.discard(event.task)
+            at.returned.discard(event.task)
             at.board.move(place, states.RUNNING)
             if at.ending is not None and not at.replaying:
                 at.cancel(event.task, flight)
@@ -138,7 +139,7 @@ class Watch:
             return
         flight = at.flights.get(event.task, event.attempt)
         if flight is None:
-            if event.task in at.paused and event.kind in ("retry", "resubmit"):
+            if at.ending is None and event.task in at.paused and event.kind in ("retry", "resubmit"):
                 at.queue(place)
         elif event.kind == "grace" and flight.doubted:
             at.give_up(event.task, flight)
@@ -165,6 +166,7 @@ class Watch:
             at.give_up(task, flight)
         else:
             at.flights.land(task)
+            at.returned.add(task)
             at.queue(place)
 
     # -- shared ------------------------------------------------------------------------------------------------
@@ -198,6 +200,7 @@ class Watch:
         place = self._at.find(task, flight.attempt)
         assert place is not None
         self._at.flights.land(task)
+        self._at.returned.add(task)
         self._at.hold(place)
 
     def _resolve(self, handle: str, index: int) -> tuple[int, Flight] | None:

@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
 
 class Memory:
-    """``perform`` is called for each attempt, None is success. ``hold`` keeps attempts of a step running."""
+    """``perform`` is called for each attempt, None is success. ``hold`` keeps attempts of a step running.
+
+    ``when_idle`` is called by a poll that has nothing to start; a ``stubborn`` backend confirms no cancellation.
+    """
 
     def __init__(self, flow: Flow, store: Store, perform: Perform | None = None, hold: str = "") -> None:
         self.flow = flow
@@ -33,6 +36,8 @@ class Memory:
         self.performed: list[Assignment] = []
         self.events: list[Event] = []
         self.widest = 0
+        self.when_idle: Callable[[], object] = lambda: None
+        self.stubborn = False
         self.closed = False
 
     def submit(self, assignments: Sequence[Assignment]) -> None:
@@ -42,6 +47,8 @@ class Memory:
     def poll(self, timeout: float) -> list[Event]:
         if self.queue:
             self.start(self.queue.popleft())
+        elif not self.events:
+            self.when_idle()
         events, self.events = self.events, []
         return events
 
@@ -67,7 +74,10 @@ class Memory:
         self.events.append(Sealed(*key, Verdict.of(outcome)))
 
     def cancel(self, task: int, attempt: int) -> None:
+        if self.stubborn:
+            return
         self.running.pop((task, attempt), None)
+        self.queue = deque(one for one in self.queue if (one.task, one.attempt) != (task, attempt))
         self.events.append(CancelConfirmed(task, attempt))
 
     def close(self) -> None:

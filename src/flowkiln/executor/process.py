@@ -131,13 +131,13 @@ class ProcessBackend:
         Raises ``AttemptHeld`` for an attempt that another launcher has begun, and the store's errors.
         """
         limit = time.monotonic() + timeout
-        while True:
-            left = 0.0 if self._events else max(0.0, limit - time.monotonic())
+        left = timeout
+        while not self._events and left >= 0:  # what is known is told before lines that come after it
             self._turn(left)
             self._start_queued()
-            if self._events or time.monotonic() >= limit:
-                events, self._events = self._events, []
-                return events
+            left = limit - time.monotonic()
+        events, self._events = self._events, []
+        return events
 
     def cancel(self, task: int, attempt: int) -> None:
         """Begins to end an attempt with its process group; ``CancelConfirmed`` says that it has ended."""
@@ -311,7 +311,11 @@ class ProcessBackend:
         if "started" in message:
             attempt = self._attempts[message["started"]]
             attempt.template.unanswered -= 1
-            attempt.started(message["pid"], now)
+            attempt.started(message["pid"])
+            if message["began"]:
+                attempt.begins(now)
+        elif "began" in message:
+            self._attempts[message["began"]].begins(now)
         elif "refused" in message:
             attempt = self._attempts[message["refused"]]
             attempt.template.unanswered -= 1
@@ -321,7 +325,6 @@ class ProcessBackend:
             self._finish(attempt, Outcome(status="failed", failure=failure))
         else:
             attempt = self._attempts[message["ended"]]
-            attempt.began = message["began"]
             attempt.usage = {name: message[name] for name in ("max_rss", "user_us", "system_us")}
             attempt.has_ended(now, message["status"])
             self._drain(attempt)

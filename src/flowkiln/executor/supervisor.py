@@ -152,9 +152,13 @@ class Attempt:
 
     # -- deadlines ---------------------------------------------------------------------------------------------
 
-    def started(self, pid: int, now: float) -> None:
-        """The process runs. Its own alarm comes first; signals follow if that did not end it."""
+    def started(self, pid: int) -> None:
+        """The process is there; the step's time does not run yet."""
         self.pid = pid
+
+    def begins(self, now: float) -> None:
+        """The step's time runs. Its own alarm comes first; signals follow if that did not end it."""
+        self.began = True
         self._since = now
         if self.reason is None and self.step.timeout:
             self.due = now + self.step.timeout + self._grace

@@ -81,8 +81,18 @@ def _serve_one(
     child.perform_attempt(order, perform, store, hello["info"])
 
 
+class _Running:
+    """An attempt under way: the id of its order and whether user code may have begun."""
+
+    __slots__ = ("began", "order")
+
+    def __init__(self, order: int, *, began: bool) -> None:
+        self.order = order
+        self.began = began
+
+
 class _Template:
-    """The serving loop. ``_running`` maps the pid of each attempt to its order's id and, when spawned, a socket."""
+    """The serving loop. ``_running`` has its attempts by pid, ``_spawned`` those yet to begin by descriptor."""
 
     def __init__(self, channel: Channel, hello: JSONObject, perform: Perform, store: FolderStore) -> None:
         self._channel = channel
@@ -90,7 +100,9 @@ class _Template:
         self._perform = perform
         self._store = store
         self._forks = False
-        self._running: dict[int, tuple[int, socket.socket | None]] = {}
+        self._running: dict[int, _Running] = {}
+        self._spawned: dict[int, tuple[_Running, socket.socket]] = {}
+        self._poll = select.poll()
         self._doomed: set[int] = set()
         self._prctl = _load_prctl()
         self._old_handlers: dict[int, Any] = {}
@@ -101,9 +113,8 @@ class _Template:
         """Prepares, reports and serves until the launcher's socket closes; then ends every attempt."""
         reason = self._prepare(preload)
         self._catch_signals()
-        poll = select.poll()
-        poll.register(self._channel, select.POLLIN)
-        poll.register(self._wake, select.POLLIN)
+        self._poll.register(self._channel, select.POLLIN)
+        self._poll.register(self._wake, select.POLLIN)
         try:
             self._channel.send(
                 {
@@ -115,12 +126,14 @@ class _Template:
                 }
             )
             while True:
-                for descriptor, _ in poll.poll():
+                for descriptor, _ in self._poll.poll():
                     if descriptor == self._wake:
                         os.read(self._wake, 4096)
                         self._reap()
-                    else:
+                    elif descriptor == self._channel.fileno():
                         self._obey()
+                    elif descriptor in self._spawned:
+                        self._hear(descriptor)
         except Closed:
             self._end_all()
             shutil.rmtree(self._hello["work"], ignore_errors=True)
@@ -161,16 +174,14 @@ class _Template:
                 self._kill(message["kill"], message["signal"])
                 continue
             order = message["order"]
+            running = _Running(order["id"], began=self._forks)
             try:
-                if self._forks:
-                    pid, probe = self._fork(order, descriptors), None
-                else:
-                    pid, probe = self._spawn(order, descriptors)
+                pid = self._fork(order, descriptors) if self._forks else self._spawn(order, descriptors, running)
             except OSError as error:
-                self._channel.send({"refused": order["id"], "text": str(error)})
+                self._channel.send({"refused": running.order, "text": str(error)})
             else:
-                self._running[pid] = (order["id"], probe)
-                self._channel.send({"started": order["id"], "pid": pid})
+                self._running[pid] = running
+                self._channel.send({"started": running.order, "pid": pid, "began": running.began})
             finally:
                 for descriptor in descriptors:
                     os.close(descriptor)
@@ -200,7 +211,7 @@ class _Template:
         os.close(self._wake)
         os.close(self._woken)
 
-    def _spawn(self, order: JSONObject, descriptors: list[int]) -> tuple[int, socket.socket]:
+    def _spawn(self, order: JSONObject, descriptors: list[int], running: _Running) -> int:
         ours, theirs = pair()
         theirs.set_inheritable(True)
         command: list[str] = self._hello["command"]
@@ -223,11 +234,25 @@ class _Template:
         order["parent"] = os.getpid()
         with contextlib.suppress(Closed):  # it has died at once: waitpid will tell
             Channel(ours).send({"hello": self._hello["path"], "order": order})
-        return pid, ours
+        self._spawned[ours.fileno()] = (running, ours)
+        self._poll.register(ours, select.POLLIN)
+        return pid
+
+    def _hear(self, descriptor: int) -> None:
+        """Takes the one thing that a spawned process says: that it begins."""
+        running, ours = self._spawned.pop(descriptor)
+        self._poll.unregister(descriptor)
+        with ours:
+            try:
+                running.began = bool(ours.recv(1, socket.MSG_DONTWAIT))
+            except (BlockingIOError, ConnectionResetError):
+                return
+        if running.began:
+            self._channel.send({"began": running.order})
 
     def _kill(self, wanted: int, number: int) -> None:
-        for pid, (order, _) in self._running.items():
-            if order == wanted:
+        for pid, running in self._running.items():
+            if running.order == wanted:
                 self._doomed.add(pid)
                 _kill_group(pid, number)
 
@@ -237,12 +262,13 @@ class _Template:
             ended, status, usage = os.wait4(pid, os.WNOHANG)
             if ended:
                 self._doomed.discard(pid)
-                order, probe = self._running.pop(pid)
+                running = self._running.pop(pid)
+                for descriptor in [key for key, (one, _) in self._spawned.items() if one is running]:
+                    self._hear(descriptor)
                 self._channel.send(
                     {
-                        "ended": order,
+                        "ended": running.order,
                         "status": status,
-                        "began": probe is None or _told(probe),
                         "max_rss": _bytes_of(usage.ru_maxrss),
                         "user_us": int(usage.ru_utime * 1e6),
                         "system_us": int(usage.ru_stime * 1e6),
@@ -272,15 +298,6 @@ class _Template:
                         del self._running[pid]
                         _kill_group(pid, signal.SIGKILL)
                 time.sleep(0.01)
-
-
-def _told(probe: socket.socket) -> bool:
-    """Whether the spawned process said that it began, before it ended."""
-    with probe:
-        try:
-            return bool(probe.recv(1, socket.MSG_DONTWAIT))
-        except (BlockingIOError, ConnectionResetError):
-            return False
 
 
 def _kill_group(pid: int, number: int) -> None:

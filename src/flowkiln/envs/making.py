@@ -54,7 +54,9 @@ class Maker:
         check_tags(part)
         with ExitStack() as stack:
             stack.enter_context(files.locked(self._cache / "locks" / "cache", shared=True))
-            stack.enter_context(files.locked(self._cache / "locks" / "trees" / root.name, waiting=waiting))
+            stack.enter_context(
+                files.locked(self._cache / "locks" / "trees" / root.name, waiting=waiting, every=2.0)
+            )
             found = there()
             if found is not None:
                 return found

@@ -65,7 +65,12 @@ class _Unpacking:
     def into(self, folder: Path, threads: int) -> Wheel:
         self._check_identity()
         record = self._record()
-        members = [member for member in self._archive.members if self._installed(member.path)]
+        members = [
+            # Scripts are executable whatever the archive says.
+            member._replace(executable=True) if member.path.startswith(f"{self._data}/scripts/") else member
+            for member in self._archive.members
+            if self._installed(member.path)
+        ]
         for parent in sorted({member.path.rpartition("/")[0] for member in members}):
             (folder / parent).mkdir(parents=True, exist_ok=True)
         digests = self._write(members, folder, threads)
@@ -191,8 +196,7 @@ class _Unpacking:
         scheme = _SCHEMES[key]
         self._check_claims(scheme, path, member)
         launcher = scheme == "scripts" and next(self._archive.blocks(member), b"").startswith(b"#!python")
-        executable = member.executable or scheme == "scripts"
-        return WheelFile(scheme, path, member.path, member.size, sha256, executable, launcher)
+        return WheelFile(scheme, path, member.path, member.size, sha256, member.executable, launcher)
 
     def _check_top(self, top: str, member: Member) -> None:
         if top.endswith(".data"):

@@ -7,8 +7,8 @@ import threading
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from flowkiln.envs.installerrors import NotCached
 from flowkiln.envs.fetch import Artefact, Fetcher
+from flowkiln.envs.installerrors import NotCached
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

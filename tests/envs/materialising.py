@@ -29,12 +29,18 @@ def start(cache: Path, lock: Path) -> subprocess.Popen[str]:
     )
 
 
+def tell(line: str) -> None:
+    """One line to whoever started this process, at once."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
 def main() -> None:
     """Makes the tree that the arguments say."""
     cache, lock = Path(sys.argv[1]), pickle.loads(Path(sys.argv[2]).read_bytes())
-    print("begin", flush=True)
+    tell("begin")
     tree = Trees(cache, fetcher=Fetcher(Network(stall=20.0))).materialise(lock, interpreter())
-    print(tree.tree_digest, flush=True)
+    tell(tree.tree_digest)
 
 
 if __name__ == "__main__":

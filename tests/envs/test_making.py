@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from flowkiln._base.platforms import Platform
 from flowkiln.envs.installerrors import WrongTags
 from flowkiln.envs.making import check_tags
 from flowkiln.envs.proof import verify
@@ -118,8 +119,6 @@ def test_a_kill_at_any_point_leaves_nothing_to_clean_up(seed: int, package_index
     ],
 )
 def test_tags_are_held_against_the_locks_own_platform(tag: str, fits: bool) -> None:
-    from flowkiln._base.platforms import Platform
-
     lock = part([locked(wheel("pkg", tag=tag))], platform=Platform("linux", "amd64"), python="3.11", glibc=(2, 28))
     if fits:
         check_tags(lock)

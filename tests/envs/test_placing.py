@@ -2,15 +2,12 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from flowkiln.envs import placing
 from flowkiln.envs.placing import Placer
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @pytest.fixture
@@ -58,16 +55,15 @@ def test_too_many_links_concern_one_file(source: Path, tmp_path: Path, monkeypat
 
 
 def test_across_devices_files_are_copied(source: Path, tmp_path: Path) -> None:
-    other = "/dev/shm"
-    if not os.path.isdir(other) or os.stat(other).st_dev == source.stat().st_dev:
+    other = Path("/dev/shm")
+    if not other.is_dir() or other.stat().st_dev == source.stat().st_dev:
         pytest.skip("no second file system at /dev/shm")
-    target = f"{other}/flowkiln-test-{os.getpid()}"
+    target = other / f"flowkiln-test-{os.getpid()}"
     try:
-        assert not Placer().place(str(source), target, 0o444)
-        with open(target, "rb") as stream:
-            assert stream.read() == b"content"
+        assert not Placer().place(str(source), str(target), 0o444)
+        assert target.read_bytes() == b"content"
     finally:
-        os.unlink(target)
+        target.unlink()
 
 
 def test_a_full_disk_is_told(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

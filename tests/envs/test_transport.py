@@ -132,9 +132,11 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a certificate for localhost that is its own authority."""
     folder = tmp_path_factory.mktemp("authority")
     subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
-        + ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
-        + ["-keyout", folder / "key.pem", "-out", folder / "ca.pem"],
+        [
+            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"),
+            *("-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"),
+            *("-keyout", folder / "key.pem", "-out", folder / "ca.pem"),
+        ],
         check=True,
         capture_output=True,
     )

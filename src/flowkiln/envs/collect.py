@@ -62,7 +62,7 @@ class Policy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What a collection would remove, in that order. ``size`` is the bytes on disk now, ``freed`` those set free."""
+    """What a collection would remove, in that order. ``size`` is the bytes on disk now, ``freed`` the gain."""
 
     items: tuple[Item, ...]
     size: int
@@ -138,9 +138,9 @@ class Collector:
 
     def _discard(self, path: Path) -> None:
         """Away from its name at once, then gone."""
-        with files.scratch_folder(self._cache / "scratch") as scratch, files.disk_errors(path):
-            with contextlib.suppress(FileNotFoundError):
-                path.rename(scratch / "gone")
+        gone_already = contextlib.suppress(FileNotFoundError)
+        with files.scratch_folder(self._cache / "scratch") as scratch, files.disk_errors(path), gone_already:
+            path.rename(scratch / "gone")
 
     def _entries(self) -> list[_Entry]:
         return [*self._trees(), *self._wheels(), *self._partial(), *self._scratch(), *self._bytecode()]

@@ -6,6 +6,7 @@ look-up starts no process: it holds as long as the folders that were searched an
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -163,10 +164,9 @@ class Interpreters:
 
     def _remember(self, found: list[Found], searched: list[Any]) -> None:
         document = {"schema": _SCHEMA, "searched": searched, "found": [one._asdict() for one in found]}
-        try:
+        # A cache that cannot be written makes it slower, not wrong.
+        with contextlib.suppress(BaseError, OSError):
             files.write_atomic(self._file, json.dumps(document, indent=1).encode())
-        except BaseError:
-            return
 
     def _searched(self) -> list[Any]:
         """What the answer depends on: the folders that are looked into, and their times."""
@@ -202,11 +202,9 @@ class Interpreters:
         from flowkiln.envs import uvpython  # noqa: PLC0415  only where a process is started
 
         told = [sys.executable]
-        try:
+        # Without uv the others are still there, and what needs uv says so itself.
+        with contextlib.suppress(FlowkilnError):
             told += uvpython.listed(self._environ)
-        except FlowkilnError:
-            # Without uv the others are still there, and what needs uv says so itself.
-            pass
         pyenv = self._pyenv(Path(self._environ.get("HOME", "/nonexistent")))
         told += [str(path) for path in sorted(pyenv.glob("3.*/bin/python3"))]
         return list(dict.fromkeys(os.path.realpath(path) if "shims" not in path else path for path in told))

@@ -15,7 +15,7 @@ _DROPPED = ("PYTHONHOME", "PYTHONPATH", "PYTHONSTARTUP", "PYTHONUSERBASE", "__PY
 
 
 def bytecode_folder(cache: Path) -> Path:
-    """Where Python keeps the bytecode of trees: outside them, below their own paths, as nothing writes to a tree."""
+    """Where Python keeps the bytecode of trees: never inside them, but below their own paths in here."""
     return cache / "pyc"
 
 

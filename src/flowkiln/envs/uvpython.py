@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _PASSED_ON = (
     *("HOME", "PATH", "TMPDIR", "XDG_CACHE_HOME", "XDG_DATA_HOME", "SSL_CERT_FILE", "SSL_CERT_DIR"),
     *("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "all_proxy", "no_proxy"),
-    *("UV_CACHE_DIR", "UV_PYTHON_INSTALL_DIR", "UV_PYTHON_INSTALL_MIRROR"),
+    *("UV_CACHE_DIR", "UV_HTTP_RETRIES", "UV_PYTHON_INSTALL_DIR", "UV_PYTHON_INSTALL_MIRROR"),
 )
 _LISTING = command.Limits(total=60.0, stall=60.0)
 _INSTALLING = command.Limits(total=3600.0, stall=120.0)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import heapq
 import io
 import os
+import stat
 import tarfile
 from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, cast
@@ -126,10 +127,14 @@ def _walk(
         return
     for entry in entries:
         name = f"{inside}{entry.name}"
-        if entry.is_dir():
+        try:
+            mode = entry.stat().st_mode
+        except OSError:
+            continue  # a link that leads nowhere
+        if stat.S_ISDIR(mode):
             if not _skipped(entry):
                 yield from _walk(folder / entry.name, f"{name}/", suffixes, "", (*above, here))
-        elif entry.is_file() and (entry.name.endswith(suffixes) or entry.name == flow_file):
+        elif stat.S_ISREG(mode) and (entry.name.endswith(suffixes) or entry.name == flow_file):
             yield name, folder / entry.name, entry.stat().st_size
 
 

@@ -36,6 +36,7 @@ def zipped() -> bytes:
         (gzip.compress(SECRET.encode()), "(gz): plain"),
         (zipped(), "!inside.txt: plain"),
     ],
+    ids=["url", "percent", "base64", "header", "hex", "gzip", "zip"],
 )
 def test_each_form_is_found(tmp_path: Path, data: bytes, form: str) -> None:
     (tmp_path / "deep").mkdir()

@@ -109,12 +109,14 @@ def _arguments(question: Question, folder: Path, *, offline: bool) -> list[str]:
     spec = question.spec
     wanted = folder / "requirements.in"
     wanted.write_text("".join(f"{line}\n" for line in spec.requirements), encoding="utf-8")
-    constraints = folder / "constraints.in"
-    constraints.write_text("".join(f"{line}\n" for line in (*spec.constraints, *question.pins)), encoding="utf-8")
     output = folder / "pylock.toml"
     if question.preferred:
         output.write_text(question.preferred, encoding="utf-8")
-    arguments = ["pip", "compile", wanted.name, "--constraints", constraints.name]
+    arguments = ["pip", "compile", wanted.name]
+    limits = "".join(f"{line}\n" for line in (*spec.constraints, *question.pins))
+    if limits:
+        (folder / "constraints.in").write_text(limits, encoding="utf-8")
+        arguments += ["--constraints", "constraints.in"]
     arguments += ["--output-file", output.name, "--format", "pylock.toml", "--no-header"]
     arguments += ["--python", sys.executable, "--python-version", question.full_python]
     arguments += ["--python-platform", question.target.uv_platform, "--only-binary", ":all:"]

@@ -50,8 +50,9 @@ class Trace:
 
     @property
     def warnings(self) -> list[str]:
-        """uv's own warnings, such as yanked versions."""
-        return [line.removeprefix("warning: ") for line in self.said if line.startswith("warning: ")]
+        """uv's own warnings, such as yanked versions; that an environment asks for nothing is no news."""
+        told = [line.removeprefix("warning: ") for line in self.said if line.startswith("warning: ")]
+        return [line for line in told if "does not contain any dependencies" not in line]
 
     @property
     def failure(self) -> list[str]:

@@ -141,7 +141,7 @@ FAILURES = {
     "no-wheel-for-the-platform": ("{'winonly': '1.0'}", 4, ["start", "winonly", "win_amd64"]),
     "bad-requirement": ("{'alpha': '>=>1'}", 2, ["start", "alpha"]),
     "wrong-hash": ("{'broken': '1.0'}", 5, ["broken", "sha256"]),
-    "index-401": ("{'private': '1.0'}", 5, ["private", "401"]),
+    "index-401": ("{'private': '1.0'}", 5, ["start", "401"]),
     "index-500": ("{'failing': '1.0'}", 5, ["failing"]),
     "two-packages-one-file": ("{'left': '1.0', 'right': '1.0'}", 2, ["left", "right", "shared.py"]),
     "hostile-member": ("{'evil': '1.0'}", 2, ["evil", ".."]),

@@ -150,7 +150,7 @@ def test_two_hundred_starts_at_once_never_share_a_run_or_a_parameter(project: Pr
 def test_a_read_only_store_is_one_clear_error(project: Project) -> None:
     project.flow("linear")
     blocked = project.write("blocked", "not a folder")
-    project.run(FLOWKILN_STORE=str(blocked / "store")).failed(2, "blocked")
+    project.run(FLOWKILN_STORE=str(blocked / "store")).failed(19, "blocked")
 
 
 def test_windows_is_told_about_wsl(project: Project) -> None:

@@ -293,6 +293,10 @@ class PackageIndex:
             self._failure = error
         finally:
             await runner.cleanup()
+            left = asyncio.all_tasks() - {asyncio.current_task()}
+            for task in left:
+                task.cancel()
+            await asyncio.gather(*left, return_exceptions=True)
 
     def _let_go(self) -> None:
         self._release.set()

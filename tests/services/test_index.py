@@ -158,3 +158,12 @@ def test_as_a_command_with_control_requests(tmp_path: Path, home: Home) -> None:
         assert [get(url + "demo/").status for _ in range(2)] == [500, 200]
         assert json.loads(get(f"{base}/_requests").data)["total"] == 2
         server.terminate()
+
+
+def test_stopping_ends_answers_that_are_still_slow(start_index: Callable[[], PackageIndex]) -> None:
+    index = start_index().add(BIG)
+    index.fault("big", Fault(rate=10))
+    with socket.create_connection(("127.0.0.1", int(index.base.rpartition(":")[2])), timeout=5) as connection:
+        connection.sendall(f"GET /files/big/{BIG.filename} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        assert connection.recv(4) == b"HTTP"
+        index.stop()

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from flowkiln.executor.vocabulary import Event
     from flowkiln.store.interfaces import Records
 
-POLL = 0.1
+POLL = 0.2
+"""Seconds between looks whether a live driver has closed the run."""
 
 
 def sign_of(records: Records, run: str) -> Sign | None:

@@ -27,7 +27,6 @@ from flowkiln.executor.retries import Policy
 from flowkiln.executor.vocabulary import (
     Absent,
     Append,
-    Began,
     Cancel,
     CancelAsked,
     Close,
@@ -168,6 +167,8 @@ class Driver:
         steps = [step.name for step in self._plan.steps]
         self._emit("run-started", data={"steps": steps, "attached": self._epoch > 0, "epoch": self._epoch})
         records.open_parameters(self._store.records, self._plan.flow, self._run)
+        if self._store.records.exists(keys.cancel(self._run)):
+            self.cancel()
         if self._asked is not None:
             self._feed(self._asked)
             self._asked = None
@@ -215,10 +216,7 @@ class Driver:
     def _feed(self, event: Event) -> None:
         pending = deque([event])
         while pending:
-            event = pending.popleft()
-            if isinstance(event, Began) and not self._replaying:
-                self._emit("task-started", event.task, event.attempt)
-            for instruction in self._machine.handle(event, self._clock()):
+            for instruction in self._machine.handle(pending.popleft(), self._clock()):
                 pending.extend(self._performers[type(instruction)](instruction))
 
     # -- instructions ------------------------------------------------------------------------------------------
@@ -314,15 +312,22 @@ class Driver:
             indices=() if where is None else where[1],
             data=data or {},
         )
-        for observer in self._observers:
-            observer.emit(event)
+        for observer in list(self._observers):
+            try:
+                observer.emit(event)
+            except Exception:  # noqa: BLE001  whatever befalls a spectator, the run goes on
+                self._observers.remove(observer)
+                text = f"{type(observer).__name__} failed and is told nothing more"
+                self._emit("note", data={"text": text})
 
     @contextlib.contextmanager
     def _interruptible(self) -> Iterator[None]:
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = {number: signal.signal(number, self._interrupted) for number in _SIGNALS}
+        # A signal that is ignored stays so: that is what nohup and background jobs of scripts ask for.
+        heeded = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+        before = {number: signal.signal(number, self._interrupted) for number in heeded}
         try:
             yield
         finally:

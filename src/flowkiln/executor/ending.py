@@ -57,8 +57,14 @@ class RunEnd:
         error = self.error()
         if error is None:
             return ExitCode.OK
-        code = "" if self.failure is None else self.failure.failure.code or ""
-        return ExitCode.STORE if code.startswith("STO") and self._is_storage(code) else error.exit_code
+        failure = None if self.failure is None else self.failure.failure
+        if (
+            failure is not None
+            and failure.failure_class == "infrastructure"
+            and (failure.code or "").startswith("STO")
+        ):
+            return ExitCode.STORE
+        return error.exit_code
 
     def error(self) -> errors.ExecutorError | None:
         """What a caller shows or raises when the run did not succeed."""
@@ -79,11 +85,6 @@ class RunEnd:
         """As the data of the ``run-ended`` event."""
         failed = None if self.failure is None else asdict(self.failure)
         return {"status": self.status, "exit_code": int(self.exit_code), "counts": self.counts, "failure": failed}
-
-    def _is_storage(self, code: str) -> bool:
-        """Whether the store itself failed: an artifact that cannot be pickled is the user's matter."""
-        assert self.failure is not None
-        return self.failure.failure.cause != "artifact" and bool(code)
 
 
 def end_record(end: RunEnd, machine: Machine, blobs: Blobs) -> JSONObject:

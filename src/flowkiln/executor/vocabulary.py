@@ -262,7 +262,7 @@ class SetTimer:
 class Report:
     """Tell the observers; ``kind`` is a kind of ``progress.RunEvent``."""
 
-    kind: Literal["foreach", "task-ended", "task-retrying", "note"]
+    kind: Literal["foreach", "task-started", "task-ended", "task-retrying", "note"]
     task: int
     attempt: int
     data: JSONObject

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from flowkiln.executor import cohort as states
 from flowkiln.executor.retries import pause
-from flowkiln.executor.vocabulary import Find, Probe, Seal
+from flowkiln.executor.vocabulary import Find, Probe, Report, Seal
 
 if TYPE_CHECKING:
     from flowkiln.executor.board import Place
@@ -84,6 +84,8 @@ class Watch:
             at.board.move(place, states.RUNNING)
             if at.ending is not None and not at.replaying:
                 at.cancel(event.task, flight)
+        if not flight.began and not at.replaying:
+            at.out.append(Report("task-started", event.task, event.attempt, {}))
         flight.began = flight.seen = True
 
     # -- observations ------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ import itertools
 import json
 import os
 import signal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import pytest
 
@@ -13,6 +13,7 @@ from flowkiln.executor.ending import end_of
 from flowkiln.executor.errors import RunAbandoned
 from flowkiln.executor.outcome import Failure
 from flowkiln.executor.records import open_run
+from flowkiln.executor.vocabulary import Absent, Observed, attempt_handle
 from flowkiln.store import keys, packs, runs
 from flowkiln.store.errors import StoreUnusable
 from flowkiln.store.folder import FolderStore
@@ -21,10 +22,12 @@ from tests.executor.inmemory import Memory
 from tests.executor.plans import Foreach, Line, Split, flow
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from flowkiln.executor.backend import Assignment
     from flowkiln.executor.progress import RunEvent
+    from flowkiln.executor.vocabulary import Event
 
 BOOM = Failure(failure_class="user", cause="exception", text="boom")
 
@@ -215,3 +218,91 @@ def test_lines_of_attempts_reach_the_observers_with_their_place(store: FolderSto
     driver.run()
     logs = [(event.step, event.indices, event.at_us) for event in seen.events if event.kind == "log"]
     assert ("s02", (1,), 7) in logs
+
+
+def test_an_observer_that_fails_does_not_end_the_run(store: FolderStore) -> None:
+    class Bad:
+        def emit(self, event: RunEvent) -> None:
+            raise OSError(28, "No space left on device")
+
+    made = flow([Line()])
+    run = open_run(store.records, made.plan, {}, {})
+    seen = Seen()
+    assert Driver(made.plan, run, store, Memory(made, store), [Bad(), seen]).run().status == "ok"
+    notes = [event.data["text"] for event in seen.events if event.kind == "note"]
+    assert notes == ["Bad failed and is told nothing more"]
+
+
+def test_an_ignored_hangup_stays_ignored(store: FolderStore) -> None:
+    made = flow([])
+    run = open_run(store.records, made.plan, {}, {})
+    backend = Memory(made, store, hold="start")
+
+    def hang_up() -> None:
+        os.kill(os.getpid(), signal.SIGHUP)
+        for one in list(backend.running.values()):
+            del backend.running[one.task, one.attempt]
+            backend.finish(one, None)
+
+    backend.when_idle = hang_up
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert Driver(made.plan, run, store, backend).run().status == "ok"
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_refused_submission_is_repeated(store: FolderStore) -> None:
+    class Throttled(Memory):
+        refusals = 2
+
+        def submit(self, assignments: Sequence[Assignment]) -> None:
+            if self.refusals:
+                self.refusals -= 1
+                message = "too many requests"
+                raise StoreUnusable(message, retryable=True)
+            super().submit(assignments)
+
+    made = flow([])
+    run = open_run(store.records, made.plan, {}, {})
+    times = itertools.count(0.0, 0.5)
+    assert Driver(made.plan, run, store, Throttled(made, store), clock=lambda: next(times)).run().status == "ok"
+
+
+class Durable(Memory):
+    """A backend that goes on without its driver: ``cloud`` is what it still runs."""
+
+    cloud: ClassVar[dict[tuple[int, int], Assignment]] = {}
+
+    def submit(self, assignments: Sequence[Assignment]) -> None:
+        self.cloud.update({(one.task, one.attempt): one for one in assignments})
+
+    def poll(self, timeout: float) -> list[Event]:
+        for key, one in list(self.cloud.items()):
+            del self.cloud[key]
+            self.start(one)
+        return super().poll(timeout)
+
+    def find(self, batch: int, members: Sequence[tuple[int, int]]) -> None:
+        for member in members:
+            handle = attempt_handle(*member)
+            known = member in self.cloud
+            self.events.append(Observed(handle, 0, "waiting") if known else Absent(handle, 0, complete=True))
+
+
+def test_submissions_that_outlive_the_driver_are_found_and_not_repeated(store: FolderStore) -> None:
+    class Gone(Exception):
+        pass
+
+    class Dying(Durable):
+        def poll(self, timeout: float) -> list[Event]:
+            raise Gone
+
+    made = flow([Line()])
+    run = open_run(store.records, made.plan, {}, {})
+    with pytest.raises(Gone):
+        Driver(made.plan, run, store, Dying(made, store)).run()
+    assert list(Durable.cloud) == [(1, 0)]
+    backend = Durable(made, store)
+    assert Driver(made.plan, run, store, backend).run().status == "ok"
+    assert [(one.task, one.attempt) for one in backend.performed] == [(1, 0), (2, 0), (3, 0)]

@@ -141,3 +141,11 @@ def test_codes_are_unique() -> None:
     registry()
     own = [k.code for k in tree(FlowkilnError) if k.__dict__.get("code") and k.__module__.startswith("flowkiln.")]
     assert len(own) == len(set(own))
+
+
+def test_verbose_shows_the_whole_error(capsys: pytest.CaptureFixture[str]) -> None:
+    def fail() -> None:
+        raise NoSpace("\n".join(f"line {number}" for number in range(400)))
+
+    assert run(fail, ["--verbose"]) == 5
+    assert "line 200\n" in capsys.readouterr().err

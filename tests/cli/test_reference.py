@@ -9,9 +9,8 @@ from flowkiln._base import settings
 from flowkiln._base.errors import ExitCode
 from flowkiln.cli import reference
 from flowkiln.cli.explain import registry
-from flowkiln.cli.root import root
 
-COMMANDS = dict(reference._walk(root, "flowkiln"))
+COMMANDS = dict(reference.everything())
 
 
 @pytest.mark.parametrize("path", sorted(COMMANDS))

@@ -96,7 +96,9 @@ def _interpreters(settings: Settings) -> Finding:
     if not any(why is None for _, why in found):
         never = settings.text("python.downloads") == "never"
         return Finding("interpreters", "problem" if never else "ok", f"none here; {told}")
-    lines = [f"{one.version}  {one.path}" + (f"  (not used: {why})" if why else "") for one, why in found]
+    lines = [f"{one.version}  {one.path}" for one, why in found if why is None]
+    others = [f"{one.version} ({why})" for one, why in found if why is not None]
+    lines += [f"not used: {', '.join(others)}"] if others else []
     return Finding("interpreters", "ok", "\n".join([told, *lines]))
 
 

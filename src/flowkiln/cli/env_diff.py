@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -24,9 +23,8 @@ def diff(context: click.Context, *, a: str, b: str) -> int:
     from flowkiln.envs import lockdiff
 
     speaker = session(context)
-    settings = speaker.settings(Path.cwd())
     answers, lines = [], []
-    for name, one, other in _pairs(environments.named(a, settings), environments.named(b, settings)):
+    for name, one, other in _pairs(environments.named(a, speaker), environments.named(b, speaker)):
         changes = lockdiff.diff(one.lock if one else None, other.lock if other else None)
         answers.append({"name": name, "changes": [change.to_json() for change in changes]})
         lines.append(f"{name}: " + (f"{len(changes)} changes" if changes else "equal"))

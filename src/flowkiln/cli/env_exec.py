@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from pathlib import Path
 
 import click
 
@@ -42,7 +41,7 @@ def _become(context: click.Context, text: str, command: tuple[str, ...]) -> None
     from flowkiln.envs.running import variables
 
     speaker = session(context)
-    tree = environments.tree(text, speaker.settings(Path.cwd()), speaker.reporter)
+    tree = environments.tree(text, speaker)
     environ = variables(tree, paths.cache_root(), os.environ)
     words = command[1:] if command[0] == "--" else command
     program = shutil.which(words[0], path=environ["PATH"])

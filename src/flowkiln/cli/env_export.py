@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import click
@@ -32,7 +31,7 @@ def export(context: click.Context, *, env: str, form: str, platform: str | None)
     from flowkiln.envs import lockdiff
 
     speaker = session(context)
-    one = environments.single(env, speaker.settings(Path.cwd()))
+    one = environments.single(env, speaker)
     part = environments.part(environments.locked(one, env), platform)
     text = lockdiff.export(part, cast("Form", form))
     document = {"name": one.name, "platform": str(part.platform), "format": form, "text": text}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -27,8 +26,7 @@ def list_environments(context: click.Context, *, envs: tuple[str, ...]) -> int:
     from flowkiln.cli import environments
 
     speaker = session(context)
-    settings = speaker.settings(Path.cwd())
-    found = [one for text in envs or ("pyproject.toml",) for one in environments.named(text, settings)]
+    found = [one for text in envs or ("pyproject.toml",) for one in environments.named(text, speaker)]
     rows = [[one.name, ", ".join(one.steps) or "-", one.state, *_locked(one)] for one in found]
     lines = table(["NAME", "STEPS", "LOCK", "PYTHON", "PACKAGES", "PLATFORMS"], rows, right=[4])
     speaker.result({"environments": [document(one) for one in found]}, lines)

@@ -56,7 +56,7 @@ def lock(
     speaker = session(context)
     settings = speaker.settings(Path.cwd())
     texts, upgrade = _apart(envs, upgrades)
-    requests = [request for text in texts for request in environments.requested(text, settings)]
+    requests = [request for text in texts for request in environments.requested(text, speaker)]
     policy = locks.Policy(locked=check, upgrade=upgrade, platforms=tuple(_platform(text) for text in platforms))
     if check:
         policy = locks.Policy(locked=True)

@@ -20,7 +20,7 @@ def path(context: click.Context, *, env: str) -> int:
     from flowkiln.cli import environments
 
     speaker = session(context)
-    tree = environments.tree(env, speaker.settings(Path.cwd()), speaker.reporter)
+    tree = environments.tree(env, speaker)
     document = {"path": str(tree.root), "python": tree.python, "env_id": tree.env_id}
     speaker.result(document, [str(tree.root)])
     return ExitCode.OK
@@ -35,7 +35,7 @@ def link(context: click.Context, *, env: str, link: Path) -> int:
     from flowkiln.cli import environments
 
     speaker = session(context)
-    tree = environments.tree(env, speaker.settings(Path.cwd()), speaker.reporter)
+    tree = environments.tree(env, speaker)
     if link.exists() and not link.is_symlink():
         message = f"{link} exists and is not a link"
         raise BadUsage(message, hint="Move it away, or give another name.")

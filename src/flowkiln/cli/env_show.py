@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -25,7 +24,7 @@ def show(context: click.Context, *, env: str, platform: str | None) -> int:
     from flowkiln.cli import environments
 
     speaker = session(context)
-    one = environments.single(env, speaker.settings(Path.cwd()))
+    one = environments.single(env, speaker)
     part = environments.part(environments.locked(one, env), platform)
     packages = [
         [wheel.name, wheel.version, size(wheel.size) if wheel.size else "-", wheel.filename]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
 from flowkiln._base.errors import ExitCode
@@ -22,11 +20,10 @@ def verify(context: click.Context, *, envs: tuple[str, ...], full: bool, repair:
     from flowkiln.envs.proof import verify as prove
 
     speaker = session(context)
-    settings = speaker.settings(Path.cwd())
     findings = []
     for text in envs:
-        for one in environments.named(text, settings):
-            tree = environments.installed(one, text, settings)
+        for one in environments.named(text, speaker):
+            tree = environments.installed(one, text, speaker)
             if tree is None:
                 findings.append({"name": one.name, "status": "not installed", "path": None})
                 continue
@@ -35,7 +32,7 @@ def verify(context: click.Context, *, envs: tuple[str, ...], full: bool, repair:
             except EnvironmentMismatch:
                 if not repair:
                     raise
-                tree = environments.repaired(one, text, settings, speaker.reporter)
+                tree = environments.repaired(one, text, speaker)
                 findings.append({"name": one.name, "status": "repaired", "path": str(tree.root)})
                 continue
             findings.append({"name": one.name, "status": "ok", "path": str(tree.root)})

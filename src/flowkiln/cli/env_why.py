@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
 from flowkiln._base.errors import ExitCode
@@ -23,10 +21,9 @@ def why(context: click.Context, *, package: str, envs: tuple[str, ...], platform
     from flowkiln.envs.spec import normal_name
 
     speaker = session(context)
-    settings = speaker.settings(Path.cwd())
     answers, lines = [], []
     for text in envs:
-        for one in environments.named(text, settings):
+        for one in environments.named(text, speaker):
             part = environments.part(environments.locked(one, text), platform)
             versions = {wheel.name: wheel.version for wheel in part.wheels}
             chains = lockdiff.why(part, package, one.roots)

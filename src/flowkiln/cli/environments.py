@@ -6,18 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from packaging.requirements import Requirement
-
 from flowkiln._base import platforms
 from flowkiln.cli import targets
 from flowkiln.cli.errors import AmbiguousTarget, BadUsage, UnknownTarget
 from flowkiln.envs.errors import MissingLock, StaleLock
 from flowkiln.envs.lockfolder import LockFolder
+from flowkiln.envs.requirements import name_of
 from flowkiln.wiring import history, loading, locks, requests, trees
 
 if TYPE_CHECKING:
-    from flowkiln._base.report import Reporter
-    from flowkiln._base.settings import Settings
+    from flowkiln.cli.output import Session
     from flowkiln.cli.targets import FlowTarget, FolderTarget, TaskTarget
     from flowkiln.envs.lock import EnvLock, PlatformLock
     from flowkiln.envs.tree import Tree
@@ -40,27 +38,28 @@ class Environment:
     """The names of the packages that were asked for, where the declaring file was read."""
 
 
-def requested(text: str, settings: Settings) -> list[Request]:
+def requested(text: str, speaker: Session) -> list[Request]:
     """The requests that ``text`` stands for. Raises ``UnknownTarget`` for what declares nothing."""
     target = targets.parse(text)
     match target:
         case targets.FlowTarget():
-            return _of_flow(target, settings)
+            return _of_flow(target, speaker)
         case targets.NameTarget(name):
-            return requests.of_project(_project(name), settings, name)
+            path = _project(name)
+            return requests.of_project(path, speaker.settings(path.parent), name)
         case targets.SourceTarget(path, "pyproject", None):
-            return requests.of_project(path, settings)
+            return requests.of_project(path, speaker.settings(path.parent))
         case targets.SourceTarget(path, _, part):
-            return [requests.of_file(path, settings, part)]
+            return [requests.of_file(path, speaker.settings(path.parent), part)]
     message = f"{text} declares no environment"
     raise UnknownTarget(message, hint="Give the flow, project, requirements or script file that does.")
 
 
-def _of_flow(target: FlowTarget, settings: Settings) -> list[Request]:
+def _of_flow(target: FlowTarget, speaker: Session) -> list[Request]:
     from flowkiln.flow import checks
 
     flow = loading.load(target.path)
-    wanted = requests.of_flow(flow, checks.require(flow), settings)
+    wanted = requests.of_flow(flow, checks.require(flow), speaker.settings(target.path.parent))
     if target.step is None:
         return list(dict.fromkeys(one for one in wanted.values() if one is not None))
     if target.step not in wanted:
@@ -83,15 +82,15 @@ def _project(name: str) -> Path:
     return found
 
 
-def named(text: str, settings: Settings) -> list[Environment]:
+def named(text: str, speaker: Session) -> list[Environment]:
     """The environments that ``text`` names, with their locks as they stand. Raises ``UnknownTarget``."""
     target = targets.parse(text)
     if isinstance(target, targets.FolderTarget):
         return _of_folder(target)
     if isinstance(target, targets.TaskTarget):
-        return [_of_task(target, settings)]
+        return [_of_task(target, speaker)]
     found = []
-    for request in requested(text, settings):
+    for request in requested(text, speaker):
         standing = locks.read(request.folder)
         found.append(
             Environment(
@@ -100,7 +99,7 @@ def named(text: str, settings: Settings) -> list[Environment]:
                 steps=request.steps,
                 lock=standing.get(request.name),
                 folder=request.folder,
-                roots=tuple(Requirement(text).name for text in request.spec.requirements),
+                roots=tuple(name_of(text) for text in request.spec.requirements),
             )
         )
     return found
@@ -119,9 +118,9 @@ def _of_folder(target: FolderTarget) -> list[Environment]:
     return found
 
 
-def _of_task(target: TaskTarget, settings: Settings) -> Environment:
+def _of_task(target: TaskTarget, speaker: Session) -> Environment:
     """The environment that a past task ran in, found again among the locks beside the flow's files."""
-    store = history.open_store(settings)
+    store = history.open_store(speaker.settings(Path.cwd()))
     text = f"{target.flow}/{target.run}/{target.step}" + ("" if target.task is None else f"/{target.task}")
     place = history.find(store, text)
     history.chosen(store, place)
@@ -139,9 +138,9 @@ def _of_task(target: TaskTarget, settings: Settings) -> Environment:
     )
 
 
-def single(text: str, settings: Settings) -> Environment:
+def single(text: str, speaker: Session) -> Environment:
     """The one environment that ``text`` names. Raises ``AmbiguousTarget`` when it names several."""
-    found = named(text, settings)
+    found = named(text, speaker)
     if len(found) == 1:
         return found[0]
     if not found:
@@ -174,37 +173,37 @@ def part(lock: EnvLock, platform: str | None) -> PlatformLock:
     return trees.part_for(lock, wanted)
 
 
-def tree(text: str, settings: Settings, reporter: Reporter) -> Tree:
+def tree(text: str, speaker: Session) -> Tree:
     """The tree of the one environment that ``text`` names, installed now when it is not here."""
     target = targets.parse(text)
-    host = trees.Host(settings)
+    host = trees.Host(speaker.settings(Path.cwd()))
     if isinstance(target, targets.TaskTarget):
-        found = _tree_of_task(target, settings, host)
+        found = _tree_of_task(target, speaker, host)
         if found is not None:
             return found
-    one = single(text, settings)
+    one = single(text, speaker)
     wanted = trees.part_for(locked(one, text), host.platform, steps=one.steps)
-    return host.ensure([wanted], reporter)[wanted.env_id]
+    return host.ensure([wanted], speaker.reporter)[wanted.env_id]
 
 
-def _tree_of_task(target: TaskTarget, settings: Settings, host: trees.Host) -> Tree | None:
+def _tree_of_task(target: TaskTarget, speaker: Session, host: trees.Host) -> Tree | None:
     """The very tree that the task ran in, when it is still here."""
-    store = history.open_store(settings)
+    store = history.open_store(speaker.settings(Path.cwd()))
     text = f"{target.flow}/{target.run}/{target.step}" + ("" if target.task is None else f"/{target.task}")
     prefix = history.plan_of(history.find(store, text).run).step(target.step).prefix
     return next((one for one in host.trees.all() if str(one.root) == prefix.root), None)
 
 
-def installed(one: Environment, text: str, settings: Settings) -> Tree | None:
+def installed(one: Environment, text: str, speaker: Session) -> Tree | None:
     """The tree of ``one`` on this machine, None when it is not installed."""
-    host = trees.Host(settings)
+    host = trees.Host(speaker.settings(Path.cwd()))
     return host.find(trees.part_for(locked(one, text), host.platform, steps=one.steps))
 
 
-def repaired(one: Environment, text: str, settings: Settings, reporter: Reporter) -> Tree:
+def repaired(one: Environment, text: str, speaker: Session) -> Tree:
     """The tree of ``one`` made anew."""
-    host = trees.Host(settings)
-    return host.repair(trees.part_for(locked(one, text), host.platform, steps=one.steps), reporter)
+    host = trees.Host(speaker.settings(Path.cwd()))
+    return host.repair(trees.part_for(locked(one, text), host.platform, steps=one.steps), speaker.reporter)
 
 
 def pruned(text: str, wanted: list[Request]) -> list[Path]:

@@ -178,3 +178,24 @@ def main(flow: type[FlowSpec], arguments: list[str] | None = None) -> None:
     words = sys.argv[1:] if arguments is None else arguments
     program = f"python {os.path.relpath(sys.argv[0])}"
     sys.exit(execute(command(flow, speaker), words, program=program, session=speaker))
+
+
+@verb(
+    "flow",
+    example="flowkiln flow train.py run --max-workers 4",
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+)
+@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+@click.pass_context
+def any_flow(context: click.Context, *, file: Path, arguments: tuple[str, ...]) -> Any:
+    """Run a verb of the flow in FILE: `flowkiln flow FILE VERB` is `python FILE VERB`."""
+    from flowkiln.wiring import loading
+
+    speaker = session(context)
+    flow = loading.load(file.absolute())
+    # Steps run the flow's file as __main__, and so are its classes named in what they store.
+    sys.modules["__main__"] = sys.modules[flow.__module__]
+    below = command(flow, speaker).make_context(f"flowkiln flow {file}", list(arguments), parent=context)
+    with below:
+        return below.command.invoke(below)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+import flowkiln
 from flowkiln.cli import live, problems
 from flowkiln.cli.flow import FlowVerb, flow_session
 from flowkiln.cli.options import flag, session, verb
@@ -36,7 +37,10 @@ class RunVerb(FlowVerb):
             return own
         from flowkiln.flow.parameters import parameters_of
 
-        return [*(_option(one) for one in parameters_of(flow_session(ctx).flow) if not one.problems()), *own]
+        declared = [_option(one) for one in parameters_of(flow_session(ctx).flow) if not one.problems()]
+        # A parameter wins over an option of ours after the verb; before the verb the name stays ours.
+        taken = {name for option in declared for name in option.opts}
+        return [*declared, *(option for option in own if not taken.intersection(option.opts))]
 
 
 def _option(parameter: Parameter) -> click.Option:
@@ -100,6 +104,7 @@ def run(context: click.Context, *, tags: tuple[str, ...], run_id_file: Path | No
         run_id_file=run_id_file,
     )
     settings = speaker.settings(chosen.file.parent)
+    speaker.say(f"flowkiln {flowkiln.__version__} executing {chosen.flow.__name__}")
     return finish(running.run(order, settings, speaker.reporter, watchers(speaker, events)), speaker)
 
 
@@ -108,6 +113,11 @@ def watchers(speaker: Session, events: Path | None) -> Callable[[RunPlan], list[
 
     def make(plan: RunPlan) -> list[Any]:
         steps = [(step.name, step.prefix.name or "-") for step in plan.steps]
+        for step in plan.steps:
+            where = step.prefix.env_id or "unmanaged"
+            speaker.note(f"step {step.name}: {step.prefix.python} ({step.prefix.version}, {where})")
+        if any(step.prefix.other_platform and step.prefix.managed for step in plan.steps):
+            speaker.say(f"environments are those of {plan.steps[0].prefix.platform}: same lock, other platform")
         shown: list[Any] = [live.observer(steps, quiet=speaker.quiet, as_json=speaker.json)]
         if events is not None:
             shown.append(live.EventFile(events))

@@ -194,13 +194,13 @@ class LiveTable:
             self._open = True
             self._live.start()
         self._board.take(event, time.monotonic())
-        if event.kind in ("task-started", "foreach", "run-started"):
+        if event.kind in ("task-started", "foreach"):
             return
         if event.kind == "task-ended" and event.data.get("status") == "ok" and not event.data.get("caught"):
             return
         style = "red" if event.kind in ("task-ended", "task-retrying") else None
         for text in sentences(event):
-            line = text if event.kind == "run-ended" else f"[{event.step}/{event.task}] {text}"
+            line = text if event.step is None else f"[{event.step}/{event.task}] {text}"
             self._console.print(line, style=style, markup=False, soft_wrap=True)
 
     def close(self) -> None:

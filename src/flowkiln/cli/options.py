@@ -60,7 +60,7 @@ def common_parameters() -> list[click.Option]:
             is_flag=True,
             expose_value=False,
             callback=_remember("verbose"),
-            help="More status lines.",
+            help="More status lines, errors in full.",
         ),
         click.Option(
             ["--profile"],

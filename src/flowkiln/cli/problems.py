@@ -46,6 +46,8 @@ def execute(
     except Exception as error:  # noqa: BLE001  the last line of defence: words for people, the traceback in a file
         internal = _internal(error)
         show(internal, session)
+        if session.verbose:
+            sys.stderr.write(redact.text("".join(traceback.format_exception(error))))
         return internal.exit_code
     return code
 
@@ -74,7 +76,7 @@ def show(error: FlowkilnError, session: Session) -> None:
             sys.stdout.write(redact.text(json.dumps(document, indent=2, default=str)) + "\n")
             sys.stdout.flush()
         return
-    lines = render(error)
+    lines = render(error, whole=session.verbose)
     if is_terminal(sys.stderr) and not os.environ.get("NO_COLOR"):
         head, _, rest = lines[0].partition("]")
         lines[0] = f"\033[1;31m{head}]\033[0m{rest}"
@@ -82,8 +84,8 @@ def show(error: FlowkilnError, session: Session) -> None:
     sys.stderr.flush()
 
 
-def render(error: FlowkilnError) -> list[str]:
-    """The lines of ``error``: at most ``MAX_LINES``, what was cut kept in a file that is named."""
+def render(error: FlowkilnError, *, whole: bool = False) -> list[str]:
+    """The lines of ``error``: at most ``MAX_LINES``, what was cut kept in a file that is named; or the whole."""
     named = not error.step or error.message.startswith(f"step '{error.step}'")
     step = "" if named else f" step '{error.step}':"
     head = f"error[{error.code}]{step} "
@@ -91,7 +93,7 @@ def render(error: FlowkilnError) -> list[str]:
     tail = [f"  hint: {line}" if i == 0 else f"        {line}" for i, line in enumerate(_hint_lines(error))]
     log = error.log
     room = MAX_LINES - len(tail) - 1
-    if len(body) > room or any(len(line) > MAX_WIDTH for line in body):
+    if not whole and (len(body) > room or any(len(line) > MAX_WIDTH for line in body)):
         log = log or _keep("\n".join(body), "error")
         body = _cut(body, room)
     if log:

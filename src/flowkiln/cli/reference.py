@@ -15,6 +15,7 @@ import click
 from flowkiln._base import settings
 from flowkiln._base.errors import ExitCode
 from flowkiln.cli.explain import page, registry
+from flowkiln.cli.flow import VERBS, FlowGroup, flow_parameters
 from flowkiln.cli.options import common_parameters
 from flowkiln.cli.root import root
 
@@ -57,7 +58,7 @@ def _commands() -> str:
         "",
         *_option_table(_common()),
     ]
-    for path, command in _walk(root, "flowkiln"):
+    for path, command in everything():
         lines += _command(path, command)
     lines += ["", "## Exit codes", "", "| code | meaning |", "|---|---|"]
     lines += [f"| {int(code)} | {meaning} |" for code, meaning in EXIT_CODES.items()]
@@ -66,6 +67,12 @@ def _commands() -> str:
 
 def _common() -> list[click.Parameter]:
     return list(common_parameters())
+
+
+def everything() -> Iterator[tuple[str, click.Command]]:
+    """Every command with the words that call it: those of a flow, then those of ``flowkiln``."""
+    yield from _walk(FlowGroup(VERBS), "python FLOW.py")
+    yield from _walk(root, "flowkiln")
 
 
 def _walk(command: click.Command, path: str) -> Iterator[tuple[str, click.Command]]:
@@ -92,7 +99,7 @@ def _command(path: str, command: click.Command) -> list[str]:
         "",
         inspect.cleandoc(command.help or ""),
     ]
-    common = {parameter.name for parameter in common_parameters()} | {"help"}
+    common = {parameter.name for parameter in (*common_parameters(), *flow_parameters())} | {"help"}
     own = [p for p in command.params if isinstance(p, click.Option) and p.name not in common and not p.hidden]
     if own:
         lines += ["", *_option_table(list(own))]

@@ -15,6 +15,7 @@ root = group(
     "flowkiln",
     help="Flows whose every step runs in a locked environment, and proves it.",
     lazy={
+        "flow": f"{_CLI}.flow:any_flow",
         "env": f"{_CLI}.env:env",
         "run": f"{_CLI}.run_noun:run",
         "store": f"{_CLI}.store:store",

@@ -78,3 +78,19 @@ def test_readme_says_how_to_install_and_run() -> None:
     commands = [one.line for one in blocks((ROOT / "README.md").read_text("utf-8")) if isinstance(one, Command)]
     assert any("pip install flowkiln" in line for line in commands)
     assert any(line.endswith("run") or " run " in line for line in commands)
+
+
+def test_every_page_can_be_reached_from_the_table_of_contents() -> None:
+    docs = ROOT / "docs"
+    contents = (docs / "README.md").read_text(encoding="utf-8")
+    decisions = (docs / "decisions" / "README.md").read_text(encoding="utf-8").replace("](", "](decisions/")
+    pages = [path.relative_to(docs).as_posix() for path in TEXTS if docs in path.parents]
+    unlisted = [page for page in pages if page != "README.md" and f"({page})" not in contents + decisions]
+    assert not unlisted
+
+
+@pytest.mark.parametrize("path", [path for path in TEXTS if path.name == "architecture.md"], ids=name_of)
+def test_modules_that_a_text_names_exist(path: Path) -> None:
+    named = re.findall(r"`([a-z_]+/[a-z_]+\.py)`", path.read_text(encoding="utf-8"))
+    assert named
+    assert not [one for one in named if not (ROOT / "src/flowkiln" / one).exists() and not (ROOT / one).exists()]

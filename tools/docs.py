@@ -1,4 +1,4 @@
-"""Writes the generated pages of ``docs/reference/``, or with ``--check`` tells which of them are out of date."""
+"""Writes the generated pages of ``docs/``, or with ``--check`` tells which of them are out of date."""
 
 from __future__ import annotations
 
@@ -9,12 +9,22 @@ from pathlib import Path
 import flowkiln
 from flowkiln.cli import reference
 
-FOLDER = Path(__file__).resolve().parent.parent / "docs" / "reference"
+FOLDER = Path(__file__).resolve().parent.parent / "docs"
 
 
 def pages() -> dict[str, str]:
-    """Every generated page by file name."""
-    return {**reference.pages(), "api.md": api()}
+    """Every generated page by its path below ``docs``."""
+    made = {f"reference/{name}": text for name, text in {**reference.pages(), "api.md": api()}.items()}
+    return {**made, "decisions/README.md": decisions()}
+
+
+def decisions() -> str:
+    """The list of the decisions, from their first lines."""
+    lines = ["# Decisions", "", "<!-- Written by `make docs`. -->", ""]
+    for path in sorted((FOLDER / "decisions").glob("[0-9]*.md")):
+        title = path.read_text(encoding="utf-8").splitlines()[0].removeprefix("# ")
+        lines.append(f"* [{title}]({path.name})")
+    return "\n".join(lines) + "\n"
 
 
 def api() -> str:
@@ -61,12 +71,12 @@ def main(arguments: list[str]) -> int:
     stale = [name for name, text in wanted.items() if not same(FOLDER / name, text)]
     if arguments == ["--check"]:
         for name in stale:
-            print(f"docs/reference/{name} is out of date: run `make docs`", file=sys.stderr)
+            print(f"docs/{name} is out of date: run `make docs`", file=sys.stderr)
         return 1 if stale else 0
-    FOLDER.mkdir(parents=True, exist_ok=True)
     for name in stale:
+        (FOLDER / name).parent.mkdir(parents=True, exist_ok=True)
         (FOLDER / name).write_text(wanted[name], encoding="utf-8")
-        print(f"wrote docs/reference/{name}")
+        print(f"wrote docs/{name}")
     return 0
 
 

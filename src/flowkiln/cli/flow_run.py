@@ -104,7 +104,6 @@ def run(context: click.Context, *, tags: tuple[str, ...], run_id_file: Path | No
         run_id_file=run_id_file,
     )
     settings = speaker.settings(chosen.file.parent)
-    speaker.say(f"flowkiln {flowkiln.__version__} executing {chosen.flow.__name__}")
     return finish(running.run(order, settings, speaker.reporter, watchers(speaker, events)), speaker)
 
 
@@ -113,6 +112,7 @@ def watchers(speaker: Session, events: Path | None) -> Callable[[RunPlan], list[
 
     def make(plan: RunPlan) -> list[Any]:
         steps = [(step.name, step.prefix.name or "-") for step in plan.steps]
+        speaker.say(f"flowkiln {flowkiln.__version__} executing {plan.flow}")
         for step in plan.steps:
             where = step.prefix.env_id or "unmanaged"
             speaker.note(f"step {step.name}: {step.prefix.python} ({step.prefix.version}, {where})")

@@ -9,6 +9,8 @@ from pathlib import Path
 import flowkiln
 from flowkiln.cli import reference
 
+WIDTH = 116
+"""Of a line of code, as the formatter has it: it formats code in texts too."""
 FOLDER = Path(__file__).resolve().parent.parent / "docs"
 
 
@@ -46,7 +48,10 @@ def signature(name: str, thing: object) -> list[str]:
         return []
     parameters = inspect.signature(thing).parameters.values()
     shown = [str(one.replace(annotation=one.empty)) for one in parameters if shows(one)]
-    return ["```python", f"{name}({', '.join(shown)})", "```", ""] if shown else []
+    call = [f"{name}({', '.join(shown)})"]
+    if len(call[0]) > WIDTH:
+        call = [f"{name}(", *(f"    {one}," for one in shown), ")"]
+    return ["```python", *call, "```", ""] if shown else []
 
 
 def shows(parameter: inspect.Parameter) -> bool:

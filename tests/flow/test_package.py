@@ -52,6 +52,15 @@ def test_the_flow_file_itself_is_always_packed(folder: Path) -> None:
     assert "flow" in [name for name, _, _ in package.files_of(folder / "flow")]
 
 
+def test_a_cache_beside_the_flow_is_no_code(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = inside(folder)
+    (folder / "cache" / "trees").mkdir(parents=True)
+    (folder / "cache" / "trees" / "f.py").write_text("", encoding="utf-8")
+    assert inside(folder) != before
+    monkeypatch.setenv("FLOWKILN_CACHE", str(folder / "cache"))
+    assert inside(folder) == before
+
+
 def test_links_in_a_circle_end(folder: Path) -> None:
     (folder / "sub" / "up").symlink_to(folder)
     (folder / "self").symlink_to(folder / "self")

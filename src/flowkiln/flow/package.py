@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, cast
 
 from flowkiln._base.files import scratch_folder
+from flowkiln._base.paths import cache_root
 from flowkiln.flow.errors import CodeTooLarge
 from flowkiln.store.errors import BlobDamaged
 
@@ -33,7 +34,7 @@ def files_of(flow_file: Path, suffixes: Sequence[str] = ()) -> Iterator[tuple[st
     """The files of a flow's package as (path inside, path, size in bytes), sorted; the flow file is always one.
 
     Below the flow file's folder, those with one of ``SUFFIXES`` or ``suffixes``. Left out: hidden folders, lock
-    folders, virtual environments, folders of bytecode, and whatever a link leads back to.
+    folders, virtual environments, flowkiln's cache, folders of bytecode, and whatever a link leads back to.
     """
     wanted = (*SUFFIXES, *(suffix if suffix.startswith(".") else f".{suffix}" for suffix in suffixes))
     flow_file = flow_file.absolute()
@@ -141,7 +142,7 @@ def _walk(
 def _skipped(entry: os.DirEntry[str]) -> bool:
     if entry.name.startswith(".") or entry.name.endswith(".locks") or entry.name == "__pycache__":
         return True
-    return Path(entry.path, "pyvenv.cfg").is_file()
+    return Path(entry.path, "pyvenv.cfg").is_file() or Path(entry.path).absolute() == cache_root()
 
 
 def _too_large(flow_file: Path, found: list[tuple[str, Path, int]], limit: int) -> CodeTooLarge:

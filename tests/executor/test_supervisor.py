@@ -91,6 +91,25 @@ def test_the_lines_of_a_long_attempt_are_in_the_store_while_it_runs(bench: Make)
     assert run.log(run.outcome(1)) == ["early"]
 
 
+def test_a_log_that_cannot_be_kept_fails_no_task(bench: Make) -> None:
+    run = bench("for _ in range(2000): print('x' * 99)\nreturn 1")
+    Path(run.store.root, keys.live_log(RUN, 1, 0)).mkdir(parents=True)
+    outcome = run.run_one()
+    assert outcome.ok
+    assert len(run.lines) == 2000
+    (told,) = run.log(outcome, "stderr")
+    assert "could not keep the log" in told
+    assert outcome.logs["incomplete"] is True
+
+
+def test_a_grandchild_that_goes_on_printing_is_cut_off(bench: Make) -> None:
+    run = bench("import subprocess; return subprocess.Popen(['yes']).pid")
+    outcome = run.run_one()
+    os.kill(outcome.artifacts["value"]["v"], signal.SIGKILL)
+    assert outcome.ok
+    assert outcome.logs["incomplete"] is True
+
+
 def test_cancel_ends_the_whole_group(bench: Make) -> None:
     run = bench(SLEEPER + "    time.sleep(600)")
     run.submit()

@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 
 _UNANSWERED = 64
 """Orders that a template has not yet answered: few enough to fit its channel, so that a send never waits."""
+_PIPEFUL = 4
+"""Reads that empty a pipe, unless somebody still writes to it."""
 _EXPOSED_EVERY = 2.0
 """Seconds between two moments at which the store shows the lines so far of attempts that are not short."""
 
@@ -335,8 +337,9 @@ class ProcessBackend:
             self._finish(attempt)
             return
         for descriptor in attempt.descriptors():
-            while self._read(attempt, descriptor) > 0 and time.monotonic() < attempt.due:
-                pass
+            for _ in range(_PIPEFUL):
+                if self._read(attempt, descriptor) <= 0:
+                    break
 
     def _template_ended(self, template: Template) -> None:
         """The process that forks has died: so must its attempts, and those that waited for it fail."""

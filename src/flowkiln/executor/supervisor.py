@@ -7,16 +7,18 @@ import math
 import os
 import signal
 import time
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from flowkiln._base.errors import FlowkilnError
 from flowkiln.executor.classify import Flags, classify, signal_name
 from flowkiln.executor.lines import Lines
 from flowkiln.executor.outcome import Failure, Outcome
-from flowkiln.store.logs import LogLine
+from flowkiln.store.logs import LogLine, LogWriter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
+    from collections.abc import Callable, Iterator
 
     from flowkiln._base.json import JSONObject
     from flowkiln.executor.backend import Assignment
@@ -24,7 +26,6 @@ if TYPE_CHECKING:
     from flowkiln.executor.plan import StepPlan
     from flowkiln.executor.templates import Template
     from flowkiln.store.interfaces import Blobs
-    from flowkiln.store.logs import LogWriter
 
     OnLine = Callable[[int, int, LogLine], None]
 
@@ -63,7 +64,8 @@ class Attempt:
         self.incomplete = False
         self.began = False
         self.usage: JSONObject = {}
-        self.log: LogWriter | None = None
+        self.log = LogWriter(Path())
+        self._log_trouble = ""
         self._spool: Path | None = None
         self.template = template
         self._grace = grace
@@ -123,12 +125,29 @@ class Attempt:
 
     def expose_log(self, before: float) -> None:
         """Lets others read the lines so far if the attempt started ``before`` that time."""
-        if self.log is not None and self._since <= before:
-            self.log.expose()
+        if self._since <= before and not self._log_trouble:
+            with self._noting_log_trouble():
+                self.log.expose()
 
     def logs(self, blobs: Blobs) -> JSONObject:
         """The document of the attempt's log; its spill file is gone afterwards."""
-        return {} if self.log is None else self.log.finish(blobs, incomplete=self.incomplete)
+        if not self._log_trouble:
+            with self._noting_log_trouble():
+                return self.log.finish(blobs, incomplete=self.incomplete)
+        instead = LogWriter(Path())
+        text = f"flowkiln could not keep the log of this attempt: {self._log_trouble}"
+        instead.append(LogLine(time.time_ns() // 1000, "stderr", text))
+        return instead.finish(blobs, incomplete=True)
+
+    @contextmanager
+    def _noting_log_trouble(self) -> Iterator[None]:
+        """Lets an attempt go on without its log: trouble with logs never fails a task."""
+        try:
+            yield
+        except (OSError, FlowkilnError) as error:
+            self._log_trouble = str(error)
+            with suppress(OSError):
+                self.log.discard()
 
     def remove_spool(self) -> None:
         """Removes what the process left for its supervisor."""
@@ -140,15 +159,16 @@ class Attempt:
         for descriptor in self._streams:
             os.close(descriptor)
         self._streams.clear()
-        if self.log is not None:
+        with suppress(OSError):
             self.log.discard()
 
     def _record(self, stream: Stream, texts: list[str], at_us: int, on_line: OnLine) -> None:
-        assert self.log is not None
         for text in texts:
             line = LogLine(at_us, stream, text)
-            self.log.append(line)
             on_line(self.assignment.task, self.assignment.attempt, line)
+            if not self._log_trouble:
+                with self._noting_log_trouble():
+                    self.log.append(line)
 
     # -- deadlines ---------------------------------------------------------------------------------------------
 

@@ -17,8 +17,11 @@ if TYPE_CHECKING:
 _OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
 
-def describe(error: BaseException, *, full: bool = False) -> Failure:
-    """The failure that ``error``, raised by a step, stands for. ``full`` keeps every frame of the traceback."""
+def describe(error: BaseException, *, full: bool = False, root: str | None = None) -> Failure:
+    """The failure that ``error``, raised by a step, stands for.
+
+    ``full`` keeps every frame of the traceback. Files below ``root``, the unpacked code, are shown relative to it.
+    """
     failure_class, cause = _classify(error)
     kind = type(error)
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
@@ -32,13 +35,13 @@ def describe(error: BaseException, *, full: bool = False) -> Failure:
         cause=cause,
         text=text or name,
         kind=name,
-        trace=traceback_of(error, full=full),
+        trace=traceback_of(error, full=full, root=root),
         exit_code=exit_code,
         code=error.code if isinstance(error, FlowkilnError) else None,
     )
 
 
-def traceback_of(error: BaseException, *, full: bool = False) -> str:
+def traceback_of(error: BaseException, *, full: bool = False, root: str | None = None) -> str:
     """The traceback as text, without frames of flowkiln itself unless ``full``; an error's hint stands below it."""
     from traceback import TracebackException  # noqa: PLC0415  only when something failed
 
@@ -46,6 +49,8 @@ def traceback_of(error: BaseException, *, full: bool = False) -> str:
     if not full:
         _cut(shown, set(), own=isinstance(error, FlowkilnError))
     text = "".join(shown.format())
+    if root is not None:
+        text = text.replace(f'File "{root.rstrip(os.sep)}{os.sep}', 'File "')
     hint = error.hint if isinstance(error, FlowkilnError) else None
     return f"{text}hint: {hint}\n" if hint else text
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import sys
@@ -30,24 +31,36 @@ if TYPE_CHECKING:
     from flowkiln.store.folder import FolderStore
 
 CATCH_EXCEPTION = "_catch_exception"
+_LATE = ("flowkiln.flow.transitions", "flowkiln.store.origins")
+_ARRAYS = "flowkiln.store.arrays"
 HANDLED = "flowkiln.flow.errors.FailureHandledByCatch"
 
 
 def serve(flow: type[FlowSpec]) -> NoReturn:
     """Turns this process into the worker of ``flow``: it runs attempts until the launcher is gone."""
     from flowkiln.executor import template  # noqa: PLC0415  not needed to perform an attempt
-    from flowkiln.flow import imports  # noqa: PLC0415
 
-    template.serve(partial(perform, flow), partial(imports.preload, flow))
+    template.serve(partial(perform, flow), partial(preload, flow))
     raise SystemExit(0)
+
+
+def preload(flow: type[FlowSpec]) -> None:
+    """Imports what the steps of ``flow`` import and what storing values needs, before attempts are forked."""
+    from flowkiln.flow import imports  # noqa: PLC0415  reads source text, which an attempt does not
+
+    imports.preload(flow)
+    for name in _LATE:
+        importlib.import_module(name)
+    if "numpy" in sys.modules:
+        importlib.import_module(_ARRAYS)
 
 
 def perform(flow: type[FlowSpec], assignment: Assignment, store: FolderStore, info: JSONObject) -> Outcome:
     """Runs the attempt that ``assignment`` describes and returns the user's half of its outcome.
 
-    ``info`` is the template's hello document: ``plan`` (a ``RunPlan``), and optionally ``tags``, ``user`` and
-    ``full_trace`` (whether tracebacks show flowkiln's own frames). Errors of the store are raised, those of the
-    step are in the outcome.
+    ``info`` is the template's hello document: ``plan`` (a ``RunPlan``), and optionally ``code_dir`` (the unpacked
+    code), ``tags``, ``user`` and ``full_trace`` (whether tracebacks show flowkiln's own frames). Errors of the
+    store are raised, those of the step are in the outcome.
     """
     started = time.time_ns() // 1000
     plan = RunPlan.from_json(info["plan"])
@@ -60,7 +73,7 @@ def perform(flow: type[FlowSpec], assignment: Assignment, store: FolderStore, in
         if assignment.fallback:
             failure: Failure | None = _lost(task.reader, assignment)
         else:
-            failure = _call(instance, task, step, assignment, full=bool(info.get("full_trace")))
+            failure = _call(instance, task, step, assignment, info)
         outcome = _sealed(instance, task, step, assignment, failure)
     finally:
         current.leave()
@@ -124,7 +137,9 @@ def _described(kind: type[FlowSpec]) -> JSONObject:
     return graphinfo.describe(graph.read(kind), kind)
 
 
-def _call(instance: FlowSpec, task: Task, step: StepPlan, assignment: Assignment, *, full: bool) -> Failure | None:
+def _call(
+    instance: FlowSpec, task: Task, step: StepPlan, assignment: Assignment, info: JSONObject
+) -> Failure | None:
     """Runs the user's function; the failure it ended in, None after a success. Tells failures on standard error."""
     try:
         method = getattr(instance, step.name)
@@ -134,7 +149,7 @@ def _call(instance: FlowSpec, task: Task, step: StepPlan, assignment: Assignment
             method()
         _require_transition(task, step)
     except BaseException as error:  # noqa: BLE001  whatever user code raises is the outcome of its step
-        failure = failures.describe(error, full=full)
+        failure = failures.describe(error, full=bool(info.get("full_trace")), root=info.get("code_dir"))
         quiet = step.catch and assignment.last and not step.catch_print
         if not quiet:
             _tell(failure.trace or failure.text)

@@ -14,7 +14,6 @@ import json
 import os
 import resource
 import select
-import shutil
 import signal
 import socket
 import sys
@@ -136,6 +135,8 @@ class _Template:
                         self._hear(descriptor)
         except Closed:
             self._end_all()
+            import shutil  # noqa: PLC0415  costs as much as a task, and is needed once, at the end
+
             shutil.rmtree(self._hello["work"], ignore_errors=True)
             os._exit(0)
 

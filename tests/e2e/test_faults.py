@@ -75,12 +75,13 @@ def _alive(folder: Path) -> list[str]:
 def test_ctrl_c_ends_what_it_started_and_says_so(project: Project) -> None:
     project.flow("sleeps")
     process = project.start(
-        "flow.py", "run", "--folder", str(project.folder), "--seconds", "5", "--max-workers", "2"
+        *("flow.py", "run", "--folder", str(project.folder), "--seconds", "5", "--max-workers", "2"),
+        *("--run-id-file", "id"),
     )
-    until = time.monotonic() + 30
-    while not _alive(project.folder) and time.monotonic() < until:
+    until = time.monotonic() + 60
+    while not (project.folder / "id").exists() and time.monotonic() < until:
         time.sleep(0.05)
-    time.sleep(1.5)
+    time.sleep(1.0)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=30)
     assert process.returncode == 130, out + err

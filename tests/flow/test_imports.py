@@ -52,6 +52,7 @@ class F(FlowSpec):
     @step
     def end(self):
         import beside_package.inner
+        from beside_package import named
         from . import relative
         for _ in range(2):
             import looped
@@ -65,7 +66,14 @@ def flow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> type:
     )
     (tmp_path / "beside_package").mkdir()
     (tmp_path / "beside_package" / "__init__.py").write_text("import from_package\n", encoding="utf-8")
-    (tmp_path / "beside_package" / "inner.py").write_text("import from_inner\n", encoding="utf-8")
+    (tmp_path / "beside_package" / "inner.py").write_text(
+        "import from_inner\nfrom . import more\n", encoding="utf-8"
+    )
+    (tmp_path / "beside_package" / "more.py").write_text(
+        "import from_more\nfrom .last import x\n", encoding="utf-8"
+    )
+    (tmp_path / "beside_package" / "last.py").write_text("class C:\n    import from_last\n", encoding="utf-8")
+    (tmp_path / "beside_package" / "named.py").write_text("import from_named\n", encoding="utf-8")
     stubs = tmp_path / "stubs"
     stubs.mkdir()
     for name in ("pandas", "sometimes", "from_beside"):
@@ -85,7 +93,7 @@ def test_imports_of_the_module_and_of_each_step(flow: type) -> None:
     assert tops(found["start"]) == {
         *("numpy", "scipy", "sklearn", "conditional", "from_helper", "from_deeper", "from_method")
     }
-    assert tops(found["end"]) == {"from_package", "from_inner", "looped"}
+    assert tops(found["end"]) == {*("from_package", "from_inner", "from_more", "from_last", "from_named", "looped")}
 
 
 def test_what_an_environment_lacks_is_named_with_file_and_line(flow: type, tmp_path: Path) -> None:
@@ -98,7 +106,8 @@ def test_what_an_environment_lacks_is_named_with_file_and_line(flow: type, tmp_p
 
 
 def test_module_level_imports_count_for_every_step(flow: type) -> None:
-    found = imports.missing(imports.of_flow(flow), "end", {"from_package", "from_inner", "looped"})
+    provided = {"from_package", "from_inner", "from_more", "from_last", "from_named", "looped"}
+    found = imports.missing(imports.of_flow(flow), "end", provided)
     assert {one.top for one in found} == {"pandas", "from_beside"}
 
 
@@ -112,7 +121,7 @@ def test_only_unconditional_imports_are_preloaded(flow: type, monkeypatch: pytes
     monkeypatch.setattr("importlib.import_module", record)
     imports.preload(flow)
     expected = {"numpy", "scipy.stats", "sklearn.linear_model", "from_helper", "from_method", "from_deeper.part"}
-    assert set(asked) == (expected | {"beside_package.inner"}) - set(sys.modules)
+    assert set(asked) == (expected | {"beside_package.inner", "beside_package"}) - set(sys.modules)
     assert len(asked) == len(set(asked))
 
 

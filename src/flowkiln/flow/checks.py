@@ -49,8 +49,8 @@ def require(flow: type, extra: Iterable[Decorator] = ()) -> Graph:
         return read(flow, decorators)
     if len(found) == 1:
         only = found[0]
-        if only.place and not only.message.startswith(only.place):
-            only.message = f"{only.place}: {only.message}"
+        if only.place:
+            only.message = f"{only.message} ({only.place})"
             only.args = (only.message,)
         raise only
     raise InvalidFlow(listing(flow.__name__, found), problems=tuple(found))

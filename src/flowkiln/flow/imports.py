@@ -25,12 +25,16 @@ FLOW_FILE = None
 
 @dataclass(frozen=True, slots=True, order=True)
 class Import:
-    """An import statement: the dotted ``module``, where it stands, and whether its failure is provided for."""
+    """An import: the dotted ``module``, where it stands, whether its failure is provided for, names taken from it.
+
+    A relative module begins with its dots.
+    """
 
     module: str
     file: str
     line: int
     optional: bool = False
+    names: tuple[str, ...] = ()
 
     @property
     def top(self) -> str:
@@ -75,7 +79,7 @@ def preload(flow: type) -> None:
     for function in steps_of(flow).values():
         wanted.update((one.module, None) for one in reader.unconditional(function))
     for module in wanted:
-        if module.partition(".")[0] in NEVER_PRELOADED or module in sys.modules:
+        if module.partition(".")[0] in {*NEVER_PRELOADED, ""} or module in sys.modules:
             continue
         try:
             importlib.import_module(module)
@@ -104,7 +108,7 @@ class _Reader:
             seen.add(file)
             tree = self._tree(file)
             for one in _imports(tree.body if tree else [], file):
-                local = self._local(one.module)
+                local = self._local(one)
                 if local is None:
                     yield one
                 pending.extend(local or ())
@@ -123,7 +127,7 @@ class _Reader:
                     yield from _named(statement, file, optional=False)
 
     def _spread(self, one: Import, seen: set[str]) -> Iterator[Import]:
-        local = self._local(one.module)
+        local = self._local(one)
         if local is None:
             yield one
             return
@@ -151,17 +155,19 @@ class _Reader:
                 found.extend(one for one in known.get(name, []) if one not in found and name not in steps)
         return [(node, file) for node in found]
 
-    def _local(self, module: str) -> tuple[str, ...] | None:
-        """The files of a module beside the flow file, or None when it comes from elsewhere."""
+    def _local(self, one: Import) -> tuple[str, ...] | None:
+        """The files that an import of a module beside the flow file runs, or None when it comes from elsewhere."""
+        dots = len(one.module) - len(one.module.lstrip("."))
+        parts = [part for part in one.module.split(".") if part]
+        if dots:
+            folder = os.path.dirname(one.file)
+            for _ in range(dots - 1):
+                folder = os.path.dirname(folder)
+            return tuple(_module_files(folder, parts, one.names))
         for folder in self._folders:
-            path = os.path.join(folder, *module.split("."))
-            found = [file for file in (f"{path}.py", os.path.join(path, "__init__.py")) if os.path.isfile(file)]
-            if found:
-                parents = module.split(".")[:-1]
-                around = [os.path.join(folder, *parents[: n + 1], "__init__.py") for n in range(len(parents))]
-                return (*(file for file in around if os.path.isfile(file)), *found)
-            if os.path.isdir(path):
-                return ()
+            path = os.path.join(folder, *parts)
+            if os.path.isfile(f"{path}.py") or os.path.isdir(path):
+                return tuple(_module_files(folder, parts, one.names))
         return None
 
     def _tree(self, file: str) -> ast.Module | None:
@@ -172,6 +178,16 @@ class _Reader:
             except (OSError, SyntaxError, ValueError):
                 self._trees[file] = None
         return self._trees[file]
+
+
+def _module_files(folder: str, parts: list[str], names: tuple[str, ...]) -> Iterator[str]:
+    """The files of the module ``parts`` below ``folder``: its packages, itself, and submodules among ``names``."""
+    path = os.path.join(folder, *parts)
+    around = [os.path.join(folder, *parts[: n + 1], "__init__.py") for n in range(len(parts))]
+    inner = [os.path.join(path, f"{name}.py") for name in names]
+    for file in (*around, f"{path}.py", *inner):
+        if os.path.isfile(file):
+            yield file
 
 
 def _code_of(function: Callable[..., Any]) -> Any:
@@ -201,13 +217,15 @@ def _names(node: ast.FunctionDef) -> Iterator[str]:
 
 
 def _imports(body: Iterable[ast.stmt], file: str, *, optional: bool = False) -> Iterator[Import]:
-    """The imports in statements, those of inner blocks included, without those of inner functions and classes.
+    """The imports in statements, those of inner blocks and classes included, without those of inner functions.
 
     One inside ``try`` with an ``except`` for ``ImportError`` is optional; so is one inside ``if``.
     """
     for node in body:
         if isinstance(node, (ast.Import, ast.ImportFrom)):
             yield from _named(node, file, optional=optional)
+        elif isinstance(node, ast.ClassDef):
+            yield from _imports(node.body, file, optional=optional)
         elif isinstance(node, ast.If):
             if not _type_checking(node.test):
                 yield from _imports(node.body, file, optional=True)
@@ -226,8 +244,9 @@ def _named(node: ast.Import | ast.ImportFrom, file: str, *, optional: bool) -> I
     if isinstance(node, ast.Import):
         for alias in node.names:
             yield Import(alias.name, file, node.lineno, optional)
-    elif node.module is not None and node.level == 0:
-        yield Import(node.module, file, node.lineno, optional)
+    else:
+        module = "." * node.level + (node.module or "")
+        yield Import(module, file, node.lineno, optional, tuple(alias.name for alias in node.names))
 
 
 def _type_checking(test: ast.expr) -> bool:

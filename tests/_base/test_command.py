@@ -45,7 +45,8 @@ def test_output_code_and_environment() -> None:
 
 def test_lines_come_whole_and_the_last_one_too() -> None:
     lines: list[str] = []
-    code = "import sys, time\nfor p in ('one\\ntw', 'o\\n', 'three'): sys.stderr.write(p); sys.stderr.flush(); time.sleep(.05)"
+    parts = ("one\ntw", "o\n", "three")
+    code = f"import sys, time\nfor p in {parts}: sys.stderr.write(p); sys.stderr.flush(); time.sleep(.05)"
     python(code, on_line=lines.append)
     assert lines == ["one", "two", "three"]
 

@@ -11,6 +11,8 @@ from tests.envs.locking import AMD64, ARM64, MAC, lock, request, solver, version
 from tests.services.index import PackageIndex
 from tests.services.wheels import wheel
 
+pytestmark = pytest.mark.usefixtures("home")
+
 HOSTS = (AMD64, ARM64, MAC, Platform("darwin", "amd64"))
 
 
@@ -75,6 +77,21 @@ def test_a_wheel_above_the_glibc_floor_is_never_chosen(package_index: PackageInd
         lock(request("a>=2", platforms=["linux/amd64"]), package_index.url)
     assert 'glibc="2.34"' in str(caught.value.hint)
     assert "2.28" in caught.value.message
+
+
+def test_the_index_is_asked_once_about_a_version_passed_over(package_index: PackageIndex) -> None:
+    package_index.add(wheel("a", "1.9"), native("a", "2.0", "macosx_11_0_arm64"))  # type: ignore[arg-type]
+    first = lock(request("a"), package_index.url)
+    pages = package_index.requests["/simple/a/"]
+    assert lock(request("a"), package_index.url).passed_over == first.passed_over
+    assert package_index.requests["/simple/a/"] <= pages + 2, "more than uv's own requests"
+
+
+def test_versions_for_another_python_are_no_news(package_index: PackageIndex) -> None:
+    package_index.add(
+        wheel("a", "1.9"), wheel("a", "2.0", tag="cp312-cp312-linux_x86_64", requires_python=">=3.12")
+    )
+    assert lock(request("a"), package_index.url).passed_over == []
 
 
 def test_nothing_is_said_about_versions_that_were_not_wanted(package_index: PackageIndex) -> None:

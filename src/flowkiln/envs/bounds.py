@@ -11,7 +11,7 @@ import json as plain_json
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from flowkiln._base import digests, files, json, paths
+from flowkiln._base import digests, files, json, parallel, paths
 from flowkiln._base.errors import NoSpace, ReadOnly
 from flowkiln._base.report import Silent
 from flowkiln.envs import pylock
@@ -60,8 +60,7 @@ def find(solver: Solver, question: Question, wheels: Sequence[LockedWheel]) -> t
         return {(one.name, one.version) for one in pylock.read_uv(answer.pylock)} == wanted
 
     here = int(patch)
-    lowest = _edge(holds, here, 0)
-    highest = _edge(holds, here, LATER)
+    lowest, highest = parallel.together(lambda far: _edge(holds, here, far), (0, LATER), at_once=2)
     found = (
         f"{minor}.{lowest}" if lowest > 0 else None,
         f"{minor}.{highest + 1}" if highest < LATER else None,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from flowkiln._base import parallel, redact
 from flowkiln.envs import bounds, passed, pylock, pythons
-from flowkiln.envs.errors import EnvError, HashMismatch, NoWheel, UnsupportedTarget
+from flowkiln.envs.errors import EnvError, HashMismatch, NoWheel, UnsupportedTarget, UvUnusable
 from flowkiln.envs.lock import AbsentPlatform, EnvLock, LockedWheel, PlatformLock
 from flowkiln.envs.spec import DEFAULT_PLATFORMS
 from flowkiln.envs.uv import Answer, Question, Solver, ask
@@ -230,6 +230,9 @@ def _platform(job: _Job, platform: Platform, lead: PlatformLock | None, *, follo
     )
     answer = ask(job.solver, question)
     packages = pylock.read_uv(answer.pylock)
+    if packages and not answer.trace.edges:
+        message = "this uv does not tell what needs what, which locks record"
+        raise UvUnusable(message, hint="Install another one: `pip install 'uv>=0.9,<0.14'`.")
     wheels = tuple(_wheel(question, job.solver, answer, package, packages) for package in packages)
     minimum, below = bounds.find(job.solver, question, wheels)
     lock = PlatformLock(

@@ -144,6 +144,7 @@ def environment(solver: Solver) -> dict[str, str]:
         "UV_NO_PROGRESS": "1",
         "UV_PYTHON_DOWNLOADS": "never",
         "UV_SYSTEM_CERTS": "1",
+        "UV_NATIVE_TLS": "1",  # its name in older versions
         "UV_CACHE_DIR": str(cache_dir(solver.environ)),
         "MACOSX_DEPLOYMENT_TARGET": ".".join(map(str, MACOS_FLOOR)),
     }

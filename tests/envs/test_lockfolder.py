@@ -323,3 +323,31 @@ def test_uvs_answer_is_read_without_secrets() -> None:
     (package,) = pylock.read_uv(text)
     assert (package.name, package.wheels[0].filename) == ("a-b", "a_b-1-py3-none-any.whl")
     assert "CANARY" not in repr(package)
+
+
+FLIPPER = """
+import sys, pathlib
+from flowkiln.envs.lockfolder import LockFolder
+from tests.envs.test_lockfolder import a_lock, a_wheel
+folder = LockFolder(pathlib.Path(sys.argv[1]))
+one, two = a_lock(), a_lock("fit", a_wheel("alpha", "2.0"))
+for turn in range(40):
+    folder.write({"fit": (one, two)[turn % 2]})
+"""
+
+
+def test_readers_see_the_old_or_the_new_while_a_writer_works(folder: LockFolder) -> None:
+    one, two = a_lock(), a_lock("fit", a_wheel("alpha", "2.0"))
+    folder.write({"fit": one})
+    seen = set()
+    with subprocess.Popen(
+        [sys.executable, "-c", FLIPPER, str(folder.path)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(["src", "."])},
+        cwd=Path(__file__).parents[2],
+    ) as writer:
+        while writer.poll() is None:
+            found = folder.read()["fit"]
+            assert found in (one, two)
+            seen.add(found.lock_id)
+    assert writer.returncode == 0
+    assert len(seen) == 2

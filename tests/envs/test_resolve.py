@@ -7,6 +7,7 @@ import pytest
 from flowkiln._base.platforms import Platform
 from flowkiln.envs import pylock
 from flowkiln.envs.errors import Conflict, HashMismatch, NoWheel, UnsupportedPython, UnsupportedTarget
+from flowkiln.envs.resolve import resolve
 from tests.envs.locking import AMD64, ARM64, MAC, lock, request, solver, versions
 from tests.services.index import PackageIndex
 from tests.services.wheels import wheel
@@ -309,3 +310,25 @@ def test_a_conflict_keeps_the_solvers_words(package_index: PackageIndex) -> None
     assert caught.value.step == "train"
     assert "depend on c<2" in caught.value.message
     assert len(caught.value.message.splitlines()) <= 25
+
+
+def test_upgrading_a_package_that_an_environment_lacks_asks_nobody(package_index: PackageIndex) -> None:
+    package_index.add(wheel("a", "1.0"))
+    first = lock(request("a"), package_index.url).lock
+    package_index.forget_requests()
+    same = lock(request("a"), package_index.url, previous=first, upgrade=frozenset({"Elsewhere"}))
+    assert same.lock == first
+    assert package_index.total == 0
+
+
+def test_a_platform_asked_for_besides_moves_nothing_else(package_index: PackageIndex) -> None:
+    package_index.add(wheel("a", "1.0"), native("b", "1.0", "manylinux_2_17_x86_64"))  # type: ignore[arg-type]
+    first = lock(request("a"), package_index.url).lock
+    package_index.add(wheel("a", "2.0"))
+    wanted = {"host": AMD64, "previous": first, "also": [MAC]}
+    second = resolve("fit", request("a"), solver(package_index.url), steps=("train",), **wanted).lock  # type: ignore[arg-type]
+    assert second.spec_id == first.spec_id
+    assert second.on(AMD64) == first.on(AMD64)
+    assert versions(second, MAC) == {"a": "1.0"}
+    with pytest.raises(NoWheel, match="darwin/arm64"):
+        resolve("fit", request("b"), solver(package_index.url), host=AMD64, also=[MAC])

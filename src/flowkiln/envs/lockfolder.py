@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -75,11 +76,26 @@ class LockFolder:
 
         Raises ``BadLockFile`` naming file and line, ``FormatTooNew`` for an index of a newer flowkiln.
         """
-        index = self._text(INDEX)
+        alike, before = 0, None
+        while True:
+            texts: dict[str, str | None] = {}
+            try:
+                return self._read(texts)
+            except BadLockFile:
+                # A writer may have been at work between two of the files: what is wrong stays as it is.
+                alike = alike + 1 if texts == before else 0
+                if alike == 2:
+                    raise
+                before = texts
+                time.sleep(0.01)
+
+    def _read(self, texts: dict[str, str | None]) -> dict[str, EnvLock]:
+        """The locks as they stand at one look; ``texts`` gets what was read."""
+        index = texts[INDEX] = self._text(INDEX)
         if index is None:
             return {}
         entries = lockindex.parse(index, self.path / INDEX)
-        return {entry.name: self._lock(entry, index) for entry in entries}
+        return {entry.name: self._lock(entry, texts) for entry in entries}
 
     def write(self, locks: Mapping[str, EnvLock]) -> list[Path]:
         """Makes ``locks`` the content of the folder; the paths of the files that changed.
@@ -134,8 +150,8 @@ class LockFolder:
                 raise BadLockFile(f"{path} is not UTF-8 text: {error}", hint=pylock.AGAIN) from error
         return None
 
-    def _lock(self, entry: lockindex.Entry, index: str) -> EnvLock:
-        parts = tuple(self._part(entry, place, index) for place in entry.platforms)
+    def _lock(self, entry: lockindex.Entry, texts: dict[str, str | None]) -> EnvLock:
+        parts = tuple(self._part(entry, place, texts) for place in entry.platforms)
         lock = EnvLock(
             name=entry.name,
             spec_id=entry.spec_id,
@@ -145,15 +161,18 @@ class LockFolder:
             steps=entry.steps,
         )
         if lock.lock_id != entry.lock_id:
+            index = texts[INDEX] or ""
             raise pylock.bad_file(self.path / INDEX, index, entry.lock_id, "lock_id does not fit the platforms")
         return lock
 
-    def _part(self, entry: lockindex.Entry, place: lockindex.PlatformEntry, index: str) -> PlatformLock:
+    def _part(
+        self, entry: lockindex.Entry, place: lockindex.PlatformEntry, texts: dict[str, str | None]
+    ) -> PlatformLock:
         name = file_name(entry.name, place.platform.slug)
-        text = self._text(name)
+        text = texts[name] = self._text(name)
         if text is None:
             where = f"{name} is missing, which environment {entry.name!r} needs"
-            raise pylock.bad_file(self.path / INDEX, index, place.env_id, where)
+            raise pylock.bad_file(self.path / INDEX, texts[INDEX] or "", place.env_id, where)
         python, wheels = pylock.read_ours(text, self.path / name)
         part = PlatformLock(
             platform=place.platform,

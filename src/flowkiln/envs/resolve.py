@@ -9,15 +9,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from flowkiln._base import parallel, redact
-from flowkiln.envs import bounds, passed, pylock, pythons
+from flowkiln.envs import bounds, passed, pylock, pythons, requirements
 from flowkiln.envs.errors import EnvError, HashMismatch, NoWheel, UnsupportedTarget, UvUnusable
 from flowkiln.envs.lock import AbsentPlatform, EnvLock, LockedWheel, PlatformLock
-from flowkiln.envs.spec import DEFAULT_PLATFORMS
+from flowkiln.envs.spec import DEFAULT_PLATFORMS, normal_name
 from flowkiln.envs.uv import Answer, Question, Solver, ask
 from flowkiln.envs.wheels import OLDEST_GLIBC, Target, tags_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from flowkiln._base.platforms import Platform
     from flowkiln.envs.pylock import FoundPackage, FoundWheel
@@ -45,6 +45,7 @@ class _Job:
     solver: Solver
     previous: EnvLock | None
     upgrade: Upgrade
+    demanded: frozenset[Platform]
 
 
 @dataclass(slots=True)
@@ -65,26 +66,28 @@ def resolve(
     previous: EnvLock | None = None,
     upgrade: Upgrade = False,
     steps: Sequence[str] = (),
-    patches: Mapping[str, str] | None = None,
+    also: Collection[Platform] = (),
 ) -> Resolution:
     """Locks ``spec`` for its platforms.
 
     ``previous`` is the lock that stands: its versions are kept where they satisfy the request, unless ``upgrade``
     frees them; with an equal ``spec_id`` and nothing to upgrade only platforms that it lacks are resolved.
-    ``patches`` maps ``X.Y`` to the ``X.Y.Z`` that markers are resolved for. Raises ``EnvError``.
+    ``also`` are platforms wanted besides those of the request: they must have a solution, and move no ``spec_id``.
+    Raises ``EnvError``.
     """
     python = _python(spec, previous)
     job = _Job(
         name=name,
         spec=spec,
         python=pythons.minor(python),
-        full_python=pythons.full(python, patches),
+        full_python=pythons.full(python, solver.patches),
         steps=tuple(steps),
         solver=solver,
         previous=previous,
-        upgrade=upgrade,
+        upgrade=_effective(upgrade, spec, previous),
+        demanded=frozenset({*spec.platforms, *also}),
     )
-    wanted = targets(spec, host, previous)
+    wanted = tuple(sorted({*targets(spec, host, previous), *also}))
     standing = _standing(job, wanted)
     found, absent = _all(job, [platform for platform in wanted if platform not in standing], standing)
     parts = {**standing, **{platform: part.lock for platform, part in found.items()}}
@@ -121,6 +124,16 @@ def _python(spec: EnvSpec, previous: EnvLock | None) -> str:
     return pythons.decide(spec.python, spec.requires_python, previous.python if previous is not None else None)
 
 
+def _effective(upgrade: Upgrade, spec: EnvSpec, previous: EnvLock | None) -> Upgrade:
+    """``upgrade`` without the packages that this environment does not have."""
+    if isinstance(upgrade, bool):
+        return upgrade
+    known = {requirements.name_of(line) for line in spec.requirements}
+    if previous is not None:
+        known |= {wheel.name for part in previous.platforms for wheel in part.wheels}
+    return frozenset(map(normal_name, upgrade)) & known or False
+
+
 def _standing(job: _Job, wanted: Sequence[Platform]) -> dict[Platform, PlatformLock]:
     """The parts of the previous lock that answer this very request."""
     previous = job.previous
@@ -143,7 +156,7 @@ def _all(
     results |= _parallel(job, [platform for platform in others if platform not in known], lead)
     for platform, result in results.items():
         if isinstance(result, EnvError):
-            if platform in job.spec.platforms or len(results) == 1 or not _parts(results):
+            if platform in job.demanded or len(results) == 1 or not _parts(results):
                 raise result
             reason = result.message.splitlines()[0].partition(f"{platform}: ")[2] or result.title
             absent.append(AbsentPlatform(platform=platform, reason=reason))
@@ -155,7 +168,7 @@ def _absent_before(job: _Job) -> dict[Platform, AbsentPlatform]:
     previous = job.previous
     if previous is None or job.upgrade or previous.spec_id != job.spec.spec_id:
         return {}
-    return {one.platform: one for one in previous.absent}
+    return {one.platform: one for one in previous.absent if one.platform not in job.demanded}
 
 
 def _parts(results: Mapping[Platform, _Part | EnvError]) -> dict[Platform, _Part]:

@@ -41,11 +41,15 @@ _PASSED_ON = (
 
 @dataclass(frozen=True, kw_only=True)
 class Solver:
-    """How uv is run: indexes, limits, where its words go. One per locking command; used by several threads."""
+    """How uv is run: indexes, limits, where its words go. One per locking command; used by several threads.
+
+    ``patches`` maps ``X.Y`` to the ``X.Y.Z`` that markers are resolved for where that is not the newest known.
+    """
 
     plan: IndexPlan
     limits: command.Limits = field(default_factory=command.Limits)
     offline: bool = False
+    patches: Mapping[str, str] = field(default_factory=dict)
     reporter: Reporter = field(default_factory=Silent)
     environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
     logs: Path = field(default_factory=lambda: paths.cache_root() / "logs")

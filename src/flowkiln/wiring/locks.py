@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from flowkiln._base import platforms
+from flowkiln._base import parallel, platforms
 from flowkiln.envs.errors import MissingLock, StaleLock
 from flowkiln.envs.lockfolder import INDEX
 
@@ -171,8 +170,7 @@ def _make(
             solver = solver_of(request, settings, reporter)
             return _resolved(request, standing.get(request.name), solver, policy)
 
-        with ThreadPoolExecutor(AT_ONCE) as pool:
-            answers = list(pool.map(resolved, wanting))
+        answers = parallel.together(resolved, wanting, at_once=AT_ONCE)
         made = {answer.lock.name: answer.lock for answer in answers}
         changed = target.write({**standing, **made})
     for request, answer in zip(wanting, answers, strict=True):
@@ -186,34 +184,29 @@ def _make(
 
 def solver_of(request: Request, settings: Settings, reporter: Reporter) -> Solver:
     """How uv is run for ``request``: indexes by precedence, network or not, where progress goes."""
+    from flowkiln._base.command import Limits
     from flowkiln.envs import indexes
     from flowkiln.envs.uv import Solver
 
     plan = indexes.plan(request.spec.indexes, settings.items("indexes") or ())
-    return Solver(plan=plan, offline=settings.flag("offline"), reporter=reporter)
+    stall = settings.count("lock-timeout")
+    limits = Limits(stall=stall, total=10 * stall) if stall else Limits()
+    return Solver(plan=plan, offline=settings.flag("offline"), reporter=reporter, limits=limits)
 
 
 def _resolved(request: Request, previous: EnvLock | None, solver: Solver, policy: Policy) -> Resolution:
-    from flowkiln.envs.resolve import resolve, targets
+    from flowkiln.envs.resolve import resolve
 
-    spec = request.spec
-    host = platforms.host()
-    if policy.platforms:
-        # What was asked for stays what it was: the lock has more platforms, under the same spec_id.
-        spec = spec.with_platforms({*targets(spec, host, previous), *policy.platforms})
-        if previous is not None and previous.spec_id == request.spec.spec_id:
-            previous = replace(previous, spec_id=spec.spec_id)
-    answer = resolve(
+    return resolve(
         request.name,
-        spec,
+        request.spec,
         solver,
-        host=host,
+        host=platforms.host(),
         previous=previous,
         upgrade=policy.upgrade,
         steps=request.steps,
+        also=policy.platforms,
     )
-    answer.lock = replace(answer.lock, spec_id=request.spec.spec_id)
-    return answer
 
 
 def prune(folder: LockFolder, names: set[str]) -> list[Path]:

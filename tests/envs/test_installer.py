@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flowkiln._base import json as base_json
 from flowkiln.envs import installer
 from flowkiln.envs.installerrors import PathOwnedTwice
 from flowkiln.envs.wheel import EntryPoint, Wheel, WheelFile
@@ -39,7 +40,7 @@ def made(name: str, *files: WheelFile, points: tuple[EntryPoint, ...] = ()) -> W
         version="1.0",
         filename=f"{name}-1.0-py3-none-any.whl",
         dist_info=f"{name}-1.0.dist-info",
-        files=files,
+        files=(*files, file(f"{name}-1.0.dist-info/INSTALLER", "flowkiln\n")),
         entry_points=points,
     )
 
@@ -85,7 +86,6 @@ def test_record_lists_everything_with_launchers_and_itself_blank() -> None:
         points=(EntryPoint("run", "pkg", "main", False),),
     )
     tree = installed(wheel)
-    assert content(tree, f"{SITE}/pkg-1.0.dist-info/INSTALLER") == b"flowkiln\n"
     text = content(tree, f"{SITE}/pkg-1.0.dist-info/RECORD").decode()
     rows = {row[0]: row[1:] for row in csv.reader(io.StringIO(text))}
     assert set(rows) == {
@@ -110,6 +110,23 @@ def test_tree_digest_is_a_golden_value() -> None:
 
 
 GOLDEN = "sha256:6168a71ec16eac93a58fb24963633c5e5fad3e1d891e6ab9d6e4268a5bb31a82"
+
+
+def test_record_is_the_same_for_every_python_unless_headers_have_its_name() -> None:
+    plain = made("pkg", file("pkg/a.py"), file("share/x", scheme="data"))
+    assert installer.record_of(plain) == content(installed(plain), f"{SITE}/pkg-1.0.dist-info/RECORD")
+    assert installer.record_of(made("pkg", file("pkg.h", scheme="headers"))) is None
+
+
+def test_a_record_of_the_store_is_not_made_again() -> None:
+    wheel = made("pkg", file("pkg/a.py"), file("pkg-1.0.dist-info/RECORD", "stored"))
+    assert all(isinstance(entry.source, str) for entry in installer.package(wheel, "3.11").entries)
+
+
+def test_the_document_is_canonical_json() -> None:
+    rows = [("é/b", 0o444, "1" * 64), ("a\n", 0o555, "2" * 64), ('"', 0o444, "3" * 64)]
+    canonical = base_json.canonical({"schema": 1, "files": [list(row) for row in sorted(rows)]})
+    assert installer.document(rows) == canonical
 
 
 @given(st.permutations(["alpha", "beta", "gamma"]))

@@ -61,7 +61,11 @@ def test_what_installing_replaces_and_bytecode_are_left_out(tmp_path: Path) -> N
         f"{info}/licenses/LICENSE",
         f"{info}/METADATA",
         f"{info}/WHEEL",
+        f"{info}/INSTALLER",
+        f"{info}/RECORD",
     }
+    assert (tmp_path / "files" / info / "INSTALLER").read_text() == "flowkiln\n"
+    assert "__pycache__" not in (tmp_path / "files" / info / "RECORD").read_text()
 
 
 def test_data_folders_and_entry_points(tmp_path: Path) -> None:
@@ -170,7 +174,7 @@ def test_many_problems_are_told_in_few_lines(tmp_path: Path) -> None:
 
 def test_signatures_of_record_need_not_be_in_it(tmp_path: Path) -> None:
     one = wheel("signed", members=[Member("signed-1.0.dist-info/RECORD.jws", b"{}", recorded=False)])
-    assert not any("RECORD" in file.path for file in unpacked(one, tmp_path).files)
+    assert not any("RECORD.jws" in file.path for file in unpacked(one, tmp_path).files)
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ def build(
     packages = [installer.package(wheel, part.python) for wheel in wheels]
     tree = installer.combine(packages, dict(part.winners), case_matters=part.platform.os != "darwin")
     for folder in _folders(tree, part.python):
-        (scratch / folder).mkdir(parents=True)
+        os.mkdir(f"{scratch}/{folder}")  # noqa: PTH102  hundreds
     placed = _Placing(scratch, store).place(tree.owners)
     glued = _glue(scratch, root, interpreter, tree.launchers, store)
     placed.update((one.path, stamps.of(f"{scratch}/{one.path}")) for one in glued)
@@ -68,11 +68,10 @@ def build(
 
 
 def _folders(tree: installer.Tree, python: str) -> list[str]:
-    """Every folder of the prefix that is no other's parent."""
+    """Every folder of the prefix, parents first."""
     found = {entry.path.rpartition("/")[0] for entry, _ in tree.owners} - {""}
     found |= {"bin", f"lib/python{python}/site-packages"}
-    parents = {folder[:at] for folder in found for at in range(len(folder)) if folder[at] == "/"}
-    return sorted(found - parents)
+    return sorted(found | {folder[:at] for folder in found for at in range(len(folder)) if folder[at] == "/"})
 
 
 class _Placing:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -24,19 +23,10 @@ if TYPE_CHECKING:
 
     from urllib3.response import BaseHTTPResponse
 
+    from flowkiln.envs.artefact import Artefact
     from flowkiln.envs.transport import Transport
 
 _BLOCK = 1 << 18
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Artefact:
-    """A file to download: its URL without credentials, and what it must be. ``size`` is in bytes, if known."""
-
-    name: str
-    url: str
-    sha256: str
-    size: int | None = None
 
 
 class Partial:

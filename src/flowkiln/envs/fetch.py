@@ -11,7 +11,8 @@ import threading
 from typing import TYPE_CHECKING
 
 from flowkiln._base import files, redact
-from flowkiln.envs.download import Artefact, Partial, receive
+from flowkiln.envs.artefact import Artefact
+from flowkiln.envs.download import Partial, receive
 from flowkiln.envs.installerrors import DownloadFailed, InstallError, NotCached, WrongHash
 from flowkiln.envs.transport import Network, Transport
 

@@ -7,7 +7,7 @@ import threading
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from flowkiln.envs.fetch import Artefact, Fetcher
+from flowkiln.envs.artefact import Artefact
 from flowkiln.envs.installerrors import NotCached
 
 if TYPE_CHECKING:
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from flowkiln._base.report import Phase, Reporter
+    from flowkiln.envs.fetch import Fetcher
     from flowkiln.envs.lock import LockedWheel
     from flowkiln.envs.wheel import Wheel
     from flowkiln.envs.wheelstore import WheelStore
@@ -52,6 +53,8 @@ class Gatherer:
         return [found[locked.sha256] for locked in wheels]
 
     def _fetch_all(self, missing: list[LockedWheel], reporter: Reporter) -> dict[str, Wheel]:
+        from flowkiln.envs.fetch import Fetcher  # noqa: PLC0415  installing from the store stays cheap
+
         fetcher = self._fetcher or Fetcher()
         self._check_offline(missing, fetcher)
         sizes = [locked.size for locked in missing]

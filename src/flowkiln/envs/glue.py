@@ -5,15 +5,22 @@ Glue is a pure function of (prefix, interpreter, launchers) and no part of ``tre
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING, NamedTuple
-
-from installer.scripts import Script
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from flowkiln.envs.installer import Launcher
 
+_LONGEST_LINE = 127
+"""Bytes of a first line that every kernel reads whole."""
+_LAUNCHER = """\
+import sys
+from {module} import {name}
+if __name__ == "__main__":
+    sys.exit({attr}())
+"""
 MARKER = """\
 [externally-managed]
 Error=This environment is made by flowkiln from a lock and shared by every flow that has the same lock.
@@ -58,14 +65,14 @@ def marker(python: str) -> Glue:
 
 def launcher(one: Launcher, prefix: str, read: Callable[[], bytes]) -> Glue:
     """The file that ``bin/NAME`` is in ``prefix``. ``read`` gives the bytes of a script of the wheel."""
-    executable = f"{prefix}/bin/python"
+    first = _first_line(f"{prefix}/bin/python")
     if one.entry_point is not None:
         point = one.entry_point
-        script = Script(point.name, point.module, point.attr, "gui" if point.gui else "console")
-        _, data = script.generate(executable, "posix")
-        return Glue(one.path, 0o555, data)
+        name = point.attr.partition(".")[0]
+        code = _LAUNCHER.format(module=point.module, name=name, attr=point.attr)
+        return Glue(one.path, 0o555, first + code.encode())
     _, _, rest = read().partition(b"\n")
-    return Glue(one.path, 0o555, _first_line(executable) + b"\n" + rest)
+    return Glue(one.path, 0o555, first + rest)
 
 
 def all_of(
@@ -82,8 +89,11 @@ def all_of(
 
 
 def _first_line(executable: str) -> bytes:
-    """``#!`` with ``executable``, by way of ``/bin/sh`` where the kernel would not take the path."""
-    name, data = Script("x", "x", "x", "console").generate(executable, "posix")
-    head = data.partition(b"# -*- coding")[0]
-    assert name == "x"
-    return head.rstrip(b"\n")
+    """``#!`` with ``executable``, by way of ``/bin/sh`` where the kernel would not take the path.
+
+    The second form is a shell script that starts Python on itself, and to Python a string followed by its code.
+    """
+    line = b"#!" + executable.encode() + b"\n"
+    if len(line) <= _LONGEST_LINE and b" " not in line:
+        return line
+    return b"#!/bin/sh\n'''exec' " + shlex.quote(executable).encode() + b' "$0" "$@"\n' + b"' '''\n"

@@ -11,10 +11,11 @@ import base64
 import csv
 import hashlib
 import io
+import json
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple
 
-from flowkiln._base import json
 from flowkiln.envs.archive import collision_key
 from flowkiln.envs.installerrors import PathOwnedTwice
 
@@ -91,7 +92,9 @@ class Tree:
 
 def document(rows: Iterable[tuple[str, int, str]]) -> bytes:
     """The canonical bytes of a tree whose files are ``rows`` of (path, mode, sha256), in any order."""
-    return json.canonical({"schema": TREE_SCHEMA, "files": [list(row) for row in sorted(rows)]})
+    # As ``_base.json.canonical`` writes it, without its check of tens of thousands of values that fit for sure.
+    ordered = {"files": sorted(rows), "schema": TREE_SCHEMA}
+    return json.dumps(ordered, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def package(wheel: Wheel, python: str) -> Package:
@@ -104,13 +107,26 @@ def package(wheel: Wheel, python: str) -> Package:
     entries = [_entry(file, folders) for file in wheel.files if not file.launcher]
     launchers = _launchers(wheel)
     taken = {launcher.path for launcher in launchers}
-    # A script that a wheel ships under the name of its own entry point gives way, as in other installers.
-    entries = [entry for entry in entries if entry.path not in taken]
+    if taken:
+        # A script that a wheel ships under the name of its own entry point gives way, as in other installers.
+        entries = [entry for entry in entries if entry.path not in taken]
     site = folders["site"] + "/"
-    entries.append(_made(f"{site}{wheel.dist_info}/INSTALLER", INSTALLER))
     record = f"{site}{wheel.dist_info}/RECORD"
-    entries.append(_made(record, _record(entries, launchers, record, site)))
-    return Package(wheel=wheel, entries=tuple(sorted(entries)), launchers=launchers)
+    if not any(entry.path == record for entry in entries):
+        entries.append(_made(record, _record(entries, launchers, record, site)))
+    entries.sort(key=itemgetter(0))
+    return Package(wheel=wheel, entries=tuple(entries), launchers=launchers)
+
+
+def record_of(wheel: Wheel) -> bytes | None:
+    """RECORD as installing writes it, where it is the same for every Python; None for a wheel with headers.
+
+    Their folder has X.Y in its name. ``wheel`` holds INSTALLER and no RECORD yet.
+    """
+    if any(file.scheme == "headers" for file in wheel.files):
+        return None
+    made = [entry.source for entry in package(wheel, "3").entries if isinstance(entry.source, bytes)]
+    return made[0]
 
 
 def combine(
@@ -121,67 +137,87 @@ def combine(
     Equal files at one path belong to the first distribution by name. Without case (macOS) names that differ in
     case alone are one path. Raises PathOwnedTwice.
     """
-    claims: dict[str, _Claim] = {}
+    choose = winners or {}
+    files: dict[str, tuple[Entry, Wheel]] = {}
+    scripts: dict[str, tuple[Launcher, Wheel]] = {}
     for one in sorted(packages, key=lambda package: package.wheel.name):
+        wheel = one.wheel
         for entry in one.entries:
-            _claim(claims, _Claim(entry.path, entry, (entry.sha256, str(entry.mode)), one.wheel), winners or {})
+            held = files.setdefault(entry.path, (entry, wheel))
+            if held[0] is not entry and _takes(entry.path, held[0][1:3], held[1], entry[1:3], wheel, choose):
+                files[entry.path] = (entry, wheel)
         for launcher in one.launchers:
-            _claim(claims, _Claim(launcher.path, launcher, launcher.meaning, one.wheel), winners or {})
-    _check_folders(claims)
+            kept = scripts.setdefault(launcher.path, (launcher, wheel))
+            if kept[0] is not launcher and _takes(
+                launcher.path, kept[0].meaning, kept[1], launcher.meaning, wheel, choose
+            ):
+                scripts[launcher.path] = (launcher, wheel)
+    _settle(files, scripts, choose)
+    names = {path: wheel.name for path, (_, wheel) in (*files.items(), *scripts.items())}
+    _check_folders(names)
     if not case_matters:
-        _check_case(claims)
-    ordered = [claims[path] for path in sorted(claims)]
+        _check_case(names)
     return Tree(
-        owners=tuple((one.what, one.wheel.sha256) for one in ordered if isinstance(one.what, Entry)),
-        launchers=tuple((one.what, one.wheel.sha256) for one in ordered if isinstance(one.what, Launcher)),
+        owners=tuple((files[path][0], files[path][1].sha256) for path in sorted(files)),
+        launchers=tuple((scripts[path][0], scripts[path][1].sha256) for path in sorted(scripts)),
     )
 
 
-class _Claim(NamedTuple):
-    """A distribution wants to own ``path``; claims of equal ``meaning`` write the same file."""
-
-    path: str
-    what: Entry | Launcher
-    meaning: tuple[str, ...]
-    wheel: Wheel
-
-
-def _claim(claims: dict[str, _Claim], new: _Claim, winners: Mapping[str, str]) -> None:
-    held = claims.setdefault(new.path, new)
-    if held is new or held.meaning == new.meaning:
-        return
-    winner = winners.get(new.path)
-    if winner == new.wheel.name:
-        claims[new.path] = new
-    elif winner != held.wheel.name:
-        raise _conflict(new.path, held.wheel.name, new.wheel.name)
+def _takes(
+    path: str,
+    held: tuple[object, ...],
+    holder: Wheel,
+    new: tuple[object, ...],
+    wheel: Wheel,
+    winners: Mapping[str, str],
+) -> bool:
+    """Whether ``wheel`` takes ``path`` from its ``holder``. Raises PathOwnedTwice where nobody decides."""
+    if held == new:
+        return False
+    winner = winners.get(path)
+    if winner not in (wheel.name, holder.name):
+        raise _conflict(path, holder.name, wheel.name)
+    return winner == wheel.name
 
 
-def _conflict(path: str, one: str, other: str) -> PathOwnedTwice:
+def _settle(
+    files: dict[str, tuple[Entry, Wheel]], scripts: dict[str, tuple[Launcher, Wheel]], winners: Mapping[str, str]
+) -> None:
+    """A file and a launcher at one path: never the same content, so that only a winner decides."""
+    for path in sorted(files.keys() & scripts.keys()):
+        holder, wheel = files[path][1], scripts[path][1]
+        if _takes(path, ("file",), holder, ("launcher",), wheel, winners):
+            del files[path]
+        else:
+            del scripts[path]
+
+
+def _conflict(path: str, *names: str) -> PathOwnedTwice:
+    one, other = sorted(names)
     message = f"{one} and {other} both install {path}, with different content"
     hint = f'Drop one of them, or choose: winners = {{"{path}" = "{one}"}} in the environment\'s declaration.'
     return PathOwnedTwice(message, hint=hint, data={"path": path, "packages": [one, other]})
 
 
-def _check_folders(claims: Mapping[str, _Claim]) -> None:
+def _check_folders(names: Mapping[str, str]) -> None:
     """No file of one distribution stands where another has a folder."""
-    folders: dict[str, str] = {}
-    for path in claims:
+    below: dict[str, str] = {}
+    for path in names:
         folder = path.rpartition("/")[0]
-        while folder and folder not in folders:
-            folders[folder] = path
+        while folder and folder not in below:
+            below[folder] = path
             folder = folder.rpartition("/")[0]
-    for folder, below in folders.items():
-        if folder in claims:
-            raise _conflict(folder, claims[folder].wheel.name, claims[below].wheel.name)
+    for folder in below.keys() & names.keys():
+        raise _conflict(folder, names[folder], names[below[folder]])
 
 
-def _check_case(claims: Mapping[str, _Claim]) -> None:
-    seen: dict[str, _Claim] = {}
-    for claim in claims.values():
-        held = seen.setdefault(collision_key(claim.path), claim)
-        if held is not claim and held.meaning != claim.meaning:
-            raise _conflict(claim.path, held.wheel.name, claim.wheel.name)
+def _check_case(names: Mapping[str, str]) -> None:
+    """No two paths that are one on a file system without case; equal names were settled before."""
+    seen: dict[str, str] = {}
+    for path in sorted(names):
+        held = seen.setdefault(collision_key(path), path)
+        if held != path:
+            raise _conflict(path, names[held], names[path])
 
 
 def _entry(file: WheelFile, folders: Mapping[str, str]) -> Entry:

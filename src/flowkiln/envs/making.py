@@ -70,13 +70,14 @@ class Maker:
 
     def _build(self, root: Path, part: PlatformLock, interpreter: Interpreter, wheels: list[Wheel]) -> Description:
         with files.disk_errors(root), files.scratch_folder(self._cache / "scratch") as scratch:
-            prefix = scratch / "tree"
-            prefix.mkdir()
-            description = build(prefix, root, part, interpreter, wheels, self._store)
+            description = build(scratch, root, part, interpreter, wheels, self._store)
             root.parent.mkdir(parents=True, exist_ok=True)
             if root.exists() or root.is_symlink():
-                root.rename(scratch / "old")
-            prefix.rename(root)
+                with files.scratch_folder(self._cache / "scratch") as old:
+                    root.rename(old / "tree")
+                    scratch.rename(root)
+            else:
+                scratch.rename(root)
         return description
 
 

@@ -7,6 +7,7 @@ import configparser
 import hashlib
 import re
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from email.parser import HeaderParser
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel
 from packaging.version import InvalidVersion, Version
 
 from flowkiln.envs import archive as archives
+from flowkiln.envs import installer
 from flowkiln.envs.installerrors import HostileWheel, RecordMismatch, WheelMismatch, WheelUnreadable
 from flowkiln.envs.wheel import EntryPoint, Wheel, WheelFile
 
@@ -75,7 +77,7 @@ class _Unpacking:
             (folder / parent).mkdir(parents=True, exist_ok=True)
         digests = self._write(members, folder, threads)
         self._check_record(record, digests)
-        return Wheel(
+        wheel = Wheel(
             sha256=self._locked.sha256,
             name=self._locked.name,
             version=self._locked.version,
@@ -84,6 +86,18 @@ class _Unpacking:
             files=tuple(self._file(member, digests[member.path]) for member in members),
             entry_points=self._entry_points(),
         )
+        wheel = self._with(wheel, folder, "INSTALLER", installer.INSTALLER)
+        made = installer.record_of(wheel)
+        return wheel if made is None else self._with(wheel, folder, "RECORD", made)
+
+    def _with(self, wheel: Wheel, folder: Path, name: str, data: bytes) -> Wheel:
+        """``wheel`` with one more metadata file, which installing makes and every prefix shares."""
+        path = f"{self._dist_info}/{name}"
+        target = folder / path
+        target.write_bytes(data)
+        target.chmod(installer.FILE_MODE)
+        made = WheelFile("site", path, path, len(data), hashlib.sha256(data).hexdigest(), False, False)
+        return replace(wheel, files=tuple(sorted((*wheel.files, made), key=lambda file: file.stored)))
 
     def _write(self, members: list[Member], folder: Path, threads: int) -> dict[str, str]:
         """Writes ``members`` and returns their sha256 by path. zlib, sha256 and write release the interpreter."""

@@ -42,7 +42,8 @@ class EntryPoint(NamedTuple):
 class Wheel:
     """A verified wheel: who it is, its files sorted by stored path, and its entry points sorted by name.
 
-    ``sha256`` is the artefact's, ``name`` normalised, ``dist_info`` the name of its metadata folder.
+    ``sha256`` is the artefact's, ``name`` normalised, ``dist_info`` the name of its metadata folder. The files
+    include INSTALLER, and RECORD where it does not depend on the Python.
     """
 
     sha256: str

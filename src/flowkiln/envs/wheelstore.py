@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 
 from flowkiln._base import files
 from flowkiln.envs import stamps
-from flowkiln.envs.unpack import unpack
 from flowkiln.envs.wheel import Wheel
 
 if TYPE_CHECKING:
@@ -101,6 +100,8 @@ class WheelStore:
         stamps.write(self.entry(sha256) / "stamps.json", stamps.survey(self.content(sha256)))
 
     def _make(self, artefact: Path, locked: LockedWheel, threads: int) -> Wheel:
+        from flowkiln.envs.unpack import unpack  # noqa: PLC0415  reading the store stays cheap
+
         with files.scratch_folder(self._scratch) as scratch, files.disk_errors(self.root):
             content = scratch / FILES
             content.mkdir()

@@ -60,7 +60,8 @@ class PlainPhase:
         parts = [self._name]
         if self._done or self._total:
             of = f" of {_amount(self._total, self._unit)}" if self._total else ""
-            parts.append(f"{_amount(self._done, self._unit if not of else '')}{of}")
+            plain = "" if of and self._unit != "bytes" else self._unit
+            parts.append(_amount(self._done, plain) + of)
         if self._item:
             parts.append(redact.text(self._item))
         parts.append(duration(now - self._started))

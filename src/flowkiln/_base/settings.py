@@ -120,7 +120,7 @@ RESERVED_VARIABLES = (
     "FLOWKILN_UV",
     "FLOWKILN_WORKER",
     "FLOWKILN_HOST_PLATFORM",
-    "FLOWKILN_UV",
+    "FLOWKILN_USER",
 )
 RESERVED_PREFIXES = ("FLOWKILN_RUN_", "FLOWKILN_INDEX_", "FLOWKILN_TEST_")
 """Parameters of flows, credentials of indexes, and what the project's own tests use."""

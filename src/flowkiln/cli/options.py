@@ -12,6 +12,8 @@ from flowkiln.cli.output import Session
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    Callback = Callable[[click.Context, click.Parameter, Any], Any]
+
 
 def session(context: click.Context) -> Session:
     """The session of the command in progress."""
@@ -20,7 +22,7 @@ def session(context: click.Context) -> Session:
     return found
 
 
-def _remember(attribute: str) -> Callable[[click.Context, click.Parameter, Any], Any]:
+def _remember(attribute: str) -> Callback:
     def callback(context: click.Context, parameter: click.Parameter, value: Any) -> Any:  # noqa: ARG001
         if value not in (None, False):
             setattr(session(context), attribute, value)
@@ -29,7 +31,7 @@ def _remember(attribute: str) -> Callable[[click.Context, click.Parameter, Any],
     return callback
 
 
-def _flag(key: str) -> Callable[[click.Context, click.Parameter, Any], Any]:
+def _flag(key: str) -> Callback:
     def callback(context: click.Context, parameter: click.Parameter, value: Any) -> Any:  # noqa: ARG001
         if value is not None and value is not False:
             session(context).flags[key] = value
@@ -41,49 +43,21 @@ def _flag(key: str) -> Callable[[click.Context, click.Parameter, Any], Any]:
 def common_parameters() -> list[click.Option]:
     """Fresh instances of the options that stand everywhere."""
     return [
-        click.Option(
-            ["--json"],
-            is_flag=True,
-            expose_value=False,
-            callback=_remember("json"),
-            help="Result as JSON on stdout.",
-        ),
-        click.Option(
-            ["--quiet", "-q"],
-            is_flag=True,
-            expose_value=False,
-            callback=_remember("quiet"),
-            help="No status lines.",
-        ),
-        click.Option(
-            ["--verbose", "-v"],
-            is_flag=True,
-            expose_value=False,
-            callback=_remember("verbose"),
-            help="More status lines, errors in full.",
-        ),
-        click.Option(
-            ["--profile"],
-            metavar="NAME",
-            expose_value=False,
-            callback=_remember("profile"),
-            help="Settings profile to use.",
-        ),
-        click.Option(
-            ["--offline"],
-            is_flag=True,
-            expose_value=False,
-            callback=_flag("offline"),
-            help="Use no network; what is missing is an error.",
-        ),
-        click.Option(
-            ["--store"],
-            metavar="FOLDER",
-            expose_value=False,
-            callback=_flag("store"),
-            help="Folder of runs and artifacts.",
-        ),
+        _switch(["--json"], _remember("json"), "Result as JSON on stdout."),
+        _switch(["--quiet", "-q"], _remember("quiet"), "No status lines."),
+        _switch(["--verbose", "-v"], _remember("verbose"), "More status lines, errors in full."),
+        _named("--profile", "NAME", _remember("profile"), "Settings profile to use."),
+        _switch(["--offline"], _flag("offline"), "Use no network; what is missing is an error."),
+        _named("--store", "FOLDER", _flag("store"), "Folder of runs and artifacts."),
     ]
+
+
+def _switch(names: list[str], callback: Callback, text: str) -> click.Option:
+    return click.Option(names, is_flag=True, expose_value=False, callback=callback, help=text)
+
+
+def _named(name: str, metavar: str, callback: Callback, text: str) -> click.Option:
+    return click.Option([name], metavar=metavar, expose_value=False, callback=callback, help=text)
 
 
 class Verb(click.Command):

@@ -22,12 +22,12 @@ store = group(
 @click.pass_context
 def check(context: click.Context) -> int:
     """Verify every record and every stored byte. Exit code 19 when something is damaged or missing."""
-    from flowkiln.store import check as checking
+    from flowkiln.store.check import check as verified
     from flowkiln.wiring import history
 
     speaker = session(context)
     opened = history.open_store(speaker.settings(Path.cwd()))
-    found = checking.check(opened, speaker.reporter)
+    found = verified(opened, speaker.reporter)
     problems = [
         {"kind": one.kind, "where": one.where, "text": one.text, "harmless": one.harmless} for one in found.problems
     ]

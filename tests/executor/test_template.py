@@ -128,6 +128,14 @@ def test_preloading_that_makes_forking_unsafe_spawns_instead(bench: Make, what: 
     assert outcomes[0].artifacts != outcomes[1].artifacts
 
 
+def test_what_preloading_started_ends_with_the_template(bench: Make) -> None:
+    preload = f"{UNSAFE['a process']}; open('pid', 'w').write(str(sys.kept.pid))"
+    run = bench("return 1", preload=preload)
+    assert run.run_one().ok
+    run.close()
+    assert gone(int((run.folder / "user" / "pid").read_text()))
+
+
 def test_isolation_can_be_asked_for(bench: Make) -> None:
     forked = bench("return 1", preload=UNSAFE["a socket"], isolation="fork").run_one()
     assert (forked.environment["isolation"], forked.environment.get("reason")) == ("fork", None)

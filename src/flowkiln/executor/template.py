@@ -138,6 +138,8 @@ class _Template:
             import shutil  # noqa: PLC0415  costs as much as a task, and is needed once, at the end
 
             shutil.rmtree(self._hello["work"], ignore_errors=True)
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            os.killpg(0, signal.SIGTERM)  # what importing the step's modules started; attempts have own groups
             os._exit(0)
 
     def _prepare(self, preload: Callable[[], None]) -> str | None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import subprocess
@@ -9,8 +10,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from flowkiln._base import platforms
+from flowkiln._base.errors import NoSpace
 from flowkiln._base.report import Silent
-from flowkiln.envs import glue
+from flowkiln.envs import archive, glue, placing
 from flowkiln.envs.installerrors import (
     EnvironmentMismatch,
     HostileWheel,
@@ -221,6 +223,39 @@ def test_a_build_that_fails_leaves_nothing_behind(
     assert Trees(home.cache).all() == []
     assert list((home.cache / "scratch").iterdir()) == []
     Trees(home.cache).materialise(lock, interpreter())
+
+
+def test_a_full_disk_is_told_and_leaves_nothing_behind(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    lock = part([locked(ALPHA, str(tmp_path))])
+    for module, name in ((archive.Archive, "write"), (placing.Placer, "place")):
+        with monkeypatch.context() as patch:
+            patch.setattr(module, name, full)
+            with pytest.raises(NoSpace, match=str(home.cache)) as caught:
+                Trees(home.cache).materialise(lock, interpreter())
+        assert caught.value.exit_code == 5
+        assert "cache gc" in (caught.value.hint or "")
+        assert Trees(home.cache).all() == []
+        assert list((home.cache / "scratch").iterdir()) == []
+    Trees(home.cache).materialise(lock, interpreter())
+
+
+def test_a_tree_in_a_cache_that_cannot_be_written_is_used(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    tree = Trees(home.cache).materialise(part([]), interpreter())
+
+    def denied(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    for name in ("open", "utime", "mkdir"):
+        monkeypatch.setattr(os, name, denied)
+    trees = Trees(home.cache)
+    assert trees.materialise(part([]), interpreter()) == tree
+    with trees.lease(tree):
+        pass
 
 
 def test_a_lease_of_a_tree_that_is_gone_is_an_error(home: Home) -> None:

@@ -9,16 +9,15 @@ from __future__ import annotations
 import hashlib
 import mmap
 import os
-import re
 import stat
 import struct
-import unicodedata
 import zipfile
 import zlib
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 from flowkiln.envs.installerrors import HostileWheel, WheelUnreadable
+from flowkiln.envs.names import check_path, collision_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -28,8 +27,6 @@ _LOCAL_HEADER = struct.Struct("<4s5HIII2H")
 _ENCRYPTED = 0x1 | 0x40 | 0x2000
 _BLOCK = 1 << 20
 _SLICE = 1 << 18
-_DRIVE = re.compile(r"[A-Za-z]:")
-_LONGEST_PATH = 1024
 
 
 class Member(NamedTuple):
@@ -141,28 +138,6 @@ def opened(path: Path, name: str) -> Iterator[Archive]:
             raise WheelUnreadable(message) from error
         with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
             yield Archive(name, data, _checked(name, infos))
-
-
-def check_path(path: str, refuse: Callable[[str], HostileWheel]) -> None:
-    """Guarantees that ``path`` is a plain relative path below its root; raises ``refuse(reason)`` otherwise."""
-    if "\\" in path:
-        raise refuse("a backslash in the name")
-    if path.startswith("/") or _DRIVE.match(path):
-        raise refuse("an absolute path")
-    parts = path.split("/")
-    if ".." in parts:
-        raise refuse("a path that leaves the environment")
-    if "" in parts or "." in parts:
-        raise refuse("an empty part in the path")
-    if any(ord(letter) < 32 or ord(letter) == 127 or 0xD800 <= ord(letter) < 0xE000 for letter in path):
-        raise refuse("a control character in the name")
-    if len(path) > _LONGEST_PATH or any(len(part.encode()) > 255 for part in parts):
-        raise refuse("a name that is too long")
-
-
-def collision_key(path: str) -> str:
-    """Equal for paths that are one file on a file system without case or with normalised names."""
-    return path if path.isascii() and path.islower() else unicodedata.normalize("NFC", path.casefold())
 
 
 def _checked(name: str, infos: list[zipfile.ZipInfo]) -> tuple[Member, ...]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from flowkiln.envs import glue, installer, stamps, treefile
 from flowkiln.envs.placing import Placer
+from flowkiln.envs.spread import spread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -96,9 +96,8 @@ class _Placing:
             self._contents[sha256] = str(self._store.content(sha256))
         batches = [owners[start : start + _BATCH] for start in range(0, len(owners), _BATCH)]
         placed: dict[str, Stamp] = {}
-        with ThreadPoolExecutor(2) as pool:
-            for done in pool.map(self._some, batches):
-                placed.update(done)
+        for done in spread(self._some, batches, threads=2):
+            placed.update(done)
         for sha256 in self._renewed:
             self._store.renew_stamps(sha256)
         return placed

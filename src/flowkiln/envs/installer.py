@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple
 
-from flowkiln.envs.archive import collision_key
 from flowkiln.envs.installerrors import PathOwnedTwice
+from flowkiln.envs.names import collision_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

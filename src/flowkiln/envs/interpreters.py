@@ -19,6 +19,7 @@ from flowkiln._base.report import Silent
 from flowkiln.envs import interpreter as values
 from flowkiln.envs.installerrors import InterpreterMissing
 from flowkiln.envs.interpreter import Interpreter
+from flowkiln.envs.spread import spread
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -187,11 +188,8 @@ class Interpreters:
 
     def _search(self) -> list[Found]:
         """Asks every candidate who it is; those that do not answer are left out."""
-        from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415  only where processes are started
-
         searched = self._searched()
-        with ThreadPoolExecutor(4) as pool:
-            answers = [one for one in pool.map(self._ask, self._candidates()) if one is not None]
+        answers = [one for one in spread(self._ask, self._candidates(), threads=4) if one is not None]
         unique = {one.path: one for one in answers}
         found = sorted(unique.values(), key=lambda one: one.path)
         found.sort(key=lambda one: values.numbers(one.version), reverse=True)

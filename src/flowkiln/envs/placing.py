@@ -6,7 +6,6 @@ of folders and remembered.
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import fcntl
 import os
@@ -84,6 +83,8 @@ def _clone_linux(source: str, target: str, mode: int) -> None:
 
 
 def _clone_darwin(source: str, target: str, mode: int) -> None:
+    import ctypes  # noqa: PLC0415  slow to load, and not for Linux
+
     library = ctypes.CDLL(None, use_errno=True)
     if library.clonefile(os.fsencode(source), os.fsencode(target), 0) != 0:
         number = ctypes.get_errno()

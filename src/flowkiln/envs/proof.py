@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Literal
 from flowkiln._base.errors import BaseError
 from flowkiln.envs import stamps, treefile
 from flowkiln.envs.installerrors import EnvironmentMismatch
+from flowkiln.envs.spread import spread
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -111,17 +112,14 @@ def _looks_wrong(stamp: Stamp, mode: int, content: str) -> bool:
 
 def _digests(root: Path, paths: list[str]) -> Iterable[tuple[str, str]]:
     """The sha256 of each file; "" for one that cannot be read. In threads: hashing releases the interpreter."""
-    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415  only where files are read
-
     base = str(root)
 
     def some(batch: list[str]) -> list[tuple[str, str]]:
         return [(path, _digest(f"{base}/{path}")) for path in batch]
 
     batches = [paths[start : start + _BATCH] for start in range(0, len(paths), _BATCH)]
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        for done in pool.map(some, batches):
-            yield from done
+    for done in spread(some, batches):
+        yield from done
 
 
 def _digest(path: str) -> str:

@@ -7,12 +7,13 @@ a name is whole. One process makes a tree, the others wait for it. Locks are the
 from __future__ import annotations
 
 import os
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flowkiln._base import files
+from flowkiln._base.errors import ReadOnly
 from flowkiln._base.report import Silent
 from flowkiln.envs import interpreter as interpreters
 from flowkiln.envs import treefile
@@ -136,7 +137,10 @@ class Trees:
 
         Raises EnvironmentMismatch when the tree is gone already.
         """
-        with files.locked(self.lease_file(tree.root.name), shared=True):
+        with ExitStack() as stack:
+            # In a cache that cannot be written nothing can be collected either.
+            with suppress(ReadOnly):
+                stack.enter_context(files.locked(self.lease_file(tree.root.name), shared=True))
             if not tree.root.exists():
                 message = f"the environment at {tree.root} was removed by `flowkiln cache gc`"
                 raise EnvironmentMismatch(message, hint="Run the same command again: it is made anew.")

@@ -6,7 +6,6 @@ import base64
 import configparser
 import hashlib
 import re
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from email.parser import HeaderParser
 from pathlib import Path
@@ -20,6 +19,8 @@ from packaging.version import InvalidVersion, Version
 from flowkiln.envs import archive as archives
 from flowkiln.envs import installer
 from flowkiln.envs.installerrors import HostileWheel, RecordMismatch, WheelMismatch, WheelUnreadable
+from flowkiln.envs.names import check_path, collision_key
+from flowkiln.envs.spread import spread
 from flowkiln.envs.wheel import EntryPoint, Wheel, WheelFile
 
 if TYPE_CHECKING:
@@ -106,10 +107,9 @@ class _Unpacking:
         def one(member: Member) -> tuple[str, str]:
             return member.path, self._archive.write(member, Path(f"{root}/{member.path}"))
 
-        if threads < 2 or sum(member.size for member in members) < 1 << 20:
-            return dict(map(one, members))
-        with ThreadPoolExecutor(threads) as pool:
-            return dict(pool.map(one, sorted(members, key=lambda member: -member.size)))
+        small = sum(member.size for member in members) < 1 << 20
+        largest_first = sorted(members, key=lambda member: -member.size)
+        return dict(spread(one, largest_first, threads=1 if small else threads))
 
     def _text(self, name: str, *, needed: bool = True) -> str:
         member = self._by_path.get(f"{self._dist_info}/{name}")
@@ -222,7 +222,7 @@ class _Unpacking:
             path = f"bin/{path}"
         elif scheme != "data":
             return
-        folded = archives.collision_key(path)
+        folded = collision_key(path)
         top, _, rest = folded.partition("/")
         claims = (
             folded == "pyvenv.cfg"
@@ -245,7 +245,7 @@ class _Unpacking:
             message = f"{self._archive.name}: entry_points.txt cannot be read: {error}"
             raise WheelUnreadable(message) from error
         for point in found:
-            archives.check_path(point.name, lambda reason: self._refuse("entry_points.txt", reason))
+            check_path(point.name, lambda reason: self._refuse("entry_points.txt", reason))
             if "/" in point.name or _INTERPRETER.fullmatch(point.name):
                 raise self._refuse("entry_points.txt", f"a script may not be called {point.name!r}")
         unique = {point.name: point for point in sorted(found)}

@@ -136,6 +136,11 @@ class World:
             self.replaying = False
             self.feed(DriverTook(history.epoch + 1))
         except Killed:
+            self.restart()
+
+    def restart(self) -> None:
+        """The driver was killed: another follows, unless the run had ended, which attaching refuses."""
+        if self.records.closed is None:
             self.kills += 1
             self.start_driver()
 
@@ -302,9 +307,7 @@ class World:
             try:
                 self.turn()
             except Killed:
-                if self.records.closed is None:
-                    self.kills += 1
-                    self.start_driver()
+                self.restart()
         self.check_end()
 
     def turn(self) -> None:

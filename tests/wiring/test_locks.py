@@ -17,7 +17,8 @@ from flowkiln.envs.lock import AbsentPlatform, EnvLock, PlatformLock
 from flowkiln.envs.lockfolder import LockFolder
 from flowkiln.envs.spec import EnvSpec
 from flowkiln.wiring import locks, trees
-from flowkiln.wiring.locks import Policy, Request
+from flowkiln.wiring.locks import Request
+from flowkiln.wiring.policy import Policy
 
 AMD64, ARM64, MAC = Platform("linux", "amd64"), Platform("linux", "arm64"), Platform("darwin", "arm64")
 

@@ -9,7 +9,6 @@ import contextlib
 import errno
 import fcntl
 import os
-import secrets
 import shutil
 import time
 from pathlib import Path
@@ -44,7 +43,7 @@ def write_atomic(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     """Writes ``data`` to ``path`` whole or not at all, replacing what was there. Raises NoSpace, ReadOnly."""
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        scratch = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+        scratch = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}.tmp")
         try:
             descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
             with open(descriptor, "wb") as stream:  # noqa: PTH123  a descriptor, not a path
@@ -60,7 +59,7 @@ def create_exclusive(path: Path, data: bytes) -> bool:
 
     A temporary file is written and hard-linked into place, so that a reader never sees part of it.
     """
-    scratch = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+    scratch = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}.tmp")
     with disk_errors(path):
         try:
             descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
@@ -83,7 +82,7 @@ def scratch_folder(parent: Path) -> Iterator[Path]:
     """A new folder below ``parent`` that is gone afterwards unless it was renamed away."""
     with disk_errors(parent):
         parent.mkdir(parents=True, exist_ok=True)
-        folder = parent / f".scratch-{os.getpid()}-{secrets.token_hex(6)}"
+        folder = parent / f".scratch-{os.getpid()}-{os.urandom(6).hex()}"
         folder.mkdir()
     try:
         yield folder

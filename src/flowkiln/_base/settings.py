@@ -6,7 +6,6 @@ A name that is not in the table is an error wherever it is read from: a misspelt
 
 from __future__ import annotations
 
-import difflib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -330,6 +329,8 @@ def _take_environ(values: dict[str, Value], environ: Mapping[str, str]) -> None:
 
 
 def _unknown(name: str, origin: str, known: Mapping[str, Setting] | tuple[str, ...]) -> SettingError:
+    import difflib  # noqa: PLC0415  only for a misspelt name
+
     near = difflib.get_close_matches(name, list(known), n=1)
     message = f"unknown setting {name!r} in {origin}"
     hint = f"Did you mean {near[0]!r}?" if near else "`flowkiln config show` lists every setting."

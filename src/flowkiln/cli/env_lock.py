@@ -52,14 +52,15 @@ def lock(
     """
     from flowkiln.cli import environments
     from flowkiln.wiring import locks
+    from flowkiln.wiring.policy import Policy
 
     speaker = session(context)
     settings = speaker.settings(Path.cwd())
     texts, upgrade = _apart(envs, upgrades)
     requests = [request for text in texts for request in environments.requested(text, speaker)]
-    policy = locks.Policy(locked=check, upgrade=upgrade, platforms=tuple(_platform(text) for text in platforms))
+    policy = Policy(locked=check, upgrade=upgrade, platforms=tuple(_platform(text) for text in platforms))
     if check:
-        policy = locks.Policy(locked=True)
+        policy = Policy(locked=True)
     settled = locks.settle(requests, settings, speaker.reporter, policy=policy)
     for text in () if check else texts:
         settled.files += environments.pruned(text, requests)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from flowkiln.executor.ending import RunEnd
     from flowkiln.executor.plan import RunPlan
     from flowkiln.flow.parameters import Parameter
-    from flowkiln.wiring.locks import Policy
+    from flowkiln.wiring.policy import Policy
 
 GIVEN = "flowkiln.parameters"
 
@@ -138,6 +138,6 @@ def finish(end: RunEnd, speaker: Session) -> int:
 
 def policy_of(chosen: FlowSession) -> Policy:
     """What the command line allows to be done about locks; ``CI`` implies --locked."""
-    from flowkiln.wiring.locks import Policy
+    from flowkiln.wiring.policy import Policy
 
     return Policy(locked=chosen.locked or bool(os.environ.get("CI")), frozen=chosen.frozen)

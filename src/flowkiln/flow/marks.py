@@ -16,6 +16,8 @@ F = TypeVar("F", bound="Callable[..., Any]")
 
 _MISPLACED = "_flowkiln_misplaced"
 FLOW_DECORATORS = "_flow_decorators"
+ENVIRONMENTS = ("pypi", "pypi_base")
+"""Decorators that ask for an environment."""
 
 
 class Decorator:
@@ -146,6 +148,12 @@ def step_decorators(flow: type, extra: Iterable[Decorator] = ()) -> dict[str, tu
         named = {decorator.name for decorator in own}
         result[name] = own + tuple(one for one in added if one.name not in named)
     return result
+
+
+def declares_environment(flow: type, extra: Iterable[Decorator] = ()) -> bool:
+    """Whether the flow or any of its steps asks for an environment, a disabled one included."""
+    on_steps = (one for decorators in step_decorators(flow, extra).values() for one in decorators)
+    return any(one.name in ENVIRONMENTS for one in (*flow_decorators(flow), *on_steps))
 
 
 def misplaced(flow: type) -> list[tuple[str, Decorator]]:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from flowkiln.envs.resolve import Resolution
     from flowkiln.envs.spec import EnvSpec
     from flowkiln.envs.uv import Solver
+    from flowkiln.wiring.policy import Policy
 
 AT_ONCE = 4
 """Environments that are resolved at once; each has a process per platform."""
@@ -44,16 +45,6 @@ class Request:
     def label(self) -> str:
         """The environment in a sentence: its steps where they say more than its name."""
         return f"environment {self.name!r}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Policy:
-    """What may be done about a lock that is missing or stale. ``upgrade`` frees versions (True: all)."""
-
-    locked: bool = False
-    frozen: bool = False
-    upgrade: bool | frozenset[str] = False
-    platforms: tuple[Platform, ...] = ()
 
 
 @dataclass(slots=True, kw_only=True)

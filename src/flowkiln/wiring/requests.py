@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from flowkiln.flow.environments import EnvRequest
     from flowkiln.flow.graph import Graph
     from flowkiln.flow.spec import FlowSpec
-    from flowkiln.wiring.locks import Policy, Settled
+    from flowkiln.wiring.locks import Settled
+    from flowkiln.wiring.policy import Policy
 
 
 def of_flow(flow: type[FlowSpec], graph: Graph, settings: Settings) -> dict[str, Request | None]:

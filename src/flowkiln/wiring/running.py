@@ -12,30 +12,33 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 from flowkiln._base import paths
-from flowkiln.executor import attach as attaching
 from flowkiln.executor import records
-from flowkiln.executor.driver import Driver
 from flowkiln.executor.environ import cores
 from flowkiln.executor.plan import RunPlan
 from flowkiln.executor.process import ProcessBackend, ProcessSettings
 from flowkiln.flow import checks, package, planning
 from flowkiln.flow.decospecs import from_spec
+from flowkiln.flow.marks import declares_environment
 from flowkiln.flow.parameters import evaluate
 from flowkiln.store import artifacts
 from flowkiln.store.folder import FolderStore
-from flowkiln.wiring import requests, trees
+from flowkiln.wiring.unmanaged import unmanaged
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from flowkiln._base.report import Reporter
     from flowkiln._base.settings import Settings
+    from flowkiln.executor.driver import Driver
     from flowkiln.executor.ending import RunEnd
+    from flowkiln.executor.plan import Prefix
     from flowkiln.executor.progress import Observer
+    from flowkiln.flow.graph import Graph
+    from flowkiln.flow.marks import Decorator
     from flowkiln.flow.spec import FlowSpec
     from flowkiln.store.logs import LogLine
     from flowkiln.store.runs import Run
-    from flowkiln.wiring.locks import Policy
+    from flowkiln.wiring.policy import Policy
 
 
 class Watcher(Protocol):
@@ -75,20 +78,31 @@ def run(
     extra = [from_spec(text) for text in order.decospecs]
     graph = checks.require(order.flow, extra)
     values = evaluate(order.flow, order.given)
-    wanted = requests.of_flow(order.flow, graph, settings)
-    locks = requests.locks_of_steps(wanted, settings, reporter, order.policy)
-    prefixes = trees.prefixes(locks, settings, reporter)
+    prefixes, locks = _prefixes(order, graph, extra, settings, reporter)
     store = FolderStore(settings.store)
     code = package.snapshot(order.file, store.blobs, order.suffixes)
     plan = planning.plan(graph, prefixes, script=order.file.name, code=code, options=_options(order, settings))
     stored = {name: artifacts.save(name, value, store.blobs).to_json() for name, value in values.items()}
-    about = {**_about(), "locks": requests.folders_of_steps(wanted)}
+    about = {**_about(), "locks": locks}
     number = records.open_run(store.records, plan, stored, about)
     if order.run_id_file is not None:
         order.run_id_file.parent.mkdir(parents=True, exist_ok=True)
         order.run_id_file.write_text(number, encoding="utf-8")
-    with _closing(watchers(plan)) as observers, trees.leased(prefixes.values()):
+    with _closing(watchers(plan)) as observers, _leased(prefixes.values()):
         return _drive(plan, number, store, settings, observers)
+
+
+def _prefixes(
+    order: Order, graph: Graph, extra: Sequence[Decorator], settings: Settings, reporter: Reporter
+) -> tuple[dict[str, Prefix], dict[str, str]]:
+    """The prefix of each step, and the folder of its lock. Flows that declare no environment load none of that."""
+    if not declares_environment(order.flow, extra):
+        return dict.fromkeys(graph.nodes, unmanaged()), {}
+    from flowkiln.wiring import requests, trees
+
+    wanted = requests.of_flow(order.flow, graph, settings)
+    locks = requests.locks_of_steps(wanted, settings, reporter, order.policy)
+    return trees.prefixes(locks, settings, reporter), requests.folders_of_steps(wanted)
 
 
 def attach(
@@ -104,7 +118,9 @@ def attach(
         return backend_for(plan, found.run, store, settings, on_line)
 
     plan = RunPlan.from_json(found.opened["plan"])
-    with _closing(watchers(plan)) as observers, trees.leased(step.prefix for step in plan.steps):
+    with _closing(watchers(plan)) as observers, _leased(step.prefix for step in plan.steps):
+        from flowkiln.executor import attach as attaching
+
         driver = attaching.attach(found.flow, found.run, store, backend, observers)
         return driver.run()
 
@@ -116,6 +132,25 @@ def _closing(watchers: Sequence[Watcher]) -> Iterator[Sequence[Watcher]]:
     finally:
         for one in watchers:
             one.close()
+
+
+@contextmanager
+def _leased(prefixes: Iterable[Prefix]) -> Iterator[None]:
+    managed = [prefix for prefix in prefixes if prefix.managed]
+    if not managed:
+        yield
+        return
+    from flowkiln.wiring import trees
+
+    with trees.leased(managed):
+        yield
+
+
+def _prove(prefix: Prefix, level: str) -> None:
+    if prefix.managed:
+        from flowkiln.wiring import trees
+
+        trees.prove(prefix, level)
 
 
 def _options(order: Order, settings: Settings) -> planning.Options:
@@ -145,6 +180,9 @@ def _drive(
         driver.log(task, attempt, line)
 
     backend = backend_for(plan, number, store, settings, on_line)
+    backend.prewarm(plan.steps[0].name)  # it starts while the driver is loaded
+    from flowkiln.executor.driver import Driver
+
     driver = Driver(plan, number, store, backend, observers)
     return driver.run()
 
@@ -169,4 +207,4 @@ def backend_for(
         host=dict(os.environ),
         passed=settings.items("pass-environment") or (),
     )
-    return ProcessBackend(plan, number, store, about, verify=trees.prove, on_line=on_line)
+    return ProcessBackend(plan, number, store, about, verify=_prove, on_line=on_line)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import platform
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -15,6 +13,7 @@ from flowkiln.envs.interpreters import Interpreters
 from flowkiln.envs.proof import verify
 from flowkiln.envs.tree import Trees
 from flowkiln.executor.plan import Prefix
+from flowkiln.wiring.unmanaged import unmanaged
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -117,11 +116,6 @@ def prefix_of(tree: Tree, lock: EnvLock) -> Prefix:
         tree_digest=tree.tree_digest,
         other_platform=not tree.platform.startswith("linux/"),
     )
-
-
-def unmanaged() -> Prefix:
-    """The launcher's own interpreter, for flows that declare no environment."""
-    return Prefix(python=sys.executable, version=platform.python_version(), platform=str(platforms.host()))
 
 
 def prefixes(locks: Mapping[str, EnvLock | None], settings: Settings, reporter: Reporter) -> dict[str, Prefix]:

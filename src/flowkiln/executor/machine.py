@@ -311,7 +311,7 @@ class Machine:
         if not self._at.replaying:
             self._watch.absent(event)
             return
-        found = self._at.flights.resolve(event.handle, event.index)
+        found = self._at.flights.resolve(event.handle, event.array_index)
         place = None if found is None else self._at.find(*found)
         if found is None or place is None or found[0] not in self._asked:
             return

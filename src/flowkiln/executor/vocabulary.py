@@ -1,13 +1,14 @@
 """The closed vocabulary between the run state machine and its driver: events go in, instructions come out.
 
 Only ``Sealed`` advances the graph. Events may come late, twice or never; instructions may be repeated. Times are
-seconds of the driver's clock unless a name says otherwise.
+seconds of the driver's clock unless a name says otherwise. They are named tuples because two dozen frozen data
+classes would cost every start of the launcher more than ten milliseconds: tell them apart by type, not by value.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from flowkiln._base.json import JSONObject
@@ -63,28 +64,24 @@ def attempt_handle(task: int, attempt: int) -> str:
 # -- events ----------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class RunOpened:
+class RunOpened(NamedTuple):
     """The run's record exists; the parameters are sealed as task 0."""
 
 
-@dataclass(frozen=True, slots=True)
-class DriverTook:
+class DriverTook(NamedTuple):
     """A driver took the run over and has replayed the journal; ``epoch`` counts drivers from 0."""
 
     epoch: int
 
 
-@dataclass(frozen=True, slots=True)
-class SubmitAccepted:
+class SubmitAccepted(NamedTuple):
     """The backend has the batch. ``handle`` is its own name for it, used in observations."""
 
     batch: int
     handle: str
 
 
-@dataclass(frozen=True, slots=True)
-class SubmitRefused:
+class SubmitRefused(NamedTuple):
     """The backend did not take the batch and never will; ``final`` says that repeating it is pointless."""
 
     batch: int
@@ -92,23 +89,20 @@ class SubmitRefused:
     final: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class SubmitUnknown:
+class SubmitUnknown(NamedTuple):
     """The answer to a submission was lost: the batch may or may not be with the backend."""
 
     batch: int
 
 
-@dataclass(frozen=True, slots=True)
-class Began:
+class Began(NamedTuple):
     """The attempt's ``begin`` record exists: user code may be running."""
 
     task: int
     attempt: int
 
 
-@dataclass(frozen=True, slots=True)
-class Sealed:
+class Sealed(NamedTuple):
     """The attempt's one outcome exists in the store, and this is its verdict."""
 
     task: int
@@ -116,35 +110,31 @@ class Sealed:
     outcome: Verdict
 
 
-@dataclass(frozen=True, slots=True)
-class Observed:
-    """The backend says in which phase member ``index`` of ``handle`` is. A hint, never a result.
+class Observed(NamedTuple):
+    """The backend says in which phase member ``array_index`` of ``handle`` is. A hint, never a result.
 
     ``evidence`` is the platform's own text. ``handle`` may be an ``attempt_handle``.
     """
 
     handle: str
-    index: int
+    array_index: int
     phase: Phase
     evidence: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Absent:
-    """The backend does not know member ``index`` of ``handle``; ``complete`` if its list was whole."""
+class Absent(NamedTuple):
+    """The backend does not know member ``array_index`` of ``handle``; ``complete`` if its list was whole."""
 
     handle: str
-    index: int
+    array_index: int
     complete: bool
 
 
-@dataclass(frozen=True, slots=True)
-class ObservationLost:
+class ObservationLost(NamedTuple):
     """The backend lost sight of its attempts for a while: events may be missing."""
 
 
-@dataclass(frozen=True, slots=True)
-class TimerFired:
+class TimerFired(NamedTuple):
     """The time asked for by ``SetTimer(kind, task, attempt)`` has come."""
 
     kind: TimerKind
@@ -152,15 +142,13 @@ class TimerFired:
     attempt: int
 
 
-@dataclass(frozen=True, slots=True)
-class CancelAsked:
+class CancelAsked(NamedTuple):
     """The run is to end now, because it was cancelled from elsewhere or its driver was interrupted."""
 
     how: Literal["cancelled", "interrupted"]
 
 
-@dataclass(frozen=True, slots=True)
-class CancelConfirmed:
+class CancelConfirmed(NamedTuple):
     """The backend has ended the attempt; its outcome may or may not have been sealed."""
 
     task: int
@@ -187,15 +175,13 @@ Event = (
 # -- instructions ----------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Append:
+class Append(NamedTuple):
     """Append ``entry`` to the journal before performing anything that follows it."""
 
     entry: JSONObject
 
 
-@dataclass(frozen=True, slots=True)
-class Submit:
+class Submit(NamedTuple):
     """Hand attempts of one step to the backend; answer with SubmitAccepted, -Refused or -Unknown."""
 
     batch: int
@@ -203,8 +189,7 @@ class Submit:
     assignments: tuple[Assignment, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Find:
+class Find(NamedTuple):
     """Look whether the backend has these (task, attempt) members of a batch; answer with Observed or Absent.
 
     ``batch`` is 0 for attempts that are known by their ``begin`` record only.
@@ -214,8 +199,7 @@ class Find:
     members: tuple[tuple[int, int], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Probe:
+class Probe(NamedTuple):
     """Read the attempt's records; answer with Sealed or Began if they exist.
 
     In a replay the answer to neither is ``Absent(attempt_handle(task, attempt), 0, complete=True)``.
@@ -225,8 +209,7 @@ class Probe:
     attempt: int
 
 
-@dataclass(frozen=True, slots=True)
-class Seal:
+class Seal(NamedTuple):
     """Create the attempt's outcome with this failure unless one exists; answer with the Sealed that holds.
 
     ``takeover`` marks an attempt that went away with its driver: it costs nobody a retry.
@@ -240,16 +223,14 @@ class Seal:
     takeover: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Cancel:
+class Cancel(NamedTuple):
     """Ask the backend to end the attempt."""
 
     task: int
     attempt: int
 
 
-@dataclass(frozen=True, slots=True)
-class SetTimer:
+class SetTimer(NamedTuple):
     """Answer with TimerFired once ``at`` has passed."""
 
     kind: TimerKind
@@ -258,8 +239,7 @@ class SetTimer:
     at: float
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+class Report(NamedTuple):
     """Tell the observers; ``kind`` is a kind of ``progress.RunEvent``."""
 
     kind: Literal["foreach", "task-started", "task-ended", "task-retrying", "note"]
@@ -268,8 +248,7 @@ class Report:
     data: JSONObject
 
 
-@dataclass(frozen=True, slots=True)
-class Close:
+class Close(NamedTuple):
     """Every task has ended: write the run's end record."""
 
     status: Literal["ok", "failed", "cancelled", "interrupted"]

@@ -92,7 +92,7 @@ class Watch:
 
     def observed(self, event: Observed) -> None:
         """An end without an outcome is read again for a grace period; anything else is a sign of life."""
-        found = self._resolve(event.handle, event.index)
+        found = self._resolve(event.handle, event.array_index)
         if found is None:
             return
         task, flight = found
@@ -102,7 +102,7 @@ class Watch:
 
     def absent(self, event: Absent) -> None:
         """Missing from a whole list: lost if it had been seen, not submitted if it never was."""
-        found = self._resolve(event.handle, event.index)
+        found = self._resolve(event.handle, event.array_index)
         if found is None:
             return
         task, flight = found

@@ -112,7 +112,9 @@ def lines(requests: list[Request], settled: Settled, *, check: bool) -> list[str
         word = "locked" if request in settled.made else "holds" if check else "unchanged"
         count = max((len(part.wheels) for part in locked.platforms), default=0)
         where = ", ".join(str(part.platform) for part in locked.platforms)
-        found.append(f"{request.name}: {word}, {count} packages, Python {locked.python}, {where}")
+        found.append(
+            f"{request.name}: {word}, {count} package{'' if count == 1 else 's'}, Python {locked.python}, {where}"
+        )
         found += [f"  not for {part.platform}: {part.reason.splitlines()[0]}" for part in locked.absent]
     return found + [f"wrote {os.path.relpath(path)}" for path in settled.files if path.exists()]
 

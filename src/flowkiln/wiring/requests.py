@@ -91,7 +91,9 @@ def announce(settled: Settled, reporter: Reporter) -> None:
         lock = settled.locks[request]
         count = max((len(part.wheels) for part in lock.platforms), default=0)
         where = ", ".join(str(part.platform) for part in lock.platforms)
-        reporter.say(f"locked {request.name}: Python {lock.python}, {count} packages, for {where}")
+        reporter.say(
+            f"locked {request.name}: Python {lock.python}, {count} package{'' if count == 1 else 's'}, for {where}"
+        )
         for absent in lock.absent:
             reporter.say(f"  not for {absent.platform}: {absent.reason.splitlines()[0]}")
     for text in settled.notes:

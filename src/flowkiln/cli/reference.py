@@ -15,7 +15,7 @@ import click
 from flowkiln._base import settings
 from flowkiln._base.errors import ExitCode
 from flowkiln.cli.explain import page, registry
-from flowkiln.cli.flow import VERBS, FlowGroup, flow_parameters
+from flowkiln.cli.flow import VERBS, FlowGroup, FlowVerb, flow_env, flow_parameters
 from flowkiln.cli.options import common_parameters
 from flowkiln.cli.root import root
 
@@ -56,7 +56,11 @@ def _commands() -> str:
     lines += [
         "These options are taken by every command, on either side of the verb:",
         "",
-        *_option_table(_common()),
+        *_option_table(list(common_parameters())),
+        "",
+        "These by every verb of a flow, on either side of the verb:",
+        "",
+        *_option_table(list(flow_parameters())),
     ]
     for path, command in everything():
         lines += _command(path, command)
@@ -65,13 +69,11 @@ def _commands() -> str:
     return "\n".join(lines) + "\n"
 
 
-def _common() -> list[click.Parameter]:
-    return list(common_parameters())
-
-
 def everything() -> Iterator[tuple[str, click.Command]]:
     """Every command with the words that call it: those of a flow, then those of ``flowkiln``."""
-    yield from _walk(FlowGroup(VERBS), "python FLOW.py")
+    flow = FlowGroup(VERBS)
+    flow.add_command(flow_env, "env")
+    yield from _walk(flow, "python FLOW.py")
     yield from _walk(root, "flowkiln")
 
 
@@ -99,7 +101,8 @@ def _command(path: str, command: click.Command) -> list[str]:
         "",
         inspect.cleandoc(command.help or ""),
     ]
-    common = {parameter.name for parameter in (*common_parameters(), *flow_parameters())} | {"help"}
+    everywhere = [*common_parameters(), *(flow_parameters() if isinstance(command, FlowVerb) else ())]
+    common = {parameter.name for parameter in everywhere} | {"help"}
     own = [p for p in command.params if isinstance(p, click.Option) and p.name not in common and not p.hidden]
     if own:
         lines += ["", *_option_table(list(own))]

@@ -1,7 +1,6 @@
 # One obvious command for each thing. `make` lists them.
 BIN := .venv/bin
 WORKERS ?= 2
-STAMP := .venv/bootstrapped
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-fast stack lint format bench docs wheel clean

@@ -8,6 +8,7 @@ import os
 import platform
 import sys
 import tempfile
+import tomllib
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -57,7 +58,25 @@ def page(rows: list[Row]) -> str:
         f"{dt.datetime.now(tz=dt.UTC):%Y-%m-%d}, {platform.system()} {platform.machine()}, "
         f"{os.cpu_count()} cores, {memory:.0f} GiB, Python {platform.python_version()}, {versions}.\n\n"
         + table(rows)
+        + missed(rows, explanations())
     )
+
+
+def explanations() -> dict[str, str]:
+    """Why aims are missed, by the beginning of a row's work: ``missed.toml``, so that rewriting the page keeps it."""
+    return tomllib.loads(Path(__file__).with_name("missed.toml").read_text(encoding="utf-8"))
+
+
+def missed(rows: list[Row], known: dict[str, str]) -> str:
+    """The section on the rows that miss their aim, with what is known of each; empty when all meet it."""
+    short = [row for row in rows if not row.met]
+    if not short:
+        return ""
+    lines = ["", "## Where an aim is missed", ""]
+    for row in short:
+        why = next((text for work, text in known.items() if row.work.startswith(work)), "not explained yet.")
+        lines.append(f"* **{row.work}** (aim: {row.aim}): {' '.join(why.split())}")
+    return "\n".join(lines) + "\n"
 
 
 def main() -> None:

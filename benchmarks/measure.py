@@ -26,7 +26,6 @@ class Row:
     ratio: str
     aim: str
     met: bool
-    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,7 +63,7 @@ def page(rows: list[Row]) -> str:
 
 
 def explanations() -> dict[str, str]:
-    """Why aims are missed, by the beginning of a row's work: ``missed.toml``, so that rewriting the page keeps it."""
+    """Why aims are missed, by the beginning of a row's work: ``missed.toml``, which outlives the page."""
     return tomllib.loads(Path(__file__).with_name("missed.toml").read_text(encoding="utf-8"))
 
 

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.e2e
         ("sys-exit", ["start", "4"]),
         ("segfault", ["start", "SIGSEGV"]),
         ("kill", ["start", "SIGKILL"]),
-        ("unpicklable", ["start", "model['layers'][2]['lock']", "lock"]),
+        ("unpicklable", ["error[STO005] step 'start'", "model['layers'][2]['lock']", "lock"]),
     ],
 )
 def test_a_step_that_fails_names_itself_and_its_cause(project: Project, kind: str, texts: list[str]) -> None:
@@ -124,6 +124,7 @@ def test_attach_after_a_killed_launcher_gives_the_undisturbed_result(project: Pr
     assert _alive(project.folder) == []
     run = (project.folder / "id").read_text().strip()
     done = project.flowkiln("run", "attach", f"Sleeps/{run}").ok()
+    assert "executing" not in project.flowkiln("run", "attach", f"Sleeps/{run}").failed(2, "RUN008").err
     assert "squares [0, 1, 4, 9, 16, 25, 36, 49]" in done.out
     worked = (project.folder / "done").read_text().split()
     assert sorted(set(worked)) == [str(n) for n in range(8)]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack, closing
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -101,14 +103,23 @@ def run(context: click.Context, *, tags: tuple[str, ...], run_id_file: Path | No
         policy=policy_of(chosen),
         suffixes=chosen.suffixes,
         tags=tags,
-        run_id_file=run_id_file,
+        verbose=speaker.verbose,
     )
     settings = speaker.settings(chosen.file.parent)
-    return finish(running.run(order, settings, speaker.reporter, watchers(speaker, events)), speaker)
+    with ExitStack() as files:
+        if run_id_file is not None:
+            ids = files.enter_context(closing(live.IdFile(run_id_file)))
+            order = replace(order, opened=ids.write)
+        watching = watchers(speaker, files, events)
+        return finish(running.run(order, settings, speaker.reporter, watching), speaker)
 
 
-def watchers(speaker: Session, events: Path | None) -> Callable[[RunPlan], list[Any]]:
-    """What makes the observers of a run: the screen, and the file of events when one was asked for."""
+def watchers(speaker: Session, files: ExitStack, events: Path | None) -> Callable[[RunPlan], list[Any]]:
+    """What makes the observers of a run: the screen, and the file of events, if any, which is opened now.
+
+    ``files`` closes it. Raises ``BadUsage`` when it cannot be written.
+    """
+    written = [] if events is None else [files.enter_context(closing(live.EventFile(events)))]
 
     def make(plan: RunPlan) -> list[Any]:
         steps = [(step.name, step.prefix.name or "-") for step in plan.steps]
@@ -118,10 +129,7 @@ def watchers(speaker: Session, events: Path | None) -> Callable[[RunPlan], list[
             speaker.note(f"step {step.name}: {step.prefix.python} ({step.prefix.version}, {where})")
         if any(step.prefix.other_platform and step.prefix.managed for step in plan.steps):
             speaker.say(f"environments are those of {plan.steps[0].prefix.platform}: same lock, other platform")
-        shown: list[Any] = [live.observer(steps, quiet=speaker.quiet, as_json=speaker.json)]
-        if events is not None:
-            shown.append(live.EventFile(events))
-        return shown
+        return [live.observer(steps, quiet=speaker.quiet, as_json=speaker.json), *written]
 
     return make
 

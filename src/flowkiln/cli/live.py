@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import IO, TYPE_CHECKING
 
+from flowkiln.cli.errors import BadUsage
 from flowkiln.cli.output import duration
 
 if TYPE_CHECKING:
@@ -23,10 +25,17 @@ if TYPE_CHECKING:
 
 
 class EventFile:
-    """Observer that appends every event to a file as one JSON line, flushed at once."""
+    """Observer that appends every event to a file as one JSON line, flushed at once. Makes the file's folder.
+
+    Raises ``BadUsage`` when the file cannot be written.
+    """
 
     def __init__(self, path: Path) -> None:
-        self._stream: IO[str] = path.open("a", encoding="utf-8")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._stream: IO[str] = path.open("a", encoding="utf-8")
+        except OSError as error:
+            raise unwritable("--events", path, error) from error
 
     def emit(self, event: RunEvent) -> None:
         """Writes ``event``."""
@@ -36,6 +45,45 @@ class EventFile:
     def close(self) -> None:
         """Closes the file."""
         self._stream.close()
+
+
+class IdFile:
+    """The file that is to hold a run's id: it appears whole, when ``write`` is called. Makes its folder.
+
+    Raises ``BadUsage`` at once when the file cannot be written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        plain = not path.exists() or path.is_file()  # a pipe or terminal is written, not replaced
+        self._scratch = path.with_name(f".{path.name}.{os.getpid()}") if plain else path
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._stream: IO[str] = self._scratch.open("w", encoding="utf-8")
+        except OSError as error:
+            raise unwritable("--run-id-file", path, error) from error
+
+    def write(self, run: str) -> None:
+        """Writes ``run``, the whole content. Raises ``BadUsage``."""
+        try:
+            with self._stream:
+                self._stream.write(run)
+            if self._scratch != self._path:
+                self._scratch.replace(self._path)
+        except OSError as error:
+            raise unwritable("--run-id-file", self._path, error) from error
+
+    def close(self) -> None:
+        """Leaves nothing behind when no id was written."""
+        self._stream.close()
+        if self._scratch != self._path:
+            self._scratch.unlink(missing_ok=True)
+
+
+def unwritable(option: str, path: Path, error: OSError) -> BadUsage:
+    """The error that the file given to ``option`` cannot be written."""
+    message = f"{option}: cannot write {path}: {error.strerror or error}"
+    return BadUsage(message, hint="Name a file in a folder that you may write to.")
 
 
 class Lines:

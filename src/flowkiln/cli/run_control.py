@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 
 import click
@@ -61,4 +62,6 @@ def attach(context: click.Context, *, run: str, events: Path | None) -> int:
     settings = speaker.settings(Path.cwd())
     store = history.open_store(settings)
     found = history.find(store, run).run
-    return finish(running.attach(found, store, settings, watchers(speaker, events)), speaker)
+    with ExitStack() as files:
+        watching = watchers(speaker, files, events)
+        return finish(running.attach(found, store, settings, watching, verbose=speaker.verbose), speaker)

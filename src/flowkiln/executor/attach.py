@@ -47,6 +47,15 @@ def attach(
     No attempt that was sealed runs again. Raises ``RunNotFound``, ``RunEnded`` and, while another driver is or
     may be alive, ``RunHasDriver``.
     """
+    plan = require_free(flow, run, store)
+    return Driver(plan, run, store, make_backend(plan), observers)
+
+
+def require_free(flow: str, run: str, store: Store) -> RunPlan:
+    """The plan of a run that nobody drives.
+
+    Raises ``RunNotFound``, ``RunEnded`` and, while a driver is or may be alive, ``RunHasDriver``.
+    """
     found = runs.read_run(store.records, flow, run)
     if found.ended is not None:
         message = f"run {flow}/{run} has ended: {found.status}"
@@ -57,8 +66,7 @@ def attach(
         message = f"run {flow}/{run} is driven by {where}"
         hint = f"`flowkiln run cancel {flow}/{run}` ends it."
         raise RunHasDriver(message, hint=hint, data={"holder": sign.who})
-    plan = RunPlan.from_json(found.opened["plan"])
-    return Driver(plan, run, store, make_backend(plan), observers)
+    return RunPlan.from_json(found.opened["plan"])
 
 
 def cancel(

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 from flowkiln._base import paths
+from flowkiln._base.errors import FlowkilnError
+from flowkiln._base.files import disk_errors
 from flowkiln.executor import records
 from flowkiln.executor.environ import cores
 from flowkiln.executor.plan import RunPlan
@@ -51,9 +53,16 @@ class Watcher(Protocol):
         """Ends what it shows."""
 
 
+def _nobody_asks(_run: str) -> None:
+    """Used where nobody wants to know the run's id."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """A run as it was asked for. ``given`` maps parameter names to texts."""
+    """A run as it was asked for. ``given`` maps parameter names to texts; ``opened`` is told the run's id.
+
+    ``verbose`` keeps flowkiln's own frames in tracebacks of steps.
+    """
 
     flow: type[FlowSpec]
     file: Path
@@ -62,7 +71,8 @@ class Order:
     decospecs: tuple[str, ...] = ()
     suffixes: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
-    run_id_file: Path | None = None
+    verbose: bool = False
+    opened: Callable[[str], None] = _nobody_asks
 
 
 def run(
@@ -84,12 +94,13 @@ def run(
     plan = planning.plan(graph, prefixes, script=order.file.name, code=code, options=_options(order, settings))
     stored = {name: artifacts.save(name, value, store.blobs).to_json() for name, value in values.items()}
     about = {**_about(), "locks": locks}
-    number = records.open_run(store.records, plan, stored, about)
-    if order.run_id_file is not None:
-        order.run_id_file.parent.mkdir(parents=True, exist_ok=True)
-        order.run_id_file.write_text(number, encoding="utf-8")
+    store.sweep()
     with _closing(watchers(plan)) as observers, _leased(prefixes.values()):
-        return _drive(plan, number, store, settings, observers)
+        number = records.open_run(store.records, plan, stored, about)
+        with _closed_if_not_driven(plan, number, store):
+            order.opened(number)
+            driver = _driver(plan, number, store, settings, observers, verbose=order.verbose)
+        return driver.run()
 
 
 def _prefixes(
@@ -106,21 +117,27 @@ def _prefixes(
 
 
 def attach(
-    found: Run, store: FolderStore, settings: Settings, watchers: Callable[[RunPlan], Sequence[Watcher]]
+    found: Run,
+    store: FolderStore,
+    settings: Settings,
+    watchers: Callable[[RunPlan], Sequence[Watcher]],
+    *,
+    verbose: bool = False,
 ) -> RunEnd:
     """Goes on with a run whose launcher is gone, to its end. Raises ``RunEnded`` and ``RunHasDriver``."""
+    from flowkiln.executor import attach as attaching
+
+    attaching.require_free(found.flow, found.run, store)  # before anybody is told that it goes on
     driver: Driver
 
     def on_line(task: int, attempt: int, line: LogLine) -> None:
         driver.log(task, attempt, line)
 
     def backend(plan: RunPlan) -> ProcessBackend:
-        return backend_for(plan, found.run, store, settings, on_line)
+        return backend_for(plan, found.run, store, settings, on_line, verbose=verbose)
 
     plan = RunPlan.from_json(found.opened["plan"])
     with _closing(watchers(plan)) as observers, _leased(step.prefix for step in plan.steps):
-        from flowkiln.executor import attach as attaching
-
         driver = attaching.attach(found.flow, found.run, store, backend, observers)
         return driver.run()
 
@@ -171,20 +188,43 @@ def _about() -> dict[str, Any]:
     return about
 
 
-def _drive(
-    plan: RunPlan, number: str, store: FolderStore, settings: Settings, observers: Sequence[Observer]
-) -> RunEnd:
+@contextmanager
+def _closed_if_not_driven(plan: RunPlan, number: str, store: FolderStore) -> Iterator[None]:
+    """Closes a run that was opened for nothing: without a driver it would seem to run for ever."""
+    try:
+        yield
+    except BaseException:
+        from flowkiln.store import runs
+
+        with suppress(OSError, FlowkilnError):  # what went wrong first is what is told
+            runs.close_run(store.records, plan.flow, number, {"status": "failed", "failure": None, "counts": {}})
+        raise
+
+
+def _driver(
+    plan: RunPlan,
+    number: str,
+    store: FolderStore,
+    settings: Settings,
+    observers: Sequence[Observer],
+    *,
+    verbose: bool,
+) -> Driver:
     driver: Driver
 
     def on_line(task: int, attempt: int, line: LogLine) -> None:
         driver.log(task, attempt, line)
 
-    backend = backend_for(plan, number, store, settings, on_line)
-    backend.prewarm(plan.steps[0].name)  # it starts while the driver is loaded
-    from flowkiln.executor.driver import Driver
+    backend = backend_for(plan, number, store, settings, on_line, verbose=verbose)
+    try:
+        backend.prewarm(plan.steps[0].name)  # it starts while the driver is loaded
+        from flowkiln.executor.driver import Driver
 
-    driver = Driver(plan, number, store, backend, observers)
-    return driver.run()
+        driver = Driver(plan, number, store, backend, observers)
+    except BaseException:
+        backend.close()
+        raise
+    return driver
 
 
 def backend_for(
@@ -193,11 +233,14 @@ def backend_for(
     store: FolderStore,
     settings: Settings,
     on_line: Callable[[int, int, LogLine], None],
+    *,
+    verbose: bool = False,
 ) -> ProcessBackend:
     """The process backend for a run whose code is unpacked in the cache, once for all runs of equal code."""
     cache = paths.cache_root()
-    code_dir = package.unpack(plan.code, store.blobs, cache / "code")
-    info: dict[str, Any] = {"plan": plan.to_json()}
+    with disk_errors(cache / "code", setting="cache"):
+        code_dir = package.unpack(plan.code, store.blobs, cache / "code")
+    info: dict[str, Any] = {"plan": plan.to_json(), "full_trace": verbose}
     with suppress(OSError, KeyError):
         info["user"] = getpass.getuser()
     about = ProcessSettings(

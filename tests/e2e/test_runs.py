@@ -79,12 +79,19 @@ def test_foreach_over_lists_and_generators(project: Project, kind: str) -> None:
 
 def test_foreach_over_nothing_names_step_and_attribute(project: Project) -> None:
     project.flow("widths")
-    project.run("--width", "0").failed(1, "start", "items")
+    done = project.run("--width", "0").failed(1, "error[FLW041] step 'start': foreach='items'", "at least one item")
+    assert "Traceback" not in done.out + done.err
+    assert "EmptyForeach" not in done.out + done.err
 
 
 def test_foreach_wider_than_allowed_names_both_numbers(project: Project) -> None:
     project.flow("widths")
-    project.run("--width", "5", "--max-num-splits", "4").failed(1, "5", "4")
+    project.run("--width", "5", "--max-num-splits", "4").failed(1, "error[FLW042]", "4")
+
+
+def test_more_of_a_traceback_is_shown_to_those_who_ask(project: Project) -> None:
+    project.flow("widths")
+    assert "transitions.py" in project.run("--width", "0", "--verbose").failed(1).out
 
 
 def test_a_small_task_is_two_objects(project: Project) -> None:

@@ -92,8 +92,8 @@ def test_small_tasks_cost_two_records_each(store: FolderStore) -> None:
         (Failure(failure_class="timeout", cause="timeout", text="10 s"), 1, "RUN001"),
         (Failure(failure_class="environment", cause="mismatch", text="changed"), 17, "RUN003"),
         (Failure(failure_class="infrastructure", cause="lost", text="gone"), 5, "RUN004"),
-        (Failure(failure_class="infrastructure", cause="lost", text="store", code="STO001"), 19, "RUN004"),
-        (Failure(failure_class="user", cause="artifact", text="no pickle", code="STO005"), 1, "RUN001"),
+        (Failure(failure_class="infrastructure", cause="lost", text="store", code="STO001"), 19, "STO001"),
+        (Failure(failure_class="user", cause="artifact", text="no pickle", code="STO005", hint="Do."), 1, "STO005"),
         (Failure(failure_class="cancelled", cause="cancelled", text="by hand"), 130, "RUN005"),
     ],
     ids=lambda value: getattr(value, "failure_class", str(value)),
@@ -107,6 +107,7 @@ def test_exit_codes_follow_the_failure_class(store: FolderStore, failure: Failur
     shown = end.error()
     assert shown is not None
     assert (shown.code, shown.step, shown.data["task"]) == (error, "s01", 2)
+    assert (shown.hint or "").splitlines()[:-1] == ([failure.hint] if failure.hint else [])
     ended = runs.read_run(store.records, "F", run).ended
     assert ended is not None
     assert end_of(ended) == end

@@ -40,7 +40,8 @@ class FlowkilnError(Exception):
     answers whether the same call may succeed when repeated unchanged.
     """
 
-    code: ClassVar[str] = ""
+    code: str = ""
+    """The class's code; an error that passes on what another process met has that one's code."""
     title: ClassVar[str] = ""
     exit_code: ClassVar[ExitCode] = ExitCode.BAD_INPUT
 

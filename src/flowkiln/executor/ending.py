@@ -78,8 +78,11 @@ class RunEnd:
             kind = errors.ForeachWidth
         data: JSONObject = {"run": self.run, "task": failed.task, "attempt": failed.attempt}
         data |= {"indices": list(failed.indices), "failure": asdict(failure)}
-        hint = f"`flowkiln run logs {self.flow}/{self.run}/{failed.step}/{failed.task}` shows what it printed."
-        return kind(failure.text, step=failed.step, hint=hint, data=data)
+        logs = f"`flowkiln run logs {self.flow}/{self.run}/{failed.step}/{failed.task}` shows what it printed."
+        hint = f"{failure.hint}\n{logs}" if failure.hint else logs
+        error = kind(failure.text, step=failed.step, hint=hint, data=data)
+        error.code = failure.code or kind.code
+        return error
 
     def to_json(self) -> JSONObject:
         """As the data of the ``run-ended`` event."""

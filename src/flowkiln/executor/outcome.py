@@ -50,7 +50,8 @@ class Failure:
     """Why an attempt failed: the class decides on retries, the cause explains.
 
     ``kind`` is the exception's dotted type, ``text`` its message in one line, ``trace`` the traceback cut to the
-    user's frames. ``exit_code`` and ``signal`` are those of the process, where they say something.
+    user's frames. ``exit_code`` and ``signal`` are those of the process, where they say something; ``code`` and
+    ``hint`` are those of an error of flowkiln's own.
     """
 
     failure_class: FailureClass
@@ -61,6 +62,7 @@ class Failure:
     exit_code: int | None = None
     signal: int | None = None
     code: str | None = None
+    hint: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

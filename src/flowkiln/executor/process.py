@@ -186,7 +186,13 @@ class ProcessBackend:
         try:
             template = self._template(step.name)
         except FlowkilnError as error:
-            failure = Failure(failure_class="environment", cause="mismatch", text=error.message, code=error.code)
+            failure = Failure(
+                failure_class="environment",
+                cause="mismatch",
+                text=error.message,
+                code=error.code,
+                hint=error.hint,
+            )
             self._seal(assignment, Outcome(status="failed", failure=failure))
             return
         except OSError as error:

@@ -38,17 +38,24 @@ def describe(error: BaseException, *, full: bool = False, root: str | None = Non
         trace=traceback_of(error, full=full, root=root),
         exit_code=exit_code,
         code=error.code if isinstance(error, FlowkilnError) else None,
+        hint=error.hint if isinstance(error, FlowkilnError) else None,
     )
 
 
 def traceback_of(error: BaseException, *, full: bool = False, root: str | None = None) -> str:
-    """The traceback as text, without frames of flowkiln itself unless ``full``; an error's hint stands below it."""
+    """The traceback as text, without frames of flowkiln itself unless ``full``; an error's hint stands below it.
+
+    A wrong ``self.next`` is told as an error and the place of the call: its message says all.
+    """
     from traceback import TracebackException  # noqa: PLC0415  only when something failed
 
     shown = TracebackException.from_exception(error)
     if not full:
         _cut(shown, set(), own=isinstance(error, FlowkilnError))
     text = "".join(shown.format())
+    if isinstance(error, InvalidNextException) and not full:
+        places = [f'  File "{frame.filename}", line {frame.lineno}\n' for frame in shown.stack[-1:]]
+        text = "".join([f"error[{error.code}] {error.message}\n", *places])
     if root is not None:
         text = text.replace(f'File "{root.rstrip(os.sep)}{os.sep}', 'File "')
     hint = error.hint if isinstance(error, FlowkilnError) else None

@@ -222,6 +222,7 @@ def _unstored(step: str, errors: list[FlowkilnError]) -> Failure:
         kind=f"{kind.__module__}.{kind.__qualname__}",
         trace="\n".join([*lines, *hints, ""]),
         code=kind.code,
+        hint=errors[0].hint,
     )
 
 

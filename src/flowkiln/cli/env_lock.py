@@ -55,13 +55,14 @@ def lock(
     from flowkiln.wiring.policy import Policy
 
     speaker = session(context)
-    settings = speaker.settings(Path.cwd())
     texts, upgrade = _apart(envs, upgrades)
     requests = [request for text in texts for request in environments.requested(text, speaker)]
     policy = Policy(locked=check, upgrade=upgrade, platforms=tuple(_platform(text) for text in platforms))
     if check:
         policy = Policy(locked=True)
-    settled = locks.settle(requests, settings, speaker.reporter, policy=policy)
+    settled = locks.Settled()
+    for home, group in _by_home(requests).items():
+        settled.add(locks.settle(group, speaker.settings(home), speaker.reporter, policy=policy))
     for text in () if check else texts:
         settled.files += environments.pruned(text, requests)
     speaker.result(document(requests, settled), lines(requests, settled, check=check))
@@ -77,6 +78,14 @@ def _apart(envs: tuple[str, ...], upgrades: tuple[str, ...]) -> tuple[tuple[str,
     if UPGRADE_ALL in upgrades or (files and not names):
         return texts, True
     return texts, names or False
+
+
+def _by_home(requests: list[Request]) -> dict[Path, list[Request]]:
+    """The requests by the folder of the declaring file, whose settings say how they are locked."""
+    groups: dict[Path, list[Request]] = {}
+    for request in requests:
+        groups.setdefault(request.declared.parent, []).append(request)
+    return groups
 
 
 def _platform(text: str) -> known.Platform:

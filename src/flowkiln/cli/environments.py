@@ -27,10 +27,12 @@ class Environment:
     """An environment that was named: its lock where there is one, and whether that holds.
 
     ``state`` is ``fresh``, ``stale``, ``missing``, or ``unchecked`` for a lock folder without its declaring file.
+    ``home`` is the folder of the declaring file, whose settings hold for it.
     """
 
     name: str
     state: str
+    home: Path
     steps: tuple[str, ...] = ()
     lock: EnvLock | None = None
     folder: LockFolder | None = None
@@ -96,6 +98,7 @@ def named(text: str, speaker: Session) -> list[Environment]:
             Environment(
                 name=request.name,
                 state=locks.state(request, standing),
+                home=request.declared.parent,
                 steps=request.steps,
                 lock=standing.get(request.name),
                 folder=request.folder,
@@ -108,7 +111,14 @@ def named(text: str, speaker: Session) -> list[Environment]:
 def _of_folder(target: FolderTarget) -> list[Environment]:
     folder = LockFolder(target.path.absolute())
     found = [
-        Environment(name=lock.name, state="unchecked", steps=lock.steps, lock=lock, folder=folder)
+        Environment(
+            name=lock.name,
+            state="unchecked",
+            home=folder.path.parent,
+            steps=lock.steps,
+            lock=lock,
+            folder=folder,
+        )
         for lock in folder.read().values()
         if target.name in (None, lock.name) or target.name in lock.steps
     ]
@@ -121,7 +131,7 @@ def _of_folder(target: FolderTarget) -> list[Environment]:
 def _of_task(target: TaskTarget, speaker: Session) -> Environment:
     """The environment that a past task ran in, found again among the locks beside the flow's files."""
     store = history.open_store(speaker.settings(Path.cwd()))
-    text = f"{target.flow}/{target.run}/{target.step}" + ("" if target.task is None else f"/{target.task}")
+    text = str(target)
     place = history.find(store, text)
     history.chosen(store, place)
     prefix = history.plan_of(place.run).step(target.step).prefix
@@ -134,7 +144,11 @@ def _of_task(target: TaskTarget, speaker: Session) -> Environment:
         lock = None
     steps = (target.step,)
     return Environment(
-        name=prefix.name or target.step, state="fresh" if lock else "missing", steps=steps, lock=lock
+        name=prefix.name or target.step,
+        state="fresh" if lock else "missing",
+        home=Path(folder).parent if folder else Path.cwd(),
+        steps=steps,
+        lock=lock,
     )
 
 
@@ -176,34 +190,41 @@ def part(lock: EnvLock, platform: str | None) -> PlatformLock:
 def tree(text: str, speaker: Session) -> Tree:
     """The tree of the one environment that ``text`` names, installed now when it is not here."""
     target = targets.parse(text)
-    host = trees.Host(speaker.settings(Path.cwd()))
     if isinstance(target, targets.TaskTarget):
-        found = _tree_of_task(target, speaker, host)
+        found = _tree_of_task(target, speaker)
         if found is not None:
             return found
     one = single(text, speaker)
-    wanted = trees.part_for(locked(one, text), host.platform, steps=one.steps)
+    host = _host(one, speaker)
+    wanted = _wanted(one, text, host)
     return host.ensure([wanted], speaker.reporter)[wanted.env_id]
 
 
-def _tree_of_task(target: TaskTarget, speaker: Session, host: trees.Host) -> Tree | None:
+def _host(one: Environment, speaker: Session) -> trees.Host:
+    return trees.Host(speaker.settings(one.home))
+
+
+def _wanted(one: Environment, text: str, host: trees.Host) -> PlatformLock:
+    return trees.part_for(locked(one, text), host.platform, steps=one.steps)
+
+
+def _tree_of_task(target: TaskTarget, speaker: Session) -> Tree | None:
     """The very tree that the task ran in, when it is still here."""
-    store = history.open_store(speaker.settings(Path.cwd()))
-    text = f"{target.flow}/{target.run}/{target.step}" + ("" if target.task is None else f"/{target.task}")
-    prefix = history.plan_of(history.find(store, text).run).step(target.step).prefix
-    return next((one for one in host.trees.all() if str(one.root) == prefix.root), None)
+    settings = speaker.settings(Path.cwd())
+    prefix = history.plan_of(history.find(history.open_store(settings), str(target)).run).step(target.step).prefix
+    return next((one for one in trees.Host(settings).trees.all() if str(one.root) == prefix.root), None)
 
 
 def installed(one: Environment, text: str, speaker: Session) -> Tree | None:
     """The tree of ``one`` on this machine, None when it is not installed."""
-    host = trees.Host(speaker.settings(Path.cwd()))
-    return host.find(trees.part_for(locked(one, text), host.platform, steps=one.steps))
+    host = _host(one, speaker)
+    return host.find(_wanted(one, text, host))
 
 
 def repaired(one: Environment, text: str, speaker: Session) -> Tree:
     """The tree of ``one`` made anew."""
-    host = trees.Host(speaker.settings(Path.cwd()))
-    return host.repair(trees.part_for(locked(one, text), host.platform, steps=one.steps), speaker.reporter)
+    host = _host(one, speaker)
+    return host.repair(_wanted(one, text, host), speaker.reporter)
 
 
 def pruned(text: str, wanted: list[Request]) -> list[Path]:

@@ -61,6 +61,9 @@ class TaskTarget:
     step: str
     task: int | None = None
 
+    def __str__(self) -> str:
+        return f"{self.flow}/{self.run}/{self.step}" + ("" if self.task is None else f"/{self.task}")
+
 
 Target = FlowTarget | NameTarget | FolderTarget | SourceTarget | TaskTarget
 

@@ -60,6 +60,14 @@ class Settled:
     folders: list[LockFolder] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
+    def add(self, other: Settled) -> None:
+        """Takes what was done for further requests."""
+        self.locks |= other.locks
+        self.made += other.made
+        self.files += other.files
+        self.folders += other.folders
+        self.notes += other.notes
+
 
 def widened(request: Request, settings: Settings) -> Request:
     """``request`` for the platforms of the settings, where it names none itself."""

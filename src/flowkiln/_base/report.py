@@ -40,6 +40,11 @@ class Reporter(Protocol):
         """Begins a phase; ``total`` counts ``unit`` (``bytes`` or a noun) where it is known."""
 
 
+def counted(number: int, noun: str) -> str:
+    """``1 package``, ``2 packages``: a number with its noun, for people."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 class Silent:
     """A reporter that says nothing. Also a phase that shows nothing."""
 

@@ -28,9 +28,20 @@ def list_environments(context: click.Context, *, envs: tuple[str, ...]) -> int:
     speaker = session(context)
     found = [one for text in envs or ("pyproject.toml",) for one in environments.named(text, speaker)]
     rows = [[one.name, ", ".join(one.steps) or "-", one.state, *_locked(one)] for one in found]
-    lines = table(["NAME", "STEPS", "LOCK", "PYTHON", "PACKAGES", "PLATFORMS"], rows, right=[4])
+    lines = (
+        [none(envs)]
+        if not rows
+        else table(["NAME", "STEPS", "LOCK", "PYTHON", "PACKAGES", "PLATFORMS"], rows, right=[4])
+    )
     speaker.result({"environments": [document(one) for one in found]}, lines)
     return ExitCode.OK
+
+
+def none(texts: tuple[str, ...]) -> str:
+    """What to say when ``texts`` declare no environment at all."""
+    if texts and all(text.endswith(".py") for text in texts):
+        return "no step declares an environment: all run in the launcher's own interpreter"
+    return f"no environment is declared in {', '.join(texts) or 'pyproject.toml'}"
 
 
 def _locked(one: Environment) -> list[str]:

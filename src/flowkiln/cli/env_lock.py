@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,12 +11,18 @@ import click
 
 from flowkiln._base import platforms as known
 from flowkiln._base.errors import ExitCode
+from flowkiln._base.report import counted
+from flowkiln.cli.env_list import none
 from flowkiln.cli.errors import BadUsage
 from flowkiln.cli.options import session, verb
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from flowkiln.cli.output import Session
+    from flowkiln.envs.lock import EnvLock
     from flowkiln.wiring.locks import Request, Settled
+    from flowkiln.wiring.policy import Policy
 
 UPGRADE_ALL = "*"
 
@@ -51,7 +58,6 @@ def lock(
     Without ENVS, those of the nearest pyproject.toml. A lock that holds is not touched.
     """
     from flowkiln.cli import environments
-    from flowkiln.wiring import locks
     from flowkiln.wiring.policy import Policy
 
     speaker = session(context)
@@ -60,14 +66,59 @@ def lock(
     policy = Policy(locked=check, upgrade=upgrade, platforms=tuple(_platform(text) for text in platforms))
     if check:
         policy = Policy(locked=True)
-    settled = locks.Settled()
-    for home, group in _by_home(requests).items():
-        settled.add(locks.settle(group, speaker.settings(home), speaker.reporter, policy=policy))
+    _begin(requests, policy, speaker)
+    settled = _settled(requests, policy, speaker)
+    removed: list[str] = []
     for text in () if check else texts:
-        settled.files += environments.pruned(text, requests)
-    speaker.result(document(requests, settled), lines(requests, settled, check=check))
+        names, paths = environments.pruned(text, requests, speaker)
+        removed += names
+        settled.files += paths
+    shown = lines(requests, settled, removed) if requests else [none(texts), *lines(requests, settled, removed)]
+    speaker.result(document(requests, settled, removed), shown)
     _notes(speaker, settled)
     return ExitCode.OK
+
+
+def _begin(requests: list[Request], policy: Policy, speaker: Session) -> None:
+    """Says where and for what is locked. Raises ``BadUsage`` for packages to upgrade that nothing has."""
+    from flowkiln.envs.resolve import targets
+    from flowkiln.wiring import locks
+
+    if not requests:
+        return
+    host = known.host()
+    found = {request: locks.read(request.folder).get(request.name) for request in requests}
+    wanted = {one for request, lock in found.items() for one in targets(request.spec, host, lock)}
+    doing = "checking locks" if policy.locked else "locking"
+    speaker.say(f"{doing} on {host} for {', '.join(map(str, sorted(wanted | {*policy.platforms})))}")
+    if not isinstance(policy.upgrade, bool) and None not in found.values():
+        _check_upgrades(policy.upgrade, found)
+
+
+def _check_upgrades(names: frozenset[str], found: Mapping[Request, EnvLock | None]) -> None:
+    from flowkiln.envs.requirements import name_of
+    from flowkiln.envs.spec import normal_name
+
+    there = {wheel.name for lock in found.values() if lock for part in lock.platforms for wheel in part.wheels}
+    there |= {name_of(text) for request in found for text in request.spec.requirements}
+    unknown = sorted(name for name in names if normal_name(name) not in there)
+    if unknown:
+        near = difflib.get_close_matches(normal_name(unknown[0]), sorted(there), 1)
+        hint = f"Did you mean {near[0]}?" if near else "`flowkiln env show ENV` lists what an environment holds."
+        raise BadUsage(f"--upgrade {', '.join(unknown)}: no lock has it", hint=hint)
+
+
+def _settled(requests: list[Request], policy: Policy, speaker: Session) -> Settled:
+    """Locks, each with the settings of the folder that declares it."""
+    from flowkiln.wiring import locks
+
+    homes: dict[Path, list[Request]] = {}
+    for request in requests:
+        homes.setdefault(request.declared.parent, []).append(request)
+    settled = locks.Settled()
+    for home, group in homes.items():
+        settled.add(locks.settle(group, speaker.settings(home), speaker.reporter, policy=policy))
+    return settled
 
 
 def _apart(envs: tuple[str, ...], upgrades: tuple[str, ...]) -> tuple[tuple[str, ...], bool | frozenset[str]]:
@@ -80,14 +131,6 @@ def _apart(envs: tuple[str, ...], upgrades: tuple[str, ...]) -> tuple[tuple[str,
     return texts, names or False
 
 
-def _by_home(requests: list[Request]) -> dict[Path, list[Request]]:
-    """The requests by the folder of the declaring file, whose settings say how they are locked."""
-    groups: dict[Path, list[Request]] = {}
-    for request in requests:
-        groups.setdefault(request.declared.parent, []).append(request)
-    return groups
-
-
 def _platform(text: str) -> known.Platform:
     try:
         return known.Platform.parse(text)
@@ -95,36 +138,37 @@ def _platform(text: str) -> known.Platform:
         raise BadUsage(f"--platform: {error}") from None
 
 
-def document(requests: list[Request], settled: Settled) -> dict[str, object]:
-    """What was done as the --json document."""
+def document(requests: list[Request], settled: Settled, removed: list[str]) -> dict[str, object]:
+    """What was done as the --json document: environments as everywhere, with whether their lock is new."""
+    from flowkiln.cli import env_list
+    from flowkiln.cli.environments import Environment
+
     rows = []
     for request in requests:
-        locked = settled.locks[request]
-        rows.append(
-            {
-                "name": request.name,
-                "steps": list(request.steps),
-                "status": "locked" if request in settled.made else "unchanged",
-                "lock_id": locked.lock_id,
-                "platforms": {str(part.platform): part.env_id for part in locked.platforms},
-                "absent": {str(part.platform): part.reason for part in locked.absent},
-            }
+        one = Environment(
+            name=request.name,
+            state="fresh",
+            home=request.declared.parent,
+            steps=request.steps,
+            lock=settled.locks[request],
+            folder=request.folder,
         )
-    return {"environments": rows, "files": [str(path) for path in settled.files], "notes": settled.notes}
+        rows.append({**env_list.document(one), "changed": request in settled.made})
+    files = [str(path) for path in settled.files]
+    return {"environments": rows, "removed": removed, "files": files, "notes": settled.notes}
 
 
-def lines(requests: list[Request], settled: Settled, *, check: bool) -> list[str]:
-    """What was done, for people: a line per environment, then the files."""
+def lines(requests: list[Request], settled: Settled, removed: list[str]) -> list[str]:
+    """What was done, for people: a line per environment, then what was removed, then the files."""
     found = []
     for request in requests:
         locked = settled.locks[request]
-        word = "locked" if request in settled.made else "holds" if check else "unchanged"
+        word = "locked" if request in settled.made else "fresh"
         count = max((len(part.wheels) for part in locked.platforms), default=0)
         where = ", ".join(str(part.platform) for part in locked.platforms)
-        found.append(
-            f"{request.name}: {word}, {count} package{'' if count == 1 else 's'}, Python {locked.python}, {where}"
-        )
+        found.append(f"{request.name}: {word}, {counted(count, 'package')}, Python {locked.python}, {where}")
         found += [f"  not for {part.platform}: {part.reason.splitlines()[0]}" for part in locked.absent]
+    found += [f"removed {name}: nothing declares it any more" for name in removed]
     return found + [f"wrote {os.path.relpath(path)}" for path in settled.files if path.exists()]
 
 

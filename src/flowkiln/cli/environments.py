@@ -92,7 +92,7 @@ def named(text: str, speaker: Session) -> list[Environment]:
     if isinstance(target, targets.TaskTarget):
         return [_of_task(target, speaker)]
     found = []
-    for request in requested(text, speaker):
+    for request in _listed(target, requested(text, speaker), speaker):
         standing = locks.read(request.folder)
         found.append(
             Environment(
@@ -106,6 +106,15 @@ def named(text: str, speaker: Session) -> list[Environment]:
             )
         )
     return found
+
+
+def _listed(target: targets.Target, wanted: list[Request], speaker: Session) -> list[Request]:
+    """``wanted``, for a whole project with the groups and extras of it that were locked one by one."""
+    match target:
+        case targets.SourceTarget(path, "pyproject", None):
+            standing = locks.read(LockFolder.beside(path))
+            return [*wanted, *requests.parts_of_project(path, speaker.settings(path.parent), standing)]
+    return wanted
 
 
 def _of_folder(target: FolderTarget) -> list[Environment]:
@@ -227,13 +236,17 @@ def repaired(one: Environment, text: str, speaker: Session) -> Tree:
     return host.repair(_wanted(one, text, host), speaker.reporter)
 
 
-def pruned(text: str, wanted: list[Request]) -> list[Path]:
-    """Removes the locks that a whole flow or project no longer asks for; the paths that changed."""
+def pruned(text: str, wanted: list[Request], speaker: Session) -> tuple[list[str], list[Path]]:
+    """Removes the locks that a whole flow or project no longer asks for: their names, and the paths that changed.
+
+    Locks of another kind stay: those of a project's groups and extras, that of a requirements file of equal stem.
+    """
     target = targets.parse(text)
-    whole = isinstance(target, targets.FlowTarget) and target.step is None
-    whole = whole or (isinstance(target, targets.SourceTarget) and target.kind == "pyproject" and not target.part)
-    if not whole:
-        return []
-    assert isinstance(target, targets.FlowTarget | targets.SourceTarget)
-    folder = LockFolder.beside(target.path)
-    return locks.prune(folder, {request.name for request in wanted if request.folder == folder})
+    match target:
+        case targets.FlowTarget(path, None) | targets.SourceTarget(path, "pyproject", None):
+            folder = LockFolder.beside(path)
+            kept = {one.name for one in _listed(target, wanted, speaker) if one.folder == folder}
+            if any(path.with_suffix(suffix).exists() for suffix in (".txt", ".in")):
+                kept.add(path.stem)
+            return locks.prune(folder, kept)
+    return [], []

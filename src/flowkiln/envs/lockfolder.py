@@ -100,10 +100,12 @@ class LockFolder:
     def write(self, locks: Mapping[str, EnvLock]) -> list[Path]:
         """Makes ``locks`` the content of the folder; the paths of the files that changed.
 
-        Files that no lock needs any more are removed; equal files are not touched. Call inside ``hold()``.
-        Raises ``ReadOnly``, ``NoSpace``.
+        Files that no lock needs any more are removed, the folder with its last lock; equal files are not touched.
+        Call inside ``hold()``. Raises ``ReadOnly``, ``NoSpace``.
         """
         self._finish()
+        if not locks:
+            return self._clear()
         wanted = {
             file_name(lock.name, part.platform.slug): pylock.serialise(part.python, part.wheels)
             for lock in locks.values()
@@ -120,6 +122,18 @@ class LockFolder:
             self._finish()
         self._remove_others(set(wanted))
         return [self.path / name for name in sorted(changed)]
+
+    def _clear(self) -> list[Path]:
+        """Removes every lock, the index first, and the folder unless somebody else's files are in it."""
+        index = self.path / INDEX
+        if not index.exists():
+            return []
+        with files.disk_errors(self.path):
+            index.unlink()
+            self._remove_others(set())
+        with contextlib.suppress(OSError):
+            self.path.rmdir()
+        return [index]
 
     def _finish(self) -> None:
         """Moves the files of a pending change into place, the index last."""

@@ -113,6 +113,13 @@ def project_spec(pyproject: Path, name: str) -> EnvSpec:
     return spec(environments[name], folder=pyproject.parent, where=where)
 
 
+def project_parts(pyproject: Path) -> tuple[frozenset[str], frozenset[str]]:
+    """The names of a pyproject.toml's dependency groups, and of its extras, as written. Raises ``BadSource``."""
+    document = _toml(pyproject)
+    extras = document.get("project", {}).get("optional-dependencies", {})
+    return frozenset(document.get("dependency-groups", {})), frozenset(extras)
+
+
 def file_spec(path: Path, *, group: str | None = None, extra: str | None = None) -> EnvSpec:
     """The request that a file makes by itself: a requirements file, a pyproject.toml, or a script (PEP 723)."""
     if path.suffix == ".toml":

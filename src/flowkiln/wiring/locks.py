@@ -208,10 +208,13 @@ def _resolved(request: Request, previous: EnvLock | None, solver: Solver, policy
     )
 
 
-def prune(folder: LockFolder, names: set[str]) -> list[Path]:
-    """Removes the locks of environments that a flow no longer declares; the paths that changed."""
+def prune(folder: LockFolder, names: set[str]) -> tuple[list[str], list[Path]]:
+    """Removes the locks of environments that nothing declares any more: their names, and the paths that changed."""
     target = folder.or_cache()
     with target.hold():
         standing = target.read()
         kept = {name: lock for name, lock in standing.items() if name in names}
-        return target.write(kept) if kept != standing else []
+        removed = sorted(standing.keys() - kept.keys())
+        if not removed and (kept or not (target.path / INDEX).exists()):
+            return [], []
+        return removed, target.write(kept)

@@ -6,12 +6,14 @@ import os
 from typing import TYPE_CHECKING
 
 from flowkiln._base import platforms
+from flowkiln._base.report import counted
 from flowkiln.envs.lockfolder import LockFolder
 from flowkiln.flow import environments
 from flowkiln.wiring import locks
 from flowkiln.wiring.locks import Request
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from flowkiln._base.report import Reporter
@@ -56,9 +58,26 @@ def of_file(path: Path, settings: Settings, part: str | None = None) -> Request:
     """The request that a requirements file, a script, or a group or extra of a pyproject.toml makes by itself."""
     from flowkiln.envs import sources
 
-    spec = sources.file_spec(path, group=part)
+    if part is None or path.suffix != ".toml":
+        spec = sources.file_spec(path)
+    else:
+        groups, extras = sources.project_parts(path)
+        as_extra = part in extras and part not in groups
+        spec = sources.file_spec(path, group=None if as_extra else part, extra=part if as_extra else None)
     request = Request(name=part or path.stem, spec=spec, folder=LockFolder.beside(path), declared=path)
     return locks.widened(request, settings)
+
+
+def parts_of_project(pyproject: Path, settings: Settings, standing: Iterable[str]) -> list[Request]:
+    """The requests of the groups and extras that have a lock: nothing lists them as environments but that.
+
+    ``standing`` names the locks beside the file.
+    """
+    from flowkiln.envs import sources
+
+    groups, extras = sources.project_parts(pyproject)
+    parts = ((groups | extras) - sources.project_environments(pyproject).keys()) & set(standing)
+    return [of_file(pyproject, settings, part) for part in sorted(parts)]
 
 
 def locks_of_steps(
@@ -91,9 +110,7 @@ def announce(settled: Settled, reporter: Reporter) -> None:
         lock = settled.locks[request]
         count = max((len(part.wheels) for part in lock.platforms), default=0)
         where = ", ".join(str(part.platform) for part in lock.platforms)
-        reporter.say(
-            f"locked {request.name}: Python {lock.python}, {count} package{'' if count == 1 else 's'}, for {where}"
-        )
+        reporter.say(f"locked {request.name}: Python {lock.python}, {counted(count, 'package')}, for {where}")
         for absent in lock.absent:
             reporter.say(f"  not for {absent.platform}: {absent.reason.splitlines()[0]}")
     for text in settled.notes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -31,8 +32,10 @@ class FlowSpec:
         if not use_cli:
             return
         if os.environ.get(WORKER_VARIABLE):
+            gc.disable()  # importing makes no garbage, but collecting between costs every start some milliseconds
             from flowkiln.flow import worker  # noqa: PLC0415  only in the process of a step
 
+            gc.enable()
             worker.serve(type(self))
         from flowkiln.flow import entry  # noqa: PLC0415  only on the command line
 

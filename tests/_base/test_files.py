@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import errno
-import multiprocessing
 import os
 import signal
 import subprocess
@@ -20,25 +19,6 @@ def test_write_atomic_replaces_whole_and_leaves_nothing_else(tmp_path: Path) -> 
     files.write_atomic(target, b"two", mode=0o600)
     assert target.read_bytes() == b"two"
     assert [p.name for p in target.parent.iterdir()] == ["file"]
-
-
-def test_create_exclusive_lets_one_of_many_win(tmp_path: Path) -> None:
-    target = tmp_path / "a" / "record"
-    answers = [files.create_exclusive(target, bytes([n])) for n in range(5)]
-    assert answers == [True, False, False, False, False]
-    assert target.read_bytes() == b"\0"
-    assert [p.name for p in target.parent.iterdir()] == ["record"]
-
-
-def _create(path: str, number: int) -> bool:
-    return files.create_exclusive(Path(path), str(number).encode() * 1000)
-
-
-def test_create_exclusive_between_processes(tmp_path: Path) -> None:
-    with multiprocessing.get_context("spawn").Pool(4) as pool:
-        answers = pool.starmap(_create, [(str(tmp_path / "record"), n) for n in range(16)])
-    assert answers.count(True) == 1
-    assert (tmp_path / "record").read_bytes() == str(answers.index(True)).encode() * 1000
 
 
 @pytest.mark.parametrize(

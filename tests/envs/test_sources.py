@@ -15,7 +15,6 @@ from flowkiln.envs.errors import (
 )
 from flowkiln.envs.sources import (
     file_spec,
-    has_script_block,
     merge,
     packages,
     project_environments,
@@ -192,7 +191,6 @@ def test_scripts(tmp_path: Path) -> None:
     path = tmp_path / "job.py"
     path.write_text(SCRIPT)
     found = file_spec(path)
-    assert has_script_block(path)
     assert found.requirements == ("requests<3",)
     assert found.requires_python == "<3.13,>=3.11"
     assert found.exclude_newer == "2026-01-31T00:00:00Z"
@@ -201,7 +199,6 @@ def test_scripts(tmp_path: Path) -> None:
     with pytest.raises(UnknownOption, match="sources"):
         file_spec(path)
     path.write_text("import this\n")
-    assert not has_script_block(path)
     with pytest.raises(BadSource, match="no `# /// script` block"):
         file_spec(path)
 

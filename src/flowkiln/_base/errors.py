@@ -162,14 +162,3 @@ class Unsupported(BaseError):
 
     code = "SYS004"
     title = "Unsupported system"
-
-
-class CommandFailed(BaseError):
-    """A program that flowkiln started could not be run, did not end in time or ended with an error.
-
-    The last lines of its output are in the message, the whole output in the log that it names.
-    """
-
-    code = "SYS005"
-    title = "A program failed"
-    exit_code = ExitCode.SERVICE

@@ -54,29 +54,6 @@ def write_atomic(path: Path, data: bytes, *, mode: int = 0o644) -> None:
             raise
 
 
-def create_exclusive(path: Path, data: bytes) -> bool:
-    """Creates ``path`` with ``data`` unless it exists; True when this call created it, whole, at once.
-
-    A temporary file is written and hard-linked into place, so that a reader never sees part of it.
-    """
-    scratch = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}.tmp")
-    with disk_errors(path):
-        try:
-            descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
-        except FileNotFoundError:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
-        try:
-            with open(descriptor, "wb") as stream:  # noqa: PTH123  a descriptor, not a path
-                stream.write(data)
-            os.link(scratch, path)
-        except FileExistsError:
-            return False
-        finally:
-            scratch.unlink(missing_ok=True)
-    return True
-
-
 @contextlib.contextmanager
 def scratch_folder(parent: Path) -> Iterator[Path]:
     """A new folder below ``parent`` that is gone afterwards unless it was renamed away."""

@@ -18,6 +18,14 @@ def cache_root() -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "flowkiln"
 
 
+def nearest_pyproject(folder: Path) -> Path | None:
+    """The ``pyproject.toml`` in ``folder`` or the nearest folder above it, or None."""
+    for place in (folder, *folder.parents):
+        if (place / "pyproject.toml").is_file():
+            return place / "pyproject.toml"
+    return None
+
+
 def user_settings_file() -> Path:
     """The settings file of this user: ``FLOWKILN_CONFIG``, else ``flowkiln/config.toml`` in the config folder."""
     told = os.environ.get("FLOWKILN_CONFIG")

@@ -210,7 +210,8 @@ def load(
     environ = os.environ if environ is None else environ
     folder = folder.absolute()
     user = _read_file(paths.user_settings_file())
-    found = _nearest(folder)
+    pyproject = paths.nearest_pyproject(folder)
+    found = pyproject.parent if pyproject is not None else None
     project_table = _tool_table(found / "pyproject.toml") if found is not None else {}
     profile = profile or environ.get("FLOWKILN_PROFILE") or None
     values = {setting.key: Value(setting.default, "default") for setting in TABLE}
@@ -246,13 +247,6 @@ def parse(key: str, text: str) -> Plain:
     if key not in BY_KEY:
         raise _unknown(key, "the command line", BY_KEY)
     return _from_text(BY_KEY[key], text, "the command line", Path.cwd())
-
-
-def _nearest(folder: Path) -> Path | None:
-    for place in (folder, *folder.parents):
-        if (place / "pyproject.toml").is_file():
-            return place
-    return None
 
 
 def _project(folder: Path) -> Path:

@@ -78,9 +78,9 @@ def _toml(value: settings_module.Plain) -> str:
 
 
 def _project_file() -> Path:
-    for folder in (Path.cwd(), *Path.cwd().parents):
-        if (folder / "pyproject.toml").is_file():
-            return folder / "pyproject.toml"
+    found = paths.nearest_pyproject(Path.cwd())
+    if found is not None:
+        return found
     message = "no pyproject.toml here or above"
     raise SettingError(message, hint="Without --project the user's settings file is written.")
 

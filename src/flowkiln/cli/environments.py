@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flowkiln._base import platforms
+from flowkiln._base import paths, platforms
 from flowkiln.cli import targets
 from flowkiln.cli.errors import AmbiguousTarget, BadUsage, UnknownTarget
 from flowkiln.envs.errors import MissingLock, StaleLock
@@ -75,9 +75,7 @@ def _of_flow(target: FlowTarget, speaker: Session) -> list[Request]:
 
 
 def _project(name: str) -> Path:
-    from flowkiln.flow.environments import nearest_project
-
-    found = nearest_project(Path.cwd())
+    found = paths.nearest_pyproject(Path.cwd())
     if found is None:
         message = f"there is no file {name!r}, and no pyproject.toml here or above that declares it"
         raise UnknownTarget(message, hint=targets.HINT)

@@ -129,14 +129,6 @@ def file_spec(path: Path, *, group: str | None = None, extra: str | None = None)
     return spec({"requirements": path}, folder=path.parent)
 
 
-def has_script_block(path: Path) -> bool:
-    """Whether a Python file has a PEP 723 block. False when it cannot be read."""
-    try:
-        return _SCRIPT.search(path.read_text(encoding="utf-8")) is not None
-    except (OSError, UnicodeDecodeError):
-        return False
-
-
 class _Found:
     """What files contribute to a request."""
 

@@ -126,11 +126,6 @@ class Machine:
         """How many attempts are with the backend."""
         return len(self._at.flights)
 
-    @property
-    def probing(self) -> bool:
-        """Whether the replay still waits for answers to its probes."""
-        return bool(self._asked)
-
     def where(self, task: int) -> tuple[str, tuple[int, ...]] | None:
         """The step and foreach indices of ``task``."""
         place = self._board.locate(task)

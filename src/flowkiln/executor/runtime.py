@@ -49,12 +49,6 @@ def runtime_folder(cache: Path, package: Path | None = None) -> Path:
     return folder
 
 
-def runtime_id(package: Path | None = None) -> str:
-    """The identity of what ``runtime_folder`` holds: it changes only with its bytes."""
-    source = package or Path(flowkiln.__file__).parent
-    return _identity([(name, (source / name).read_bytes()) for name in _names(source)])
-
-
 def _identity(files: list[tuple[str, bytes]]) -> str:
     digest = hashlib.sha256(_SCHEMA)
     for name, content in files:

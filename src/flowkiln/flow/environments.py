@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flowkiln._base.errors import FlowkilnError
+from flowkiln._base.paths import nearest_pyproject
 from flowkiln.envs import sources
 from flowkiln.envs.spec import EnvSpec
 from flowkiln.flow.errors import BadEnvironment
@@ -104,7 +105,7 @@ def _without(options: Mapping[str, Any]) -> dict[str, Any]:
 def _from_project(node: Node, options: Mapping[str, Any], file: Path) -> _Wanted:
     name = options["name"]
     told = options.get("pyproject")
-    project = Path(file.parent, told) if told is not None else nearest_project(file.parent)
+    project = Path(file.parent, told) if told is not None else nearest_pyproject(file.parent)
     if project is None:
         message = f"step {node.name!r}: @pypi(name={name!r}), but there is no pyproject.toml above {file.parent}"
         hint = f"Declare [tool.flowkiln.envs.{name}] there, or give packages."
@@ -115,14 +116,6 @@ def _from_project(node: Node, options: Mapping[str, Any], file: Path) -> _Wanted
         hint = f"Set it in [tool.flowkiln.envs.{name}], or give packages here."
         raise BadEnvironment(message, step=node.name, hint=hint).at(node.file, node.line)
     return _Wanted(name=name, spec=sources.project_spec(project, name), file=project)
-
-
-def nearest_project(folder: Path) -> Path | None:
-    """The ``pyproject.toml`` in ``folder`` or the nearest folder above it, or None."""
-    for place in (folder, *folder.parents):
-        if (place / "pyproject.toml").is_file():
-            return place / "pyproject.toml"
-    return None
 
 
 def _named(wanted: Mapping[str, _Wanted], graph: Graph) -> dict[str, EnvRequest | None]:

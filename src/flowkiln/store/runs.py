@@ -134,16 +134,6 @@ def runs(records: Records, flow: str | None = None) -> Iterator[Run]:
             yield read_run(records, name, run)
 
 
-def latest(records: Records, flow: str, *, status: str | None = None) -> Run:
-    """The newest run of ``flow``, or the newest with this status. Raises ``RunNotFound``."""
-    for run in run_ids(records, flow):
-        found = read_run(records, flow, run)
-        if status is None or found.status == status:
-            return found
-    message = f"flow {flow} has no run" + (f" with status {status}" if status else "")
-    raise RunNotFound(message, hint="`flowkiln run list` shows the runs.", data={"flow": flow})
-
-
 def change_tags(
     records: Records, flow: str, run: str, *, add: Iterable[str] = (), remove: Iterable[str] = ()
 ) -> tuple[str, ...]:

@@ -73,6 +73,15 @@ def test_tests_mirror_the_source() -> None:
     assert not wanted
 
 
+def test_no_test_is_skipped_unseen() -> None:
+    ways = re.compile(r"\bpytest\.(?:skip|importorskip|xfail|mark\.(?:skip|skipif|xfail))\b")
+    tests = [path for path in tracked() if path.suffix == ".py" and ROOT / "tests" in path.parents]
+    skipping = {
+        path.relative_to(ROOT / "tests").as_posix() for path in tests if ways.search(path.read_text("utf-8"))
+    }
+    assert skipping - {"test_project.py"} == {"services/__init__.py"}
+
+
 def test_no_file_names_a_private_place() -> None:
     found = []
     for path in tracked():

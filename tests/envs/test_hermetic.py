@@ -15,6 +15,7 @@ from flowkiln._base import paths
 from flowkiln.envs import uv
 from flowkiln.envs.lockfolder import LockFolder
 from tests.envs.locking import AMD64, lock, request, solver, versions
+from tests.services import unavailable
 from tests.services.home import HOSTILE, Home
 from tests.services.index import Fault
 from tests.services.wheels import wheel
@@ -156,7 +157,7 @@ def other_uv(version: str) -> Path:
             [*map(str, command), "--python", sys.executable], capture_output=True, text=True, check=False
         )
         if ended.returncode != 0:
-            pytest.skip(f"uv {version} cannot be installed here: {ended.stderr.strip()[-200:]}")
+            unavailable(f"uv {version} cannot be installed here: {ended.stderr.strip()[-200:]}")
     return program
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from flowkiln.envs import placing
 from flowkiln.envs.placing import Placer
+from tests.services import unavailable
 
 
 @pytest.fixture
@@ -57,7 +58,7 @@ def test_too_many_links_concern_one_file(source: Path, tmp_path: Path, monkeypat
 def test_across_devices_files_are_copied(source: Path, tmp_path: Path) -> None:
     other = Path("/dev/shm")
     if not other.is_dir() or other.stat().st_dev == source.stat().st_dev:
-        pytest.skip("no second file system at /dev/shm")
+        unavailable("no second file system at /dev/shm")
     target = other / f"flowkiln-test-{os.getpid()}"
     try:
         assert not Placer().place(str(source), str(target), 0o444)

@@ -234,7 +234,6 @@ def test_a_step_may_catch_its_timeout_and_finish(bench: Make) -> None:
 
 
 def test_forked_children_draw_different_random_numbers(bench: Make) -> None:
-    pytest.importorskip("numpy")
     run = bench(
         "import random, numpy; return [random.random(), float(numpy.random.random())]",
         preload="import random, numpy; random.random(); numpy.random.random()",

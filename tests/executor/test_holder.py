@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from flowkiln.executor.holder import is_gone, this_process
+from tests.services import unavailable
 
 
 def test_this_process_is_not_gone() -> None:
@@ -21,13 +22,13 @@ def test_an_ended_process_is_gone() -> None:
 
 def test_a_process_of_an_earlier_boot_is_gone() -> None:
     if this_process()["boot"] is None:
-        pytest.skip("this system does not number its boots")
+        unavailable("this system does not number its boots")
     assert is_gone({**this_process(), "boot": "earlier"})
 
 
 def test_a_number_that_was_given_again_is_gone() -> None:
     if this_process()["start"] is None:
-        pytest.skip("this system does not tell when processes started")
+        unavailable("this system does not tell when processes started")
     assert is_gone({**this_process(), "start": 1})
 
 

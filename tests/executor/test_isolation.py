@@ -13,7 +13,6 @@ Make = Callable[..., Bench]
 
 
 def test_openblas_threads_do_not_hinder_forking(bench: Make) -> None:
-    pytest.importorskip("numpy")
     run = bench(
         "import numpy; a = numpy.ones((300, 300)); return float((a @ a).sum())",
         preload="import numpy; a = numpy.ones((300, 300)); a @ a",

@@ -269,14 +269,12 @@ def typed(tmp_path: Path, text: str) -> str:
 
 
 def test_type_checkers_accept_good_decorators(tmp_path: Path) -> None:
-    pytest.importorskip("mypy")
     found = typed(tmp_path, TYPED_WELL)
     assert "error" not in found, found
     assert 'Revealed type is "def ()"' in found
 
 
 def test_type_checkers_report_each_bad_decorator(tmp_path: Path) -> None:
-    pytest.importorskip("mypy")
     # what cannot be matched is untyped besides: one mistake, told twice
     found = [line for line in typed(tmp_path, TYPED_BADLY).splitlines() if ": error:" in line]
     found = [line for line in found if "untyped-decorator" not in line]

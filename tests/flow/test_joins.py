@@ -303,7 +303,6 @@ class Foreign(FlowSpec):
 
 
 def test_k03_merging_never_unpickles(tmp_path: Path) -> None:
-    pytest.importorskip("numpy")
     run = drive(Foreign, tmp_path)
     assert run.task("end").outcome.artifacts["array"] == run.task("a").outcome.artifacts["array"]
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import pytest
 
 from flowkiln import FlowSpec, step
@@ -80,8 +81,7 @@ def test_a_list_stays_an_attribute(tmp_path: Path) -> None:
 
 
 def test_numpy_arrays_are_run_over_by_their_first_axis(tmp_path: Path) -> None:
-    numpy = pytest.importorskip("numpy")
-    found = drive(over(lambda: numpy.arange(6).reshape(3, 2)), tmp_path).value("join", "all")
+    found = drive(over(lambda: np.arange(6).reshape(3, 2)), tmp_path).value("join", "all")
     assert [row.tolist() for row in found] == [[0, 1], [2, 3], [4, 5]]
 
 

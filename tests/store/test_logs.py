@@ -89,3 +89,16 @@ def test_formats(store: FolderStore) -> None:
         LogLine(17, "stdout", "hello world"),
         LogLine(18, "stderr", ""),
     ]
+
+
+def test_what_a_killed_launcher_had_shown_is_kept_without_its_half_line(store: FolderStore, tmp_path: Path) -> None:
+    spill = tmp_path / "log-1-2-0"
+    assert logs.salvage(spill, store.blobs) == {}
+    spill.write_bytes(b"17 o whole\n18 e other\n19 o ha")
+    document = logs.salvage(spill, store.blobs)
+    assert document["incomplete"] is True
+    assert list(logs.read(document, store.blobs)) == [
+        LogLine(17, "stdout", "whole"),
+        LogLine(18, "stderr", "other"),
+    ]
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["log-1-2-0"]

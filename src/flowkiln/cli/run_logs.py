@@ -16,6 +16,7 @@ from flowkiln.wiring.errors import UnknownRun
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from flowkiln.cli.output import Session
     from flowkiln.executor.board import TaskRow
     from flowkiln.store.folder import FolderStore
     from flowkiln.store.logs import LogLine
@@ -68,7 +69,7 @@ def show(
     place = history.find(store, text, flow=flow)
     rows = history.chosen(store, place)
     streams = _streams(stdout=stdout, stderr=stderr, both=both)
-    lines = _lines(store, place, rows, attempt)
+    lines = _lines(speaker, store, place, rows, attempt)
     if speaker.json:
         found = [
             {"task": row.task, "step": row.step, "at_us": line.at_us, "stream": line.stream, "text": line.text}
@@ -91,20 +92,36 @@ def _streams(*, stdout: bool, stderr: bool, both: bool) -> tuple[str, ...]:
 
 
 def _lines(
-    store: FolderStore, place: Place, rows: list[TaskRow], attempt: int | None
+    speaker: Session, store: FolderStore, place: Place, rows: list[TaskRow], attempt: int | None
 ) -> Iterator[tuple[TaskRow, LogLine]]:
     from flowkiln.wiring import history
 
+    run = place.run.run
     for row in rows:
         number = row.attempt if attempt is None else attempt
-        outcome = history.outcome(store, place.run.run, row.task, number)
-        if outcome is None:
-            if attempt is not None:
-                message = f"task {row.step}/{row.task} has no finished attempt {attempt}"
-                raise UnknownRun(message, hint=f"Its last one is {row.attempt}.")
+        live = list(history.live_lines(store, run, row.task, number))  # an attempt that ends now loses them
+        outcome = history.outcome(store, run, row.task, number)
+        if outcome is not None:
+            found = history.log_lines(store, outcome)
+        elif history.has_begun(store, run, row.task, number):
+            speaker.say(_unfinished(store, place, row, number))
+            found = iter(live)
+        elif attempt is None:
             continue
-        for line in history.log_lines(store, outcome):
+        else:
+            message = f"task {row.step}/{row.task} has no attempt {attempt}"
+            raise UnknownRun(message, hint=f"Its last one is {row.attempt}.")
+        for line in found:
             yield row, line
+
+
+def _unfinished(store: FolderStore, place: Place, row: TaskRow, attempt: int) -> str:
+    from flowkiln.wiring import history
+
+    head = f"task {row.step}/{row.task}, attempt {attempt}, "
+    if history.driver_gone(store, place.run) is None:
+        return f"{head}is still running; its lines up to some seconds ago:"
+    return f"{head}was left unfinished; what was kept of its lines:"
 
 
 def _stamp(line: LogLine) -> str:

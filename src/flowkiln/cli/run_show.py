@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,7 @@ import click
 from flowkiln._base.errors import ExitCode
 from flowkiln.cli.options import session, verb
 from flowkiln.cli.output import duration, table
+from flowkiln.cli.run_list import moment
 
 if TYPE_CHECKING:
     from flowkiln._base.json import JSONObject
@@ -40,6 +40,7 @@ def show(context: click.Context, *, run: str, everything: bool) -> int:
         "flow": found.flow,
         "run": found.run,
         "status": found.status,
+        "driver_gone_us": history.driver_gone(store, found),
         "tags": list(found.tags),
         "user": found.opened.get("user"),
         "opened_us": found.opened["opened_us"],
@@ -70,6 +71,8 @@ def _task(row: TaskRow, outcome: Outcome | None) -> JSONObject:
         "ended_us": outcome.ended,
         "environment": environment,
         "env_id": environment.get("env_id"),
+        "level": environment.get("level"),
+        "platform": environment.get("platform"),
         "python": environment.get("version") or environment.get("python"),
         "failure": {"class": failure.failure_class, "cause": failure.cause, "text": failure.text}
         if failure
@@ -78,12 +81,11 @@ def _task(row: TaskRow, outcome: Outcome | None) -> JSONObject:
 
 
 def _head(document: JSONObject) -> list[str]:
-    started = datetime.fromtimestamp(document["opened_us"] / 1_000_000).astimezone()
-    lines = [
-        f"run     {document['flow']}/{document['run']}",
-        f"status  {document['status']}",
-        f"started {started.strftime('%Y-%m-%d %H:%M:%S')}",
-    ]
+    name, gone = f"{document['flow']}/{document['run']}", document["driver_gone_us"]
+    status = document["status"]
+    if gone is not None:
+        status = f"no driver since {moment(gone)}; `flowkiln run attach {name}` goes on with it"
+    lines = [f"run     {name}", f"status  {status}", f"started {moment(document['opened_us'])}"]
     if document["ended_us"]:
         lines.append(f"took    {duration((document['ended_us'] - document['opened_us']) / 1_000_000)}")
     if document["tags"]:
@@ -113,12 +115,15 @@ def _table(tasks: list[JSONObject]) -> list[str]:
 
 
 def _environment(task: JSONObject) -> str:
-    environment = task.get("environment") or {}
-    if environment.get("env_id"):
-        return f"{environment['env_id'].removeprefix('sha256:')[:12]} ({environment.get('platform', '')})".replace(
-            " ()", ""
-        )
-    return "unmanaged" if environment else "-"
+    """Which environment, for which platform, proved how: ``0123456789ab linux/amd64 stat``."""
+    environment = task.get("environment")
+    if not environment:
+        return "-"
+    if not environment.get("env_id"):
+        return "unmanaged"
+    short = environment["env_id"].removeprefix("sha256:")[:12]
+    words = (short, environment.get("platform"), environment.get("level"))
+    return " ".join(word for word in words if word)
 
 
 def _why(task: JSONObject) -> str:

@@ -81,6 +81,9 @@ class Store(Protocol):
     def blobs(self) -> Blobs:
         """Bytes by content."""
 
+    def live_log(self, run: str, task: int, attempt: int) -> str:
+        """The path of the lines so far of an attempt."""
+
 
 class Driver:
     """Drives one run to its end. ``observers`` are told of everything, in order.
@@ -256,7 +259,7 @@ class Driver:
         return ()
 
     def _seal(self, instruction: Seal) -> Sequence[Event]:
-        return [records.seal(self._store.records, self._run, instruction, self._wall() // 1000)]
+        return [records.seal(self._store, self._run, instruction, self._wall() // 1000)]
 
     def _cancel(self, instruction: Cancel) -> Sequence[Event]:
         self._backend.cancel(instruction.task, instruction.attempt)

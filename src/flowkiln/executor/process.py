@@ -25,7 +25,6 @@ from flowkiln.executor.outcome import Failure, Outcome
 from flowkiln.executor.pool import Pool, Surroundings
 from flowkiln.executor.supervisor import Attempt
 from flowkiln.executor.vocabulary import Began, CancelConfirmed, Sealed, Verdict
-from flowkiln.store import keys
 from flowkiln.store.logs import LogLine, LogWriter
 
 if TYPE_CHECKING:
@@ -250,8 +249,7 @@ class ProcessBackend:
                 self.prewarm(target)
 
     def _log_of(self, assignment: Assignment) -> LogWriter:
-        key = keys.live_log(self._run, assignment.task, assignment.attempt)
-        return LogWriter(Path(self._store.root, key))
+        return LogWriter(Path(self._store.live_log(self._run, assignment.task, assignment.attempt)))
 
     # -- the loop ----------------------------------------------------------------------------------------------
 

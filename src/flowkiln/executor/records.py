@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flowkiln._base import json
+from flowkiln._base.errors import FlowkilnError
 from flowkiln.executor import holder
 from flowkiln.executor.ending import FailedTask
 from flowkiln.executor.outcome import OUTCOME_SCHEMA, Failure, Outcome, Transition
 from flowkiln.executor.vocabulary import Began, Sealed, Verdict
-from flowkiln.store import formats, keys, runs
+from flowkiln.store import formats, keys, logs, runs
 
 if TYPE_CHECKING:
     from flowkiln._base.json import JSONObject
+    from flowkiln.executor.driver import Store
     from flowkiln.executor.machine import Machine
     from flowkiln.executor.plan import RunPlan
     from flowkiln.executor.vocabulary import Seal
@@ -75,16 +79,36 @@ def attempt(records: Records, run: str, task: int, number: int) -> Sealed | Bega
     return Began(task, number) if records.exists(keys.begin(run, task, number)) else None
 
 
-def seal(records: Records, run: str, order: Seal, at_us: int) -> Sealed:
-    """Creates the outcome that ``order`` tells unless the attempt has one, and returns the one that holds."""
+def seal(store: Store, run: str, order: Seal, at_us: int) -> Sealed:
+    """Creates the outcome that ``order`` tells unless the attempt has one, and returns the one that holds.
+
+    What a launcher that was killed had shown of the attempt's lines becomes its log.
+    """
+    records, spill = store.records, Path(store.live_log(run, order.task, order.attempt))
     failure = Failure(failure_class=order.failure_class, cause=order.cause, text=order.text)
     execution = _execution() | ({"takeover": True} if order.takeover else {})
-    made = Outcome(status="failed", failure=failure, started=at_us, ended=at_us, execution=execution)
+    made = Outcome(
+        status="failed",
+        failure=failure,
+        started=at_us,
+        ended=at_us,
+        logs=_salvaged(spill, store),
+        execution=execution,
+    )
     key = keys.outcome(run, order.task, order.attempt)
     if not records.create(key, json.compact(made.to_json())):
         held = outcome(records, run, order.task, order.attempt)
         made = made if held is None else held
+    if order.takeover:
+        with suppress(OSError):  # it is swept later
+            spill.unlink(missing_ok=True)
     return Sealed(order.task, order.attempt, Verdict.of(made))
+
+
+def _salvaged(spill: Path, store: Store) -> JSONObject:
+    with suppress(OSError, FlowkilnError):  # trouble with logs never keeps a run from going on
+        return logs.salvage(spill, store.blobs)
+    return {}
 
 
 def failed_task(records: Records, run: str, machine: Machine) -> FailedTask | None:

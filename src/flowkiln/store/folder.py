@@ -39,6 +39,10 @@ class FolderStore:
         self.records = FolderRecords(place)
         self.blobs = FolderBlobs(place)
 
+    def live_log(self, run: str, task: int, attempt: int) -> str:
+        """The path of the lines so far of an attempt that runs; the file is there only while it does."""
+        return os.path.join(self.root, keys.live_log(run, task, attempt))
+
     def scratch_files(self) -> list[str]:
         """Paths of half-written files: those of writers at work and what killed ones left behind."""
         folder = os.path.join(self.root, SCRATCH)

@@ -135,6 +135,20 @@ def read_spill(path: Path) -> Iterator[LogLine]:
         yield _line(line)
 
 
+def salvage(path: Path, blobs: Blobs) -> JSONObject:
+    """The document of the lines that a launcher which was killed left in the spill file; ``{}`` when there is none.
+
+    It is marked as incomplete. The spill file stays.
+    """
+    writer = LogWriter(path.with_name(f"{path.name}.{os.getpid()}"))
+    try:
+        for line in read_spill(path):
+            writer.append(line)
+        return writer.finish(blobs, incomplete=True) if writer.lines else {}
+    finally:
+        writer.discard()
+
+
 def _pieces(document: JSONObject, blobs: Blobs) -> Iterator[bytes]:
     if "inline" in document:
         yield document["inline"].encode()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections import deque
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flowkiln.executor import records
@@ -14,7 +16,7 @@ from flowkiln.executor.history import History
 from flowkiln.executor.machine import Machine
 from flowkiln.executor.plan import RunPlan
 from flowkiln.executor.vocabulary import Absent, Probe, RunOpened, attempt_handle
-from flowkiln.store import logs, packs, runs
+from flowkiln.store import keys, logs, packs, runs
 from flowkiln.store.folder import FolderStore
 from flowkiln.store.journal import Journal
 from flowkiln.wiring.errors import UnknownRun
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
     from flowkiln.store.logs import LogLine
     from flowkiln.store.runs import Run
 
+STARTING = 60_000_000
+"""Microseconds after its opening at which a run that nobody has driven yet is taken for left alone."""
 _PATH = re.compile(r"(?:(?P<flow>[A-Za-z_]\w*)/)?(?P<run>\d+)(?:/(?P<step>\w+)(?:/(?P<task>\d+))?)?")
 
 
@@ -104,6 +108,32 @@ def chosen(store: FolderStore, place: Place) -> list[TaskRow]:
 def outcome(store: FolderStore, run: str, task: int, attempt: int) -> Outcome | None:
     """The sealed outcome of an attempt, None while there is none."""
     return records.outcome(store.records, run, task, attempt)
+
+
+def has_begun(store: FolderStore, run: str, task: int, attempt: int) -> bool:
+    """Whether an attempt was begun; it may have ended since."""
+    return store.records.exists(keys.begin(run, task, attempt))
+
+
+def live_lines(store: FolderStore, run: str, task: int, attempt: int) -> Iterator[LogLine]:
+    """What an attempt that still runs has printed, up to some seconds ago."""
+    yield from logs.read_spill(Path(store.live_log(run, task, attempt)))
+
+
+def driver_gone(store: FolderStore, run: Run) -> int | None:
+    """The last sign, in microseconds since the epoch, of the driver of a run that has not ended and has none.
+
+    None for a run that has ended, or whose driver is or may be alive.
+    """
+    if run.ended is not None:
+        return None
+    from flowkiln.executor import attach
+
+    sign = attach.sign_of(store.records, run.run)
+    if sign is None:  # it may be starting
+        opened: int = run.opened["opened_us"]
+        return opened if time.time_ns() // 1000 - opened > STARTING else None
+    return None if sign.alive else sign.seen_us
 
 
 def log_lines(store: FolderStore, found: Outcome) -> Iterator[LogLine]:

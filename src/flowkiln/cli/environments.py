@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 class Environment:
     """An environment that was named: its lock where there is one, and whether that holds.
 
-    ``state`` is ``fresh``, ``stale``, ``missing``, or ``unchecked`` for a lock folder without its declaring file.
+    ``state`` is ``fresh``, ``stale``, ``missing``, or ``unchecked`` for a lock folder and for a past task, whose
+    declaring file is not read.
     ``home`` is the folder of the declaring file, whose settings hold for it.
     """
 
@@ -136,27 +137,17 @@ def _of_folder(target: FolderTarget) -> list[Environment]:
 
 
 def _of_task(target: TaskTarget, speaker: Session) -> Environment:
-    """The environment that a past task ran in, found again among the locks beside the flow's files."""
+    """The environment that a past task ran in, from the lock that its run's record keeps."""
     store = history.open_store(speaker.settings(Path.cwd()))
-    text = str(target)
-    place = history.find(store, text)
+    place = history.find(store, str(target))
     history.chosen(store, place)
     prefix = history.plan_of(place.run).step(target.step).prefix
     if not prefix.managed:
-        message = f"{text} ran in the launcher's own interpreter ({prefix.python}, {prefix.version})"
+        message = f"{target} ran in the launcher's own interpreter ({prefix.python}, {prefix.version})"
         raise UnknownTarget(message, hint="Only steps with @pypi have an environment of their own.")
-    folder = place.run.opened.get("locks", {}).get(target.step)
-    lock = LockFolder(Path(folder)).read().get(prefix.name or "") if folder else None
-    if lock is None or lock.lock_id != prefix.lock_id:
-        lock = None
-    steps = (target.step,)
-    return Environment(
-        name=prefix.name or target.step,
-        state="fresh" if lock else "missing",
-        home=Path(folder).parent if folder else Path.cwd(),
-        steps=steps,
-        lock=lock,
-    )
+    lock, folder = history.lock_of(store, place.run, target.step)
+    home = folder.parent if folder.parent.is_dir() else Path.cwd()
+    return Environment(name=lock.name, state="unchecked", home=home, steps=(target.step,), lock=lock)
 
 
 def single(text: str, speaker: Session) -> Environment:

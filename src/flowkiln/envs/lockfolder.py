@@ -22,7 +22,7 @@ from flowkiln.envs.errors import BadLockFile
 from flowkiln.envs.lock import EnvLock, PlatformLock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
 INDEX = "flowkiln.lock"
 _PENDING = ".pending"
@@ -106,12 +106,7 @@ class LockFolder:
         self._finish()
         if not locks:
             return self._clear()
-        wanted = {
-            file_name(lock.name, part.platform.slug): pylock.serialise(part.python, part.wheels)
-            for lock in locks.values()
-            for part in lock.platforms
-        }
-        wanted[INDEX] = lockindex.serialise(locks.values())
+        wanted = texts_of(locks.values())
         changed = {name: text for name, text in wanted.items() if self._text(name) != text}
         if changed:
             with files.disk_errors(self.path), files.scratch_folder(self.path) as scratch:
@@ -201,6 +196,27 @@ class LockFolder:
             what = f"the content is not what {INDEX} records; it was edited by hand, or one of the two is older"
             raise pylock.bad_file(self.path / name, text, "[[packages]]", what)
         return part
+
+
+@dataclass(frozen=True, slots=True)
+class CarriedLocks(LockFolder):
+    """Locks as they stood in a folder that may be gone or have moved on since: what the record of a run keeps."""
+
+    texts: Mapping[str, str]
+
+    def _text(self, name: str) -> str | None:
+        return self.texts.get(name)
+
+
+def texts_of(locks: Iterable[EnvLock]) -> dict[str, str]:
+    """The files of a folder that holds ``locks``: names and texts, a function of the locks alone."""
+    listed = list(locks)
+    texts = {
+        file_name(lock.name, part.platform.slug): pylock.serialise(part.python, part.wheels)
+        for lock in listed
+        for part in lock.platforms
+    }
+    return {**texts, INDEX: lockindex.serialise(listed)}
 
 
 def file_name(environment: str, slug: str) -> str:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from flowkiln._base.settings import Settings
+    from flowkiln.envs.lock import EnvLock
     from flowkiln.executor.outcome import Outcome
     from flowkiln.executor.vocabulary import Event
     from flowkiln.store.logs import LogLine
@@ -64,6 +65,23 @@ def find(store: FolderStore, text: str, *, flow: str | None = None) -> Place:
 def plan_of(run: Run) -> RunPlan:
     """The plan that the run was opened with."""
     return RunPlan.from_json(run.opened["plan"])
+
+
+def lock_of(store: FolderStore, run: Run, step: str) -> tuple[EnvLock, Path]:
+    """The lock that ``step`` of the run had, whatever became of the files since, and the folder it stood in.
+
+    Raises ``MissingLock`` when the run's record has none, and the store's errors.
+    """
+    from flowkiln.envs.errors import MissingLock
+    from flowkiln.envs.lockfolder import CarriedLocks
+
+    recorded = run.opened.get("locks", {}).get(step)
+    if recorded is None:
+        message = f"the record of run {run.flow}/{run.run} has no lock for step {step!r}"
+        raise MissingLock(message, hint=f"`flowkiln run show {run.flow}/{run.run}` shows what it has.")
+    folder = Path(recorded["folder"])
+    (lock,) = CarriedLocks(folder, json.loads(store.blobs.read(recorded["sha256"]))).read().values()
+    return lock, folder
 
 
 def tasks(store: FolderStore, run: Run) -> list[TaskRow]:

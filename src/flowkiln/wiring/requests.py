@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from flowkiln._base import platforms
+from flowkiln._base import json, platforms
 from flowkiln._base.report import counted
-from flowkiln.envs.lockfolder import LockFolder
+from flowkiln.envs.lockfolder import LockFolder, texts_of
 from flowkiln.flow import environments
 from flowkiln.wiring import locks
 from flowkiln.wiring.locks import Request
@@ -16,12 +16,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
+    from flowkiln._base.json import JSONObject
     from flowkiln._base.report import Reporter
     from flowkiln._base.settings import Settings
     from flowkiln.envs.lock import EnvLock
     from flowkiln.flow.environments import EnvRequest
     from flowkiln.flow.graph import Graph
     from flowkiln.flow.spec import FlowSpec
+    from flowkiln.store.interfaces import Blobs
     from flowkiln.wiring.locks import Settled
     from flowkiln.wiring.policy import Policy
 
@@ -95,13 +97,22 @@ def locks_of_steps(
     return {step: None if request is None else settled.locks[request] for step, request in wanted.items()}
 
 
-def folders_of_steps(wanted: dict[str, Request | None]) -> dict[str, str]:
-    """Where the lock of each step stands, for the record of a run."""
-    return {
-        step: str(locks.standing_folder(request.folder).path)
-        for step, request in wanted.items()
-        if request is not None
-    }
+def record_of_steps(
+    wanted: dict[str, Request | None], found: dict[str, EnvLock | None], blobs: Blobs
+) -> dict[str, JSONObject]:
+    """The lock of each step for the record of a run: the files' texts as a blob, and where they stood."""
+    made: dict[Request, JSONObject] = {}
+    record: dict[str, JSONObject] = {}
+    for step, request in wanted.items():
+        lock = found[step]
+        if request is None or lock is None:
+            continue
+        if request not in made:
+            data = json.compact(texts_of([lock]))
+            folder = str(locks.standing_folder(request.folder).path)
+            made[request] = {"sha256": blobs.put(data), "size": len(data), "folder": folder}
+        record[step] = made[request]
+    return record
 
 
 def announce(settled: Settled, reporter: Reporter) -> None:

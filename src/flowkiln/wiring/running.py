@@ -29,6 +29,7 @@ from flowkiln.wiring.unmanaged import unmanaged
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
+    from flowkiln._base.json import JSONObject
     from flowkiln._base.report import Reporter
     from flowkiln._base.settings import Settings
     from flowkiln.executor.driver import Driver
@@ -88,8 +89,8 @@ def run(
     extra = [from_spec(text) for text in order.decospecs]
     graph = checks.require(order.flow, extra)
     values = evaluate(order.flow, order.given)
-    prefixes, locks = _prefixes(order, graph, extra, settings, reporter)
     store = FolderStore(settings.store)
+    prefixes, locks = _prefixes(order, graph, extra, settings, reporter, store)
     code = package.snapshot(order.file, store.blobs, order.suffixes)
     plan = planning.plan(graph, prefixes, script=order.file.name, code=code, options=_options(order, settings))
     stored = {name: artifacts.save(name, value, store.blobs).to_json() for name, value in values.items()}
@@ -104,16 +105,22 @@ def run(
 
 
 def _prefixes(
-    order: Order, graph: Graph, extra: Sequence[Decorator], settings: Settings, reporter: Reporter
-) -> tuple[dict[str, Prefix], dict[str, str]]:
-    """The prefix of each step, and the folder of its lock. Flows that declare no environment load none of that."""
+    order: Order,
+    graph: Graph,
+    extra: Sequence[Decorator],
+    settings: Settings,
+    reporter: Reporter,
+    store: FolderStore,
+) -> tuple[dict[str, Prefix], dict[str, JSONObject]]:
+    """The prefix of each step, and its lock for the record. Flows that declare no environment load none of that."""
     if not declares_environment(order.flow, extra):
         return dict.fromkeys(graph.nodes, unmanaged()), {}
     from flowkiln.wiring import requests, trees
 
     wanted = requests.of_flow(order.flow, graph, settings)
     locks = requests.locks_of_steps(wanted, settings, reporter, order.policy)
-    return trees.prefixes(locks, settings, reporter), requests.folders_of_steps(wanted)
+    found = trees.prefixes(locks, settings, reporter)
+    return found, requests.record_of_steps(wanted, locks, store.blobs)
 
 
 def attach(

@@ -170,11 +170,28 @@ def test_an_interpreter_outside_the_bounds_is_refused(changes: dict[str, object]
 
 
 def test_a_machine_that_cannot_run_it_is_refused(home: Home) -> None:
-    with pytest.raises(PlatformTooOld, match=r"needs glibc 2\.99"):
+    here = platforms.host_glibc()
+    shown = f"glibc {here[0]}.{here[1]}" if here else "musl|no glibc"
+    with pytest.raises(PlatformTooOld, match=rf"needs glibc 2\.99; this machine has {shown}"):
         Trees(home.cache).materialise(part([], glibc=(2, 99)), interpreter())
     elsewhere = next(one for one in platforms.KNOWN if one != platforms.host())
     with pytest.raises(PlatformTooOld, match=f"the lock is for {elsewhere}"):
         Trees(home.cache).materialise(part([], platform=elsewhere), interpreter())
+
+
+def test_a_machine_with_musl_is_refused_with_both_versions(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loader = tmp_path / "ld-musl-x86_64.so.1"
+    loader.write_text("#!/bin/sh\nprintf 'musl libc (x86_64)\\nVersion 1.2.5\\n' >&2\nexit 1\n")
+    loader.chmod(0o755)
+    musl = platforms.host_musl(tmp_path)
+    assert musl == "1.2.5"
+    monkeypatch.setattr(platforms, "host_glibc", lambda: None)
+    monkeypatch.setattr(platforms, "host_musl", lambda: musl)
+    with pytest.raises(PlatformTooOld, match=r"needs glibc 2\.28; this machine has musl 1\.2\.5"):
+        Trees(home.cache).materialise(part([], glibc=(2, 28)), interpreter())
+    assert not (home.cache / "trees").exists()
 
 
 @pytest.mark.parametrize("tag", ["cp39-cp39-any", "py3-none-win_amd64", "cp311-cp311-musllinux_1_2_x86_64"])

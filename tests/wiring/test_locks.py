@@ -13,6 +13,7 @@ from flowkiln._base.platforms import Platform
 from flowkiln._base.report import Silent
 from flowkiln._base.settings import Settings
 from flowkiln.envs.errors import MissingLock, StaleLock
+from flowkiln.envs.installerrors import PlatformTooOld
 from flowkiln.envs.lock import AbsentPlatform, EnvLock, PlatformLock
 from flowkiln.envs.lockfolder import LockFolder
 from flowkiln.envs.spec import EnvSpec
@@ -108,3 +109,16 @@ def test_prune_removes_what_is_no_longer_declared(request_of: Request) -> None:
     assert locks.prune(request_of.folder, {"fit"})[0] == ["old"]
     assert set(request_of.folder.read()) == {"fit"}
     assert not list(request_of.folder.path.glob("pylock.old-*"))
+
+
+def test_a_floor_above_this_machines_glibc_is_refused_before_anything_is_looked_for(
+    request_of: Request, settings: Settings, tmp_path: Path
+) -> None:
+    part = PlatformLock(platform=AMD64, python="3.99", wheels=(), glibc=(2, 99))
+    for wanted in (
+        lambda: trees.Host(settings).ensure([part], Silent()),
+        lambda: trees.Host(settings).repair(part, Silent()),
+    ):
+        with pytest.raises(PlatformTooOld, match=r"needs glibc 2\.99; this machine has "):
+            wanted()
+    assert not (tmp_path / "cache" / "trees").exists()

@@ -10,6 +10,7 @@ import platform as host_platform
 import subprocess
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 _MACHINES = {
     "x86_64": "amd64",
@@ -89,6 +90,19 @@ def host_glibc() -> tuple[int, int] | None:
         return None
     major, _, rest = text.removeprefix("glibc ").partition(".")
     return int(major), int(rest.partition(".")[0])
+
+
+def host_musl(folder: Path = Path("/lib")) -> str | None:
+    """The version of musl on this machine, as its loader in ``folder`` tells it; None where there is none."""
+    for loader in sorted(folder.glob("ld-musl-*.so.1")):
+        try:
+            answer = subprocess.run([loader], capture_output=True, text=True, check=False, timeout=10)
+        except (OSError, subprocess.TimeoutExpired):
+            continue
+        _, found, rest = (answer.stderr + answer.stdout).partition("Version ")
+        if found:
+            return rest.split()[0]
+    return None
 
 
 def _is_translated() -> bool:

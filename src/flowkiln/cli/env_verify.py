@@ -2,43 +2,89 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
 import click
 
 from flowkiln._base.errors import ExitCode
+from flowkiln._base.report import counted
 from flowkiln.cli.options import session, verb
+
+if TYPE_CHECKING:
+    from flowkiln.cli.environments import Environment
+    from flowkiln.cli.output import Session
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """An environment with what was found: ``ok``, ``changed``, ``repaired`` or ``not installed``."""
+
+    name: str
+    steps: tuple[str, ...]
+    state: str
+    path: str | None = None
+    text: str | None = None
+
+    def lines(self) -> list[str]:
+        """The finding for people."""
+        used = f" ({', '.join(self.steps)})" if self.steps and self.steps != (self.name,) else ""
+        head = f"{self.name}{used}: {self.state}" + (f"   {self.path}" if self.path else "")
+        return [head, *(f"  {line}" for line in (self.text or "").splitlines())]
 
 
 @verb("verify", example="flowkiln env verify flow.py\nflowkiln env verify --full flow.py:fit")
 @click.argument("envs", nargs=-1, required=True)
 @click.option("--full", is_flag=True, help="Hash every byte instead of comparing what `stat` says.")
-@click.option("--repair", is_flag=True, help="Make an environment that fails anew.")
+@click.option("--repair", is_flag=True, help="Make an environment that fails anew; install one that is not here.")
 @click.pass_context
 def verify(context: click.Context, *, envs: tuple[str, ...], full: bool, repair: bool) -> int:
-    """Verify the installed environments of ENVS. Exit code 17 when one is not what was locked."""
+    """Verify the environments of ENVS on this machine, every one of them.
+
+    Exit code 17 when one is not what was locked, or when it is not installed.
+    """
+    from flowkiln.cli import environments, problems
+    from flowkiln.envs.installerrors import EnvironmentMismatch
+
+    speaker = session(context)
+    findings = [
+        _finding(one, text, speaker, full=full, repair=repair)
+        for text in envs
+        for one in environments.named(text, speaker)
+    ]
+    bad = [one for one in findings if one.state not in ("ok", "repaired")]
+    document = {"environments": [asdict(one) for one in findings], "level": "full" if full else "stat"}
+    if not bad:
+        speaker.result(document, [line for one in findings for line in one.lines()])
+        return ExitCode.OK
+    message = f"{len(bad)} of {counted(len(findings), 'environment')} not as locked: " + ", ".join(
+        f"{one.name} ({one.state})" for one in bad
+    )
+    hint = f"`flowkiln env verify --repair {' '.join(envs)}` makes them anew."
+    error = EnvironmentMismatch(message, hint=hint, step=next((one.steps[0] for one in bad if one.steps), None))
+    if speaker.json:
+        speaker.result({**document, "error": error.to_json()}, ())
+    else:
+        speaker.result(document, [line for one in findings for line in one.lines()])
+        problems.show(error, speaker)
+    return error.exit_code
+
+
+def _finding(one: Environment, text: str, speaker: Session, *, full: bool, repair: bool) -> Finding:
     from flowkiln.cli import environments
     from flowkiln.envs.installerrors import EnvironmentMismatch
     from flowkiln.envs.proof import verify as prove
 
-    speaker = session(context)
-    findings = []
-    for text in envs:
-        for one in environments.named(text, speaker):
-            tree = environments.installed(one, text, speaker)
-            if tree is None:
-                findings.append({"name": one.name, "status": "not installed", "path": None})
-                continue
-            try:
-                prove(tree.root, tree.env_id, tree.tree_digest, "full" if full else "stat")
-            except EnvironmentMismatch:
-                if not repair:
-                    raise
-                tree = environments.repaired(one, text, speaker)
-                findings.append({"name": one.name, "status": "repaired", "path": str(tree.root)})
-                continue
-            findings.append({"name": one.name, "status": "ok", "path": str(tree.root)})
-    lines = [
-        f"{found['name']}: {found['status']}" + (f"   {found['path']}" if found["path"] else "")
-        for found in findings
-    ]
-    speaker.result({"environments": findings, "level": "full" if full else "stat"}, lines)
-    return ExitCode.OK
+    tree = environments.installed(one, text, speaker)
+    state, told = "not installed", None
+    if tree is not None:
+        try:
+            prove(tree.root, tree.env_id, tree.tree_digest, "full" if full else "stat")
+        except EnvironmentMismatch as error:
+            state, told = "changed", error.message
+        else:
+            state = "ok"
+    if repair and state != "ok":
+        tree, state, told = environments.repaired(one, text, speaker), "repaired", None
+    path = str(tree.root) if tree is not None else None
+    return Finding(name=one.name, steps=one.steps, state=state, path=path, text=told)

@@ -67,9 +67,15 @@ def check(interpreter: Interpreter, part: PlatformLock) -> None:
     if interpreter.platform != part.platform:
         message = f"this machine is {interpreter.platform}; the lock is for {part.platform}"
         raise PlatformTooOld(message, hint=f"Lock for {interpreter.platform} as well, or use a container.")
+    check_libc(part)
+
+
+def check_libc(part: PlatformLock) -> None:
+    """Guarantees that this machine's C library carries ``part``. Raises PlatformTooOld with both versions."""
     libc = platforms.host_glibc()
     if part.glibc is not None and (libc is None or libc < part.glibc):
         floor = ".".join(map(str, part.glibc))
-        here = f"glibc {libc[0]}.{libc[1]}" if libc else "no glibc"
+        musl = None if libc else platforms.host_musl()
+        here = f"glibc {libc[0]}.{libc[1]}" if libc else f"musl {musl}" if musl else "no glibc"
         message = f"the lock needs glibc {floor}; this machine has {here}"
         raise PlatformTooOld(message, hint="Lock with a lower floor, or use a newer system or a container.")

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from flowkiln.envs.treefile import Description
 
 Level = Literal["stat", "full"]
-REPAIR = "`flowkiln env verify --repair` makes the environment anew."
+REPAIR = "`flowkiln env verify --repair ENV` makes the environment anew."
 _SHOWN = 6
 _BATCH = 64
 _BLOCK = 1 << 18

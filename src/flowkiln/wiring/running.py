@@ -170,11 +170,17 @@ def _leased(prefixes: Iterable[Prefix]) -> Iterator[None]:
         yield
 
 
-def _prove(prefix: Prefix, level: str) -> None:
-    if prefix.managed:
-        from flowkiln.wiring import trees
+def _proof(plan: RunPlan, number: str) -> Callable[[Prefix, str], None]:
+    """What proves the environment of a step, and names the command that repairs it."""
 
-        trees.prove(prefix, level)
+    def prove(prefix: Prefix, level: str) -> None:
+        if prefix.managed:
+            from flowkiln.wiring import trees
+
+            step = next(step.name for step in plan.steps if step.prefix == prefix)
+            trees.prove(prefix, level, f"{plan.flow}/{number}/{step}")
+
+    return prove
 
 
 def _options(order: Order, settings: Settings) -> planning.Options:
@@ -257,4 +263,4 @@ def backend_for(
         host=dict(os.environ),
         passed=settings.items("pass-environment") or (),
     )
-    return ProcessBackend(plan, number, store, about, verify=_prove, on_line=on_line)
+    return ProcessBackend(plan, number, store, about, verify=_proof(plan, number), on_line=on_line)

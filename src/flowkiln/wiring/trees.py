@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 from flowkiln._base import files, paths, platforms
 from flowkiln.envs.errors import MissingLock
+from flowkiln.envs.installerrors import EnvironmentMismatch
+from flowkiln.envs.interpreter import check_libc
 from flowkiln.envs.interpreters import Interpreters
 from flowkiln.envs.proof import verify
 from flowkiln.envs.tree import Trees
@@ -66,6 +68,8 @@ class Host:
     def ensure(self, parts: Sequence[PlatformLock], reporter: Reporter) -> dict[str, Tree]:
         """The tree of every part by ``env_id``, missing ones made at once. Raises the errors of installing."""
         wanted = {part.env_id: part for part in parts}
+        for part in wanted.values():
+            check_libc(part)  # before anything is downloaded, be it an interpreter
         found: dict[str, Tree] = {}
         missing: list[tuple[PlatformLock, Interpreter]] = []
         for env_id, part in wanted.items():
@@ -85,6 +89,7 @@ class Host:
 
     def repair(self, part: PlatformLock, reporter: Reporter) -> Tree:
         """The tree of ``part`` made anew."""
+        check_libc(part)
         return self.fetching().repair(part, self.interpreters.find(part, reporter), reporter)
 
 
@@ -141,7 +146,15 @@ def leased(used: Iterable[Prefix]) -> Iterator[None]:
         yield
 
 
-def prove(prefix: Prefix, level: str) -> None:
-    """Returns when ``prefix`` is unchanged at ``level``. Raises ``EnvironmentMismatch`` (exit 17)."""
-    if prefix.root is not None and prefix.env_id is not None and prefix.tree_digest is not None:
+def prove(prefix: Prefix, level: str, named: str) -> None:
+    """Returns when ``prefix`` is unchanged at ``level``.
+
+    Raises ``EnvironmentMismatch`` (exit 17) with the command that repairs it; ``named`` is its ENV there.
+    """
+    if prefix.root is None or prefix.env_id is None or prefix.tree_digest is None:
+        return
+    try:
         verify(prefix.root, prefix.env_id, prefix.tree_digest, "full" if level == "full" else "stat")
+    except EnvironmentMismatch as error:
+        error.hint = f"`flowkiln env verify --repair {named}` makes the environment anew."
+        raise

@@ -5,12 +5,18 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
+import shlex
 import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+import click
 import pytest
 
+from flowkiln import FlowSpec
+from flowkiln.cli.flow import VERBS, FlowGroup, FlowSession
+from flowkiln.cli.output import Session
+from flowkiln.cli.root import root
 from tests.services import unavailable
 from tests.services.home import MACHINE
 from tests.source import ROOT, tracked
@@ -58,6 +64,34 @@ def wheelhouse(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (wheel,) = out.glob("*.whl")
     (out / "constraints.txt").write_text(f"flowkiln @ {wheel.as_uri()}\n", encoding="utf-8")
     return out
+
+
+SHELL = [
+    pytest.param(line, id=f"{name_of(path)}: {line}")
+    for path in TEXTS
+    for block in re.findall(r"^```sh\n(.*?)^```$", path.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    for line in block.splitlines()
+    if re.match(r"(?:flowkiln|python \S*flow\.py) ", line)
+]
+
+
+@pytest.mark.parametrize("line", SHELL)
+def test_commands_that_are_not_run_are_spelt_right(line: str) -> None:
+    """Verb, options and number of arguments are those that the program takes; a wrong one is an error here."""
+    program, *words = shlex.split(line, comments=True)
+    words = words[: words.index(">")] if ">" in words else words
+    speaker = Session()
+    command: click.Command = root
+    if program == "python":
+        speaker.flow = FlowSession(FlowSpec)
+        command, words = FlowGroup(VERBS), words[1:]
+    context = command.make_context(program, words, obj=speaker)
+    while isinstance(command, click.Group):
+        words = [*context._protected_args, *context.args]
+        _, found, words = command.resolve_command(context, words)
+        assert found is not None
+        command = found
+        context = command.make_context(command.name, words, parent=context)
 
 
 @pytest.mark.parametrize("path", TEXTS, ids=name_of)

@@ -35,9 +35,10 @@ def retry(
     minutes_between_retries: float = 2,
     **unknown: object,
 ) -> F | Callable[[F], F]:
-    """Runs a step that failed again, ``times`` times at most.
+    """Runs a step that failed again, ``times`` times at most, whether its code raised, was killed or timed out.
 
-    ``minutes_between_retries`` is waited before each on remote backends; local runs do not wait.
+    Local runs do not wait: ``minutes_between_retries`` has no effect on them, as in Metaflow. Failures of the
+    infrastructure are retried besides and use up none of ``times``.
     """
     return _use("retry", function, unknown, locals())
 

@@ -147,7 +147,7 @@ def test_a_parameter_wins_over_an_option_of_the_same_name_after_the_verb(
 
 def test_env_takes_this_flow_as_its_environment() -> None:
     def words(*given: str) -> list[str]:
-        return _with_flow(list(given), ["list", "why", "exec", "diff"], "f.py")
+        return _with_flow(list(given), ["list", "show", "why", "exec", "diff"], "f.py", {"start", "fit"})
 
     assert words("list", "--json") == ["list", "f.py", "--json"]
     assert words("--json", "list") == ["--json", "list", "f.py"]
@@ -156,12 +156,23 @@ def test_env_takes_this_flow_as_its_environment() -> None:
     assert words("diff", ":start", ":end") == ["diff", "f.py:start", "f.py:end"]
     assert words("exec", ":fit", "--", "python") == ["exec", "f.py:fit", "--", "python"]
     assert words("nonesuch") == ["nonesuch"]
+    assert words("show", "--platform", "linux/arm64", "fit") == ["show", "--platform", "linux/arm64", "f.py:fit"]
+    assert words("diff", "start", "fit") == ["diff", "f.py:start", "f.py:fit"]
+    assert words("exec", "fit", "--", "start") == ["exec", "f.py:fit", "--", "start"]
+    assert words("exec", "python", "fit") == ["exec", "f.py", "python", "fit"]
+    assert words("why", "fit") == ["why", "fit", "f.py"]
+    assert words("why", "fit", "start") == ["why", "fit", "f.py:start"]
 
 
 def test_env_of_a_flow_reaches_the_verbs(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(file, "env", "list", "--json") == 0
     assert json.loads(capsys.readouterr().out)["environments"] == []
     assert run(file, "env", "nonesuch") == 2
+    capsys.readouterr()
+    assert run(file, "env", "show", "--help") == 0
+    assert "Usage: python small.py env show [OPTIONS] ENV" in capsys.readouterr().out
+    assert run(file, "env", "show", "--nonesuch") == 2
+    assert "`python small.py env show --help`" in capsys.readouterr().err
 
 
 def test_flowkiln_flow_is_the_same_command_line(

@@ -12,7 +12,7 @@ import click
 from flowkiln.cli.options import Nouns, Verb, session, verb
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     from flowkiln.cli.output import Session
     from flowkiln.flow.spec import FlowSpec
@@ -144,17 +144,39 @@ class FlowGroup(Nouns):
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 @click.pass_context
 def flow_env(context: click.Context, arguments: tuple[str, ...]) -> Any:
-    """Work with this flow's environments: `env V` is `flowkiln env V FLOW.py`; `:STEP` picks one step."""
+    """Work with this flow's environments: `env V` is `flowkiln env V FLOW.py`; a step's name picks that step."""
     from flowkiln.cli.env import env
+    from flowkiln.flow.marks import steps_of
 
-    words = _with_flow(list(arguments), env.list_commands(context), os.path.relpath(flow_session(context).file))
-    with env.make_context("env", words, parent=context) as below:
+    chosen = flow_session(context)
+    known = steps_of(chosen.flow).keys()
+    words = _with_flow(list(arguments), env.list_commands(context), os.path.relpath(chosen.file), known)
+    # Below the flow's own context: this command is only the way there, and no part of a usage text.
+    with env.make_context("env", words, parent=context.parent) as below:
         return env.invoke(below)
 
 
-def _with_flow(words: list[str], verbs: list[str], path: str) -> list[str]:
-    """``words`` with this flow as their ENV: at each ``:STEP``, else after the verb (``why`` takes it last)."""
+_ENV_PLACES = {"exec": slice(0, 1), "why": slice(1, None), "link": slice(0, 1)}
+"""Which arguments of a verb are an ENV, where not all are."""
+_VALUED = ("--platform", "--format", "--upgrade", "--profile", "--store")
+"""Options of the verbs below ``env`` whose next word is their value."""
+
+
+def _steps_named(words: list[str], path: str, steps: Collection[str]) -> list[str]:
+    """``words`` with the flow before each ``:STEP``, and before each bare name of a step where an ENV stands."""
+    end = words.index("--") if "--" in words else len(words)
+    plain = [at for at in range(end) if not words[at].startswith("-") and (at == 0 or words[at - 1] not in _VALUED)]
+    envs = plain[1:][_ENV_PLACES.get(words[plain[0]], slice(None))] if plain else []
     named = [path + word if word.startswith(":") else word for word in words]
+    for at in envs:
+        if words[at] in steps:
+            named[at] = f"{path}:{words[at]}"
+    return named
+
+
+def _with_flow(words: list[str], verbs: list[str], path: str, steps: Collection[str] = ()) -> list[str]:
+    """``words`` with this flow as their ENV: at each step, else after the verb (``why`` takes it last)."""
+    named = _steps_named(words, path, steps)
     first = next((position for position, word in enumerate(named) if not word.startswith("-")), None)
     if named != words or first is None or named[first] not in verbs:
         return named

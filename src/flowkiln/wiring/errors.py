@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flowkiln._base.errors import FlowkilnError
+from flowkiln._base.errors import ExitCode, FlowkilnError
 
 
 class WiringError(FlowkilnError):
@@ -27,6 +27,17 @@ class UnknownRun(WiringError):
 
     code = "CLI005"
     title = "No such run"
+
+
+class ImportsUnchecked(WiringError):
+    """With ``CI`` set or ``--locked``, ``check`` could not look into an environment: that is no pass.
+
+    Imports are held against what is installed: ``flowkiln env verify --repair FLOW.py`` installs what is locked.
+    """
+
+    code = "CLI009"
+    title = "Imports were not checked"
+    exit_code = ExitCode.LOCK
 
 
 class ImportsLacking(WiringError):

@@ -10,11 +10,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from flowkiln.envs import roots
 from flowkiln.envs.collect import DAY, Collector, Plan, Policy
 from flowkiln.envs.proof import verify
 from flowkiln.envs.running import bytecode_folder, variables
 from flowkiln.envs.tree import Tree, Trees
 from flowkiln.envs.wheelstore import WheelStore
+from flowkiln.executor.runtime import runtime_folder
+from flowkiln.flow import package
+from flowkiln.store.folder import FolderStore
 from tests.envs.made import interpreter, locked, part
 from tests.services.wheels import wheel
 
@@ -189,6 +193,62 @@ def test_other_folders_of_the_cache_are_never_looked_at(home: Home, trees: list[
     collector.collect(collector.plan(Policy(keep=0, max_size=0)))
     assert (own / "file").exists()
     assert (home.cache / "locks").is_dir()
+
+
+AGEING = ("code", "runtime", "index", "logs", "bounds", "passed")
+
+
+def test_what_can_be_made_again_goes_when_unused_for_a_month(home: Home) -> None:
+    for folder in AGEING:
+        for name, days in (("old", 31), ("new", 29)):
+            path = home.cache / folder / name
+            path.mkdir(parents=True)
+            (path / "file").write_text("x")
+            age(path, days)
+    bytecode = bytecode_folder(home.cache) / (home.cache / "code").relative_to("/")
+    for name in ("old", "new"):
+        (bytecode / name).mkdir(parents=True)
+    collector = Collector(home.cache)
+    assert {item.path.name for item in collector.plan(Policy()).items} == {"old"}
+    collector.collect(collector.plan(Policy()))
+    assert {path.name for folder in AGEING for path in (home.cache / folder).iterdir()} == {"new"}
+    assert [path.name for path in bytecode.iterdir()] == ["new"]
+
+
+def test_code_that_a_run_unpacks_again_is_in_use(home: Home, tmp_path: Path) -> None:
+    store = FolderStore(tmp_path / "store")
+    (tmp_path / "flow.py").write_text("print()")
+    digest = package.snapshot(tmp_path / "flow.py", store.blobs, ())
+    for _ in range(2):
+        made = [package.unpack(digest, store.blobs, home.cache / "code"), runtime_folder(home.cache)]
+        unused = Collector(home.cache).plan(Policy()).items
+        for path in made:
+            age(path, 31)
+    assert unused == ()
+    assert {item.path for item in Collector(home.cache).plan(Policy()).items} == set(made)
+
+
+def test_an_index_and_its_journal_age_as_one(home: Home) -> None:
+    (home.cache / "index").mkdir(parents=True)
+    for name, days in (("a.v1.sqlite", 40), ("a.v1.sqlite-wal", 1), ("b.v1.sqlite", 40), ("b.v1.sqlite-wal", 35)):
+        (home.cache / "index" / name).write_text("x")
+        age(home.cache / "index" / name, days)
+    assert names(Collector(home.cache).plan(Policy()), "index") == ["b.v1.sqlite", "b.v1.sqlite-wal"]
+
+
+def test_a_tree_that_a_link_points_to_is_kept(home: Home, trees: list[Tree], tmp_path: Path) -> None:
+    link = tmp_path / ".venv"
+    link.symlink_to(trees[0].root)
+    roots.record(home.cache, link)
+    collector = Collector(home.cache)
+    assert names(collector.plan(Policy(keep=0, max_size=0)), "tree") == sorted(tree.root.name for tree in trees[1:])
+    assert WHEELS[1].sha256 not in names(collector.plan(Policy(keep=0, max_size=0)), "wheel")
+    assert [item.path for item in collector.entries() if str(link) in item.reason] == [trees[0].root]
+    link.unlink()
+    link.symlink_to(trees[1].root)
+    assert names(collector.plan(Policy(keep=2)), "tree") == [trees[0].root.name]
+    link.unlink()
+    assert len(names(collector.plan(Policy(keep=0)), "tree")) == 3
 
 
 def test_a_damaged_tree_is_collected_too(home: Home, trees: list[Tree]) -> None:

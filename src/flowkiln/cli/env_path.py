@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from flowkiln._base import paths
 from flowkiln._base.errors import ExitCode
 from flowkiln.cli.errors import BadUsage
 from flowkiln.cli.options import session, verb
@@ -31,8 +32,9 @@ def path(context: click.Context, *, env: str) -> int:
 @click.argument("link", type=click.Path(path_type=Path), default=".venv")
 @click.pass_context
 def link(context: click.Context, *, env: str, link: Path) -> int:
-    """Make LINK (.venv unless told) a symbolic link to ENV, so that editors find it."""
+    """Make LINK (.venv unless told) a symbolic link to ENV, so that editors find it. The link keeps ENV."""
     from flowkiln.cli import environments
+    from flowkiln.envs import roots
 
     speaker = session(context)
     tree = environments.tree(env, speaker)
@@ -42,5 +44,6 @@ def link(context: click.Context, *, env: str, link: Path) -> int:
     scratch = link.with_name(f".{link.name}.{os.getpid()}")
     scratch.symlink_to(tree.root)
     scratch.replace(link)
+    roots.record(paths.cache_root(), link)
     speaker.result({"link": str(link), "path": str(tree.root)}, [f"{link} -> {tree.root}"])
     return ExitCode.OK

@@ -1,6 +1,8 @@
-"""Garbage collection of trees, wheels, partial downloads and scratch folders: a plan as a value, then its doing.
+"""Garbage collection of all that the cache holds and can be made again: a plan as a value, then its doing.
 
-What is in use is kept: a tree by its lease, a wheel by a tree that is kept, anything by having been used just now.
+What is in use is kept: a tree by its lease or a user's link, a wheel by a tree that is kept, anything by having
+been used just now. Lock files stay, empty as they are: without them two could hold the same lock. Locks that lie
+in the cache because their folder cannot be written stay too: they cannot be made again as they are.
 Trees go before the wheels that they were made of, and everything is renamed away before it is removed, so that an
 interrupted collection leaves whole entries only. uv's cache is never looked at.
 """
@@ -14,11 +16,11 @@ import time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
 from flowkiln._base import files
 from flowkiln._base.report import Silent
-from flowkiln.envs import treefile
+from flowkiln.envs import roots, treefile
 from flowkiln.envs.installerrors import EnvironmentMismatch
 from flowkiln.envs.running import bytecode_folder
 
@@ -27,11 +29,22 @@ if TYPE_CHECKING:
 
     from flowkiln._base.report import Reporter
 
-Kind = Literal["tree", "wheel", "partial", "scratch", "bytecode"]
+Kind = Literal["tree", "wheel", "partial", "bytecode", "code", "runtime", "index", "log", "memory", "scratch"]
+ORDER: tuple[Kind, ...] = get_args(Kind)
+"""In which they go: trees before what they were made of."""
 DAY = 86400.0
 GRACE = 600.0
 """Seconds for which whatever was used is kept, whatever else is asked: a run may be about to take its lease."""
 _SCRATCH_AGE = 3600.0
+_AGEING: dict[str, Kind] = {
+    "code": "code",
+    "runtime": "runtime",
+    "index": "index",
+    "logs": "log",
+    "bounds": "memory",
+    "passed": "memory",
+}
+"""Folders whose entries go when nobody used them for long: each is made again when it is needed."""
 _SCRATCH = re.compile(r"\.scratch-(\d+)-[0-9a-f]+")
 
 
@@ -80,11 +93,20 @@ class Collected:
 class _Entry:
     """One entry with the files it holds: inode -> bytes on disk."""
 
-    def __init__(self, kind: Kind, path: Path, used: float, wheels: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self,
+        kind: Kind,
+        path: Path,
+        used: float,
+        *,
+        wheels: frozenset[str] = frozenset(),
+        link: Path | None = None,
+    ) -> None:
         self.kind = kind
         self.path = path
         self.used = used
         self.wheels = wheels
+        self.link = link
         self.blocks = dict(_blocks(path))
 
 
@@ -101,7 +123,8 @@ class Collector:
         for entry in self._entries():
             size = sum(size for inode, size in entry.blocks.items() if inode not in seen)
             seen.update(entry.blocks)
-            shown.append(Item(entry.kind, entry.path, entry.used, size))
+            reason = f"linked from {entry.link}" if entry.link else ""
+            shown.append(Item(entry.kind, entry.path, entry.used, size, reason))
         return shown
 
     def plan(self, policy: Policy, *, now: float | None = None) -> Plan:
@@ -125,6 +148,8 @@ class Collector:
     def _remove(self, item: Item) -> bool:
         if item.kind != "tree":
             self._discard(item.path)
+            if item.kind in ("code", "runtime"):
+                self._discard(self._bytecode_of(item.path))
             return True
         lease = files.try_lock(self._cache / "locks" / "leases" / item.path.name)
         if lease is None:
@@ -143,16 +168,19 @@ class Collector:
             path.rename(scratch / "gone")
 
     def _entries(self) -> list[_Entry]:
-        return [*self._trees(), *self._wheels(), *self._partial(), *self._scratch(), *self._bytecode()]
+        known = (self._trees, self._wheels, self._partial, self._scratch, self._bytecode, self._ageing)
+        return [entry for entries in known for entry in entries()]
 
     def _trees(self) -> Iterator[_Entry]:
+        links = roots.linked(self._cache)
         for root in _children(self._cache / "trees"):
             try:
                 description = treefile.read(root)
             except EnvironmentMismatch:
                 description = None
             wheels = frozenset(description.wheels) if description else frozenset()
-            yield _Entry("tree", root, _used(root / treefile.FOLDER, root), wheels)
+            used = _used(root / treefile.FOLDER, root)
+            yield _Entry("tree", root, used, wheels=wheels, link=links.get(root))
 
     def _wheels(self) -> Iterator[_Entry]:
         for group in _children(self._cache / "wheels"):
@@ -164,17 +192,27 @@ class Collector:
             yield _Entry("partial", path, _used(path))
 
     def _scratch(self) -> Iterator[_Entry]:
-        for path in _children(self._cache / "scratch"):
-            match = _SCRATCH.fullmatch(path.name)
-            if match and not _alive(int(match[1])):
-                yield _Entry("scratch", path, _used(path))
+        for folder in ("scratch", "code", "runtime"):
+            for path in _children(self._cache / folder):
+                match = _SCRATCH.fullmatch(path.name)
+                if match and not _alive(int(match[1])):
+                    yield _Entry("scratch", path, _used(path))
 
     def _bytecode(self) -> Iterator[_Entry]:
-        """Bytecode of trees that are gone; that of a tree goes with it."""
-        trees = self._cache / "trees"
-        for path in _children(self._bytecode_of(trees)):
-            if not (trees / path.name).exists():
-                yield _Entry("bytecode", path, _used(path))
+        """Bytecode of what is gone; that of a tree or of a flow's code goes with it."""
+        for folder in (self._cache / name for name in ("trees", "code", "runtime")):
+            for path in _children(self._bytecode_of(folder)):
+                if not (folder / path.name).exists():
+                    yield _Entry("bytecode", path, _used(path))
+
+    def _ageing(self) -> Iterator[_Entry]:
+        for folder, kind in _AGEING.items():
+            paths = [path for path in _children(self._cache / folder) if not path.name.startswith(".")]
+            for path in paths:
+                # SQLite keeps what was written last in a file beside the database: they age as one.
+                whole = path.name.partition(".sqlite")[0]
+                together = [one for one in paths if one.name.startswith(whole)] if kind == "index" else [path]
+                yield _Entry(kind, path, max(map(_used, together)))
 
     def _bytecode_of(self, path: Path) -> Path:
         """Where Python puts the bytecode of ``path``: the whole path again, below the prefix for bytecode."""
@@ -204,6 +242,10 @@ class _Planning:
             elif keep is None and self._old(tree, self._policy.unused):
                 self._take(tree, f"unused for {self._days(tree)}")
         self._take_wheels()
+        for kind in dict.fromkeys(_AGEING.values()):
+            for entry in self._of(kind):
+                if self._old(entry, self._policy.unused):
+                    self._take(entry, f"unused for {self._days(entry)}")
         for entry in (*self._of("partial"), *self._of("bytecode")):
             if self._old(entry, 7 * DAY):
                 self._take(entry, f"left for {self._days(entry)}")
@@ -211,8 +253,7 @@ class _Planning:
             if self._old(entry, _SCRATCH_AGE):
                 self._take(entry, "left by a process that ended")
         self._shrink(trees)
-        order = ("tree", "wheel", "partial", "scratch", "bytecode")
-        items = sorted(self._items, key=lambda item: order.index(item.kind))
+        items = sorted(self._items, key=lambda item: ORDER.index(item.kind))
         return Plan(items=tuple(items), size=self._size, freed=self._freed)
 
     def _take_wheels(self) -> None:
@@ -248,7 +289,7 @@ class _Planning:
         return [entry for entry in self._entries if entry.kind == kind and entry.path not in self._gone]
 
     def _take(self, entry: _Entry, reason: str) -> None:
-        if entry.path in self._gone or self._now - entry.used < GRACE:
+        if entry.path in self._gone or entry.link is not None or self._now - entry.used < GRACE:
             return
         self._gone.add(entry.path)
         freed = 0

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,6 +36,8 @@ def runtime_folder(cache: Path, package: Path | None = None) -> Path:
     parent = cache / "runtime"
     folder = parent / _identity(files)
     if folder.is_dir():
+        with suppress(OSError):
+            os.utime(folder)  # used now, for garbage collection
         return folder
     with scratch_folder(parent) as scratch, disk_errors(parent):
         for name, content in files:

@@ -10,6 +10,7 @@ import io
 import os
 import stat
 import tarfile
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, cast
 
@@ -70,6 +71,8 @@ def unpack(digest: str, blobs: Blobs, cache: Path) -> Path:
     """
     target = cache / digest
     if target.is_dir():
+        with suppress(OSError):
+            os.utime(target)  # used now, for garbage collection
         return target
     data = blobs.read(digest)
     with scratch_folder(cache) as scratch:

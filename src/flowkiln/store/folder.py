@@ -51,8 +51,11 @@ class FolderStore:
         except FileNotFoundError:
             return []
 
-    def sweep(self, older_than: float = 86_400.0) -> int:
-        """Removes scratch files last written more than ``older_than`` seconds ago and returns how many."""
+    def sweep(self, older_than: float = 30 * 86_400.0) -> int:
+        """Removes scratch files last written more than ``older_than`` seconds ago and returns how many.
+
+        A month unless told: what an interrupted task printed lies there until somebody goes on with its run.
+        """
         swept = 0
         for path in self.scratch_files():
             try:

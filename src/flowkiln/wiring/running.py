@@ -90,6 +90,7 @@ def run(
     graph = checks.require(order.flow, extra)
     values = evaluate(order.flow, order.given)
     store = FolderStore(settings.store)
+    store.sweep()
     prefixes, locks = _prefixes(order, graph, extra, settings, reporter, store)
     code = package.snapshot(order.file, store.blobs, order.suffixes)
     plan = planning.plan(graph, prefixes, script=order.file.name, code=code, options=_options(order, settings))

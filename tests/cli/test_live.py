@@ -61,6 +61,17 @@ def test_plain_lines_have_time_place_and_words() -> None:
     ]
 
 
+def test_what_was_cancelled_is_one_line() -> None:
+    stream = io.StringIO()
+    lines = Lines(stream)
+    data = {"class": "cancelled", "cause": "cancelled", "text": "cancelled", "status": "failed"}
+    lines.emit(event("task-ended", "fit", 2, **data))
+    lines.emit(event("run-ended", status="interrupted"))
+    lines.emit(event("run-ended", status="cancelled"))
+    shown = [line[24:] for line in stream.getvalue().splitlines()]
+    assert shown == ["[17/fit/2] Task cancelled.", "Workflow interrupted.", "Workflow cancelled."]
+
+
 def test_quiet_shows_only_what_steps_print() -> None:
     stream = io.StringIO()
     lines = Lines(stream, quiet=True)

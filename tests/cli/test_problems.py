@@ -149,3 +149,13 @@ def test_verbose_shows_the_whole_error(capsys: pytest.CaptureFixture[str]) -> No
 
     assert run(fail, ["--verbose"]) == 5
     assert "line 200\n" in capsys.readouterr().err
+
+
+def test_json_after_two_dashes_is_another_programs(capsys: pytest.CaptureFixture[str]) -> None:
+    @click.argument("words", nargs=-1, type=click.UNPROCESSED)
+    def fail(words: tuple[str, ...]) -> None:
+        raise NoSpace(" ".join(words))
+
+    assert run(fail, ["--", "nosuch", "--json"]) == 5
+    shown = capsys.readouterr()
+    assert (shown.out, shown.err) == ("", "error[SYS001] nosuch --json\n")

@@ -86,6 +86,9 @@ def test_ctrl_c_ends_what_it_started_and_says_so(project: Project) -> None:
     out, err = process.communicate(timeout=30)
     assert process.returncode == 130, out + err
     assert "cancel" in err.lower() or "interrupt" in err.lower(), err
+    assert "Workflow interrupted." in out
+    assert "Task cancelled." in out
+    assert "failed" not in out
     assert _alive(project.folder) == []
     runs = project.flowkiln("run", "list", "--json").ok().json["runs"]
     assert runs[0]["status"] in ("interrupted", "cancelled")

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import re
+import sqlite3
 
 import pytest
 
@@ -129,6 +131,16 @@ def test_the_index_is_rebuilt_from_the_store(project: Project) -> None:
     project.flowkiln("store", "reindex").ok()
     assert project.flowkiln("run", "list", "--json").ok().json["runs"] == before
     project.flowkiln("store", "check").ok()
+
+
+def test_a_run_is_in_the_index_without_a_look_at_the_store(project: Project) -> None:
+    project.flow("linear")
+    project.flowkiln("run", "list").ok()
+    project.run("--run-id-file", "id").ok()
+    (file,) = (project.home / "cache").rglob("*.sqlite")
+    with contextlib.closing(sqlite3.connect(file)) as database:
+        found = database.execute("SELECT run, status FROM runs").fetchall()
+    assert found == [((project.folder / "id").read_text(), "ok")]
 
 
 def test_an_unmanaged_flow_is_recorded_as_such(project: Project) -> None:

@@ -56,6 +56,29 @@ def test_it_catches_up_with_other_drivers(store: FolderStore, tmp_path: Path) ->
         assert found.query(tags=["late"]) == []
 
 
+def test_launchers_note_runs_once_somebody_has_asked(store: FolderStore, tmp_path: Path) -> None:
+    made = fill(store, 1)
+    index.note(store.records, store.root, "A", made[0], tmp_path)
+    assert list(tmp_path.glob("*.sqlite")) == []
+    Index(store.records, store.root, tmp_path).close()
+    run = runs.open_run(store.records, "C", {})
+    index.note(store.records, store.root, "C", run, tmp_path)
+    with Index(store.records, store.root, tmp_path) as found:
+        assert found.query(limit=1)[0].run == run
+        runs.close_run(store.records, "C", run, {"status": "ok"})
+        index.note(store.records, store.root, "C", run, tmp_path)
+        assert found.query(limit=1)[0].status == "ok"
+        assert found.catch_up() == 0
+
+
+def test_a_note_in_a_harmed_index_is_no_trouble(store: FolderStore, tmp_path: Path) -> None:
+    made = fill(store, 1)
+    index.path_of(store.root, tmp_path).write_bytes(b"not a database" * 1000)
+    index.note(store.records, store.root, "A", made[0], tmp_path)
+    with Index(store.records, store.root, tmp_path) as found:
+        assert found.query(limit=1)[0].run == made[0]
+
+
 def test_it_survives_and_is_shared(store: FolderStore, tmp_path: Path) -> None:
     fill(store)
     with Index(store.records, store.root, tmp_path) as first, Index(store.records, store.root, tmp_path) as second:

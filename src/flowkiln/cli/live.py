@@ -151,6 +151,8 @@ def _ended(data: Mapping[str, object]) -> list[str]:
         if data.get("caught"):
             return [*_failure_lines(data), "Task failed; @catch let the run go on."]
         return ["Task finished successfully."]
+    if data.get("class") == "cancelled":
+        return ["Task cancelled."]
     return [*_failure_lines(data), "Task failed.", "This failed task will not be retried."]
 
 
@@ -165,7 +167,8 @@ def _failure_lines(data: Mapping[str, object]) -> list[str]:
 
 
 def _run_end(data: Mapping[str, object]) -> str:
-    return "Workflow cancelled." if data.get("status") == "cancelled" else "Workflow failed."
+    words = {"cancelled": "Workflow cancelled.", "interrupted": "Workflow interrupted."}
+    return words.get(str(data.get("status")), "Workflow failed.")
 
 
 @dataclass(slots=True)

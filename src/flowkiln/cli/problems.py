@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import sys
@@ -30,7 +31,8 @@ def execute(
 ) -> int:
     """Runs ``command``; the exit code, everything raised on purpose or not turned into words."""
     session = session or Session()
-    session.json = "--json" in arguments
+    ours = itertools.takewhile(lambda word: word != "--", arguments)  # what follows is another program's
+    session.json = "--json" in ours
     try:
         code = _call(command, list(arguments), program, session)
         sys.stdout.flush()

@@ -1,7 +1,8 @@
 """The index of runs: a SQLite file in the user's cache that answers questions over many runs at once.
 
 Nothing is true only here. Its file may be removed at any time, its name carries the schema version, and a file
-that cannot be read or written is replaced by one in memory. Written by drivers and by `flowkiln store reindex`.
+that cannot be read or written is replaced by one in memory. The first question makes it, from then on launchers
+note each run when it opens and ends, and a question adds what others have left out.
 """
 
 from __future__ import annotations
@@ -9,15 +10,16 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import sqlite3
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flowkiln._base import paths
-from flowkiln.store import runs
+from flowkiln.store import keys, runs
 
 if TYPE_CHECKING:
+    import sqlite3
     from collections.abc import Iterable, Iterator
     from typing import Self
 
@@ -51,6 +53,22 @@ class IndexedRun:
     tags: tuple[str, ...]
 
 
+def path_of(url: str, folder: Path | None = None) -> Path:
+    """The file of the index of the store ``url``, in ``folder`` or in the user's cache."""
+    name = f"{hashlib.sha256(url.encode()).hexdigest()[:20]}.v{INDEX_SCHEMA}.sqlite"
+    return (folder or paths.cache_root() / "index") / name
+
+
+def note(records: Records, url: str, flow: str, run: str, folder: Path | None = None) -> None:
+    """Brings what the index knows of a run up to date, if there is an index. Trouble with it is nobody's."""
+    if not os.access(path_of(url, folder), os.W_OK):
+        return
+    import sqlite3  # noqa: PLC0415  only where an index has been made
+
+    with contextlib.suppress(sqlite3.Error), Index(records, url, folder) as index:
+        index.put(runs.read_run(records, flow, run))
+
+
 class Index:
     """The index of one store, as a context manager. ``url`` is what identifies the store: its folder.
 
@@ -59,8 +77,7 @@ class Index:
 
     def __init__(self, records: Records, url: str, folder: Path | None = None) -> None:
         self._records = records
-        name = f"{hashlib.sha256(url.encode()).hexdigest()[:20]}.v{INDEX_SCHEMA}.sqlite"
-        self.path = (folder or paths.cache_root() / "index") / name
+        self.path = path_of(url, folder)
         self._database = self._open()
 
     def close(self) -> None:
@@ -84,15 +101,18 @@ class Index:
             return self._fill()
 
     def catch_up(self) -> int:
-        """Adds runs that others opened and the ends of those that ended; returns how many it read."""
-        known = {(flow, run): status for flow, run, status in self._rows("SELECT flow, run, status FROM runs")}
+        """Adds runs that others opened and the ends of those that ended; returns how many it read.
+
+        One listing per flow, and one look per run that is known as running: nothing that is known is read again.
+        """
+        known = set(self._rows("SELECT flow, run FROM runs"))
         changed = []
         for flow in runs.flows(self._records):
-            ended = runs.ended_ids(self._records, flow)
-            for run in runs.run_ids(self._records, flow):
-                status = known.get((flow, run))
-                if status is None or (status == "running" and run in ended):
-                    changed.append(runs.read_run(self._records, flow, run))
+            new = (run for run in runs.run_ids(self._records, flow) if (flow, run) not in known)
+            changed += [runs.read_run(self._records, flow, run) for run in new]
+        for flow, run in self._rows("SELECT flow, run FROM runs WHERE status = 'running'"):
+            if self._records.exists(keys.run_ended(flow, run)):
+                changed.append(runs.read_run(self._records, flow, run))
         if changed:
             with self._transaction():
                 self._put(changed)
@@ -138,6 +158,8 @@ class Index:
         ]
 
     def _open(self) -> sqlite3.Connection:
+        import sqlite3  # noqa: PLC0415  launchers without an index don't pay for it
+
         for _ in range(2):
             try:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -152,6 +174,8 @@ class Index:
         return self._prepared(":memory:")
 
     def _prepared(self, path: str) -> sqlite3.Connection:
+        import sqlite3  # noqa: PLC0415  as above
+
         database = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None)
         try:
             self._database = database

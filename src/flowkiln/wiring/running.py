@@ -102,7 +102,7 @@ def run(
         with _closed_if_not_driven(plan, number, store):
             order.opened(number)
             driver = _driver(plan, number, store, settings, observers, verbose=order.verbose)
-        return driver.run()
+        return _indexed(driver, plan.flow, number, store)
 
 
 def _prefixes(
@@ -147,7 +147,7 @@ def attach(
     plan = RunPlan.from_json(found.opened["plan"])
     with _closing(watchers(plan)) as observers, _leased(step.prefix for step in plan.steps):
         driver = attaching.attach(found.flow, found.run, store, backend, observers)
-        return driver.run()
+        return _indexed(driver, found.flow, found.run, store)
 
 
 @contextmanager
@@ -213,6 +213,16 @@ def _closed_if_not_driven(plan: RunPlan, number: str, store: FolderStore) -> Ite
         with suppress(OSError, FlowkilnError):  # what went wrong first is what is told
             runs.close_run(store.records, plan.flow, number, {"status": "failed", "failure": None, "counts": {}})
         raise
+
+
+def _indexed(driver: Driver, flow: str, number: str, store: FolderStore) -> RunEnd:
+    """Drives the run; its opening and end are noted in the index, the former while the first template starts."""
+    from flowkiln.store import index
+
+    index.note(store.records, store.root, flow, number)
+    end = driver.run()
+    index.note(store.records, store.root, flow, number)
+    return end
 
 
 def _driver(

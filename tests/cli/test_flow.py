@@ -93,6 +93,8 @@ def test_show_has_documents_decorators_and_what_follows(file: Path, capsys: pyte
     assert run(file, "show", "--json") == 0
     document = json.loads(capsys.readouterr().out)
     assert [step["name"] for step in document["steps"]] == ["start", "end"]
+    (retry,) = document["steps"][0]["decorators"]
+    assert retry["arguments"]["times"] == 2  # a value, not its text
 
 
 def test_parameters_are_options_of_run(file: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -65,7 +66,18 @@ def _step(graph: Graph, node: Node) -> JSONObject:
         "targets": list(node.targets),
         "foreach": node.foreach,
         "decorators": [
-            {"name": decorator.name, "arguments": {key: repr(value) for key, value in decorator.arguments.items()}}
-            for decorator in node.decorators
+            {"name": one.name, "arguments": {key: _plain(value) for key, value in one.arguments.items()}}
+            for one in node.decorators
         ],
     }
+
+
+def _plain(value: Any) -> Any:
+    """``value`` where JSON has it, containers item by item; the text of anything else."""
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return str(value)

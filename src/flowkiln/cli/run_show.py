@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from flowkiln._base.errors import ExitCode
+from flowkiln._base.report import counted
 from flowkiln.cli.options import session, verb
 from flowkiln.cli.output import duration, table
 from flowkiln.cli.run_list import moment
@@ -58,14 +59,13 @@ def _task(row: TaskRow, outcome: Outcome | None) -> JSONObject:
         "step": row.step,
         "indices": list(row.indices),
         "attempt": row.attempt,
-        "state": row.state,
+        "status": row.state,
     }
     if outcome is None:
         return document
     environment = outcome.environment
     failure = outcome.failure
     return document | {
-        "status": outcome.status,
         "caught": outcome.caught,
         "started_us": outcome.started,
         "ended_us": outcome.ended,
@@ -105,13 +105,13 @@ def _table(tasks: list[JSONObject]) -> list[str]:
                 task["step"] + place,
                 task["task"],
                 task["attempt"],
-                task["state"],
+                task["status"],
                 took,
                 _environment(task),
                 _why(task),
             ]
         )
-    return table(["STEP", "TASK", "ATTEMPT", "STATE", "TOOK", "ENVIRONMENT", ""], rows, right=[1, 2])
+    return table(["STEP", "TASK", "ATTEMPT", "STATUS", "TOOK", "ENVIRONMENT", ""], rows, right=[1, 2])
 
 
 def _environment(task: JSONObject) -> str:
@@ -132,4 +132,4 @@ def _why(task: JSONObject) -> str:
 
 
 def _more(hidden: int) -> list[str]:
-    return [f"... and {hidden} tasks more; --all lists them"] if hidden > 0 else []
+    return [f"... and {counted(hidden, 'task')} more; --all lists them"] if hidden > 0 else []

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from flowkiln._base.errors import ExitCode
+from flowkiln._base.report import counted
 from flowkiln.cli.options import group, session, verb
 from flowkiln.cli.output import size
 
@@ -33,7 +34,8 @@ def check(context: click.Context) -> int:
     ]
     lines = [f"{one.kind}: {one.where}: {one.text}" for one in found.problems]
     word = "whole" if found.ok else "DAMAGED"
-    lines.append(f"{opened.root}: {word}, {found.records} records, {found.blobs} blobs, {size(found.size)}")
+    records, blobs = counted(found.records, "record"), counted(found.blobs, "blob")
+    lines.append(f"{opened.root}: {word}, {records}, {blobs}, {size(found.size)}")
     document = {
         "ok": found.ok,
         "records": found.records,
@@ -56,5 +58,5 @@ def reindex(context: click.Context) -> int:
     opened = history.open_store(speaker.settings(Path.cwd()))
     with Index(opened.records, opened.root) as index:
         count = index.reindex()
-    speaker.result({"runs": count}, [f"indexed {count} runs of {opened.root}"])
+    speaker.result({"runs": count}, [f"indexed {counted(count, 'run')} of {opened.root}"])
     return ExitCode.OK

@@ -13,11 +13,6 @@ def opened_runs(flow: str) -> str:
     return f"flows/{flow}/runs"
 
 
-def ended_runs(flow: str) -> str:
-    """What holds a flow's ended runs, by id."""
-    return f"flows/{flow}/ends"
-
-
 def run_ended(flow: str, run: str) -> str:
     """The record written when a run closes: status and its tasks packed."""
     return f"flows/{flow}/ends/{run}"

@@ -122,11 +122,6 @@ def run_ids(records: Records, flow: str) -> list[str]:
         return []
 
 
-def ended_ids(records: Records, flow: str) -> set[str]:
-    """The ids of a flow's closed runs."""
-    return set(records.names(keys.ended_runs(flow)))
-
-
 def runs(records: Records, flow: str | None = None) -> Iterator[Run]:
     """The runs of ``flow``, else of every flow, each flow's newest first."""
     for name in [flow] if flow is not None else flows(records):

@@ -85,9 +85,20 @@ def test_a_misspelt_variable_is_an_error_with_the_near_name(project: Path) -> No
     assert caught.value.hint == "Did you mean 'FLOWKILN_MAX_WORKERS'?"
 
 
-def test_variables_of_parameters_and_credentials_are_not_settings(project: Path) -> None:
-    environ = {"FLOWKILN_RUN_ALPHA": "1", "FLOWKILN_INDEX_CORP_TOKEN": "x", "FLOWKILN_CONFIG": "/none"}
-    settings.load(project, environ=environ)
+def test_variables_of_parameters_are_not_settings(project: Path) -> None:
+    settings.load(project, environ={"FLOWKILN_RUN_ALPHA": "1", "FLOWKILN_CONFIG": "/none"})
+
+
+def test_a_variable_that_nothing_reads_is_an_error(project: Path) -> None:
+    with pytest.raises(SettingError, match="FLOWKILN_INDEX_CORP_TOKEN"):
+        settings.load(project, environ={"FLOWKILN_INDEX_CORP_TOKEN": "x"})
+
+
+def test_every_variable_is_read_somewhere() -> None:
+    source = Path(settings.__file__).parents[1]
+    elsewhere = "".join(path.read_text() for path in source.rglob("*.py") if path != Path(settings.__file__))
+    inside = {"FLOWKILN_PROFILE"}
+    assert [name for name in settings.VARIABLES if f'"{name}"' not in elsewhere and name not in inside] == []
 
 
 def test_unknown_profile(project: Path) -> None:

@@ -37,6 +37,13 @@ def test_set_then_show_with_origin(home: Path, capsys: pytest.CaptureFixture[str
     assert shown["platforms"]["value"] == ["linux/amd64", "darwin/arm64"]
 
 
+def test_json_and_table_name_the_same_store(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("config", "show", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["settings"]["store"]["value"] == str(home / ".flowkiln")
+    assert run("config", "show") == 0
+    assert ["store", str(home / ".flowkiln")] in [line.split() for line in capsys.readouterr().out.splitlines()]
+
+
 def test_set_keeps_the_rest_of_the_file(home: Path) -> None:
     text = '# mine\nisolation = "fork"\n\n[python]\n# why\nmirror = "https://m"\n\n[profiles.ci]\noffline = true\n'
     (home / "config.toml").write_text(text)

@@ -113,16 +113,19 @@ BY_KEY = {setting.key: setting for setting in TABLE}
 
 RESERVED_TABLES = ("envs", "profiles")
 """Sub-tables of ``[tool.flowkiln]`` that are not settings."""
-RESERVED_VARIABLES = (
-    "FLOWKILN_CONFIG",
-    "FLOWKILN_PROFILE",
-    "FLOWKILN_UV",
-    "FLOWKILN_WORKER",
-    "FLOWKILN_HOST_PLATFORM",
-    "FLOWKILN_USER",
-)
-RESERVED_PREFIXES = ("FLOWKILN_RUN_", "FLOWKILN_INDEX_", "FLOWKILN_TEST_")
-"""Parameters of flows, credentials of indexes, and what the project's own tests use."""
+VARIABLES = {
+    "FLOWKILN_CONFIG": "The user's settings file, in place of the one in the configuration folder.",
+    "FLOWKILN_PROFILE": "The settings profile to use; `--profile` wins over it.",
+    "FLOWKILN_USER": "Who runs this, in place of the login name: `current.username`.",
+    "FLOWKILN_UV": "The uv program that locks environments, in place of the one installed with flowkiln.",
+    "FLOWKILN_HOST_PLATFORM": "The platform, as `linux/arm64`, to take this machine for when locking; for tests.",
+    "FLOWKILN_WORKER": "Set by flowkiln itself for the processes of steps.",
+}
+"""Environment variables that are no settings, each with its meaning."""
+RUN_PREFIX = "FLOWKILN_RUN_"
+"""How the variable of a flow's parameter begins."""
+RESERVED_PREFIXES = (RUN_PREFIX, "FLOWKILN_TEST_")
+"""Parameters of flows, and what the project's own tests use."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,8 +183,12 @@ class Settings:
         return Path(told) if told else self.project / MARKER
 
     def to_json(self) -> JSONObject:
-        """Every setting with value and origin, secrets in URLs masked."""
-        return {setting.key: {"value": shown(value.value), "origin": value.origin} for setting, value in self}
+        """Every setting with the value that holds and its origin, secrets in URLs masked."""
+        found: JSONObject = {
+            key: {"value": shown(one.value), "origin": one.origin} for key, one in self._values.items()
+        }
+        found["store"]["value"] = str(self.store)
+        return found
 
 
 def shown(value: Plain) -> Plain:
@@ -238,8 +245,8 @@ def load(
 
 
 def known_variables() -> tuple[str, ...]:
-    """Every environment variable with a meaning, parameters and credentials apart."""
-    return (*sorted(setting.variable for setting in TABLE), *RESERVED_VARIABLES)
+    """Every environment variable with a meaning, those of parameters apart."""
+    return (*sorted(setting.variable for setting in TABLE), *VARIABLES)
 
 
 def parse(key: str, text: str) -> Plain:
@@ -318,7 +325,7 @@ def _take_environ(values: dict[str, Value], environ: Mapping[str, str]) -> None:
             if text:
                 setting = by_variable[variable]
                 values[setting.key] = Value(_from_text(setting, text, variable, Path.cwd()), variable)
-        elif variable not in RESERVED_VARIABLES and not variable.startswith(RESERVED_PREFIXES):
+        elif variable not in VARIABLES and not variable.startswith(RESERVED_PREFIXES):
             raise _unknown(variable, "the environment", known_variables())
 
 

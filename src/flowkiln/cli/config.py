@@ -29,13 +29,11 @@ def show(context: click.Context, *, origin: bool) -> int:
     speaker = session(context)
     found = speaker.settings(Path.cwd())
     rows = []
-    for setting, value in found:
-        shown = settings_module.shown(value.value)
-        text = _text(shown)
-        if setting.key == "store":
-            text = str(found.store)
-        rows.append([setting.key, text, value.origin] if origin else [setting.key, text])
-    document = {"settings": found.to_json(), "profile": found.profile, "store": str(found.store)}
+    values = found.to_json()
+    for key, one in values.items():
+        text = _text(one["value"])
+        rows.append([key, text, one["origin"]] if origin else [key, text])
+    document = {"settings": values, "profile": found.profile, "store": str(found.store)}
     headers = ["SETTING", "VALUE", "ORIGIN"] if origin else ["SETTING", "VALUE"]
     speaker.result(document, table(headers, rows))
     return ExitCode.OK

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import flowkiln
+from flowkiln._base.settings import RUN_PREFIX
 from flowkiln.cli import live, problems
 from flowkiln.cli.flow import FlowVerb, flow_session
 from flowkiln.cli.options import flag, session, verb
@@ -58,7 +59,7 @@ def _option(parameter: Parameter) -> click.Option:
         [*names, f"parameter_{parameter.attribute}"],
         metavar=parameter.kind_name.upper(),
         help=text.strip(),
-        envvar="FLOWKILN_RUN_" + parameter.name.replace("-", "_").upper(),
+        envvar=RUN_PREFIX + parameter.name.replace("-", "_").upper(),
         expose_value=False,
         callback=_keep(parameter.name),
     )

@@ -158,6 +158,10 @@ def _settings() -> str:
         default = "" if setting.default in (None, ()) else f"`{str(setting.default).lower()}`"
         choices = f" One of {', '.join(f'`{choice}`' for choice in setting.choices)}." if setting.choices else ""
         lines.append(f"| `{setting.key}` | `{setting.variable}` | {default} | {setting.help}{choices} |")
+    lines += ["", "## Variables that are no settings", "", "| variable | meaning |", "|---|---|"]
+    lines.append(f"| `{settings.RUN_PREFIX}NAME` | A flow's parameter `NAME`; its option wins. |")
+    lines += [f"| `{name}` | {meaning} |" for name, meaning in settings.VARIABLES.items()]
+    lines.append("| `CI` | Where it is set, `--locked` holds: a missing or stale lock is an error. |")
     return "\n".join(lines) + "\n"
 
 

@@ -37,7 +37,10 @@ def test_set_then_show_with_origin(home: Path, capsys: pytest.CaptureFixture[str
     assert shown["platforms"]["value"] == ["linux/amd64", "darwin/arm64"]
 
 
-def test_json_and_table_name_the_same_store(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_and_table_name_the_same_store(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("FLOWKILN_STORE", raising=False)
     assert run("config", "show", "--json") == 0
     assert json.loads(capsys.readouterr().out)["settings"]["store"]["value"] == str(home / ".flowkiln")
     assert run("config", "show") == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import pickle
 import re
@@ -19,6 +20,13 @@ RANGES = {
     "flow": ("FLW",),
     "cli": ("CLI",),
     "wiring": ("CLI",),
+}
+
+
+WITHOUT_NEXT_STEP = {
+    "InvalidFlow",  # its message has a next step for each problem
+    "RunCancelled",  # somebody wanted it
+    "BadKey",  # a bug of the caller inside flowkiln
 }
 
 
@@ -59,3 +67,23 @@ def test_error_has_a_page_and_survives_pickling(kind: type[FlowkilnError]) -> No
     FlowkilnError.__init__(error, "what happened", hint="do this", step="fit")
     copy = pickle.loads(pickle.dumps(error))
     assert (copy.message, copy.hint, copy.step) == ("what happened", "do this", "fit")
+
+
+def test_every_error_that_is_raised_says_what_to_do_next() -> None:
+    """A hint where it is raised, or the advice of its kind. A hint passed on as a variable counts."""
+    kinds = {kind.__name__: kind for kind in ALL}
+    silent = []
+    for path in modules():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in kinds):
+                continue
+            told = kinds[node.func.id].advice or any(word.arg in ("hint", None) for word in node.keywords)
+            if not told and node.func.id not in WITHOUT_NEXT_STEP:
+                silent.append(f"{relative(path)}:{node.lineno}: {node.func.id}")
+    assert silent == []
+
+
+def test_advice_is_the_hint_where_there_is_no_better_one() -> None:
+    kind = next(kind for kind in ALL if kind.advice)
+    assert kind("what happened").hint == kind.advice
+    assert kind("what happened", hint="do this").hint == "do this"

@@ -63,7 +63,22 @@ def test_no_such_package_deep_down_names_the_chain(package_index: PackageIndex) 
 
 def test_no_version_satisfies(package_index: PackageIndex) -> None:
     package_index.add(wheel("a", "1.0"))
-    assert "only a==1.0 is available" in refused(errors.Conflict, request("a>=2"), package_index.url).message
+    error = refused(errors.NoSuchVersion, request("a>=2"), package_index.url)
+    assert "only a==1.0 is available" in error.message
+    assert "no version of a satisfies" in error.message
+    error = refused(errors.NoSuchVersion, request("a==99"), package_index.url)
+    assert "there is no version of a==99" in error.message
+    assert error.exit_code == ExitCode.UNSOLVABLE
+
+
+def test_a_long_explanation_keeps_its_conclusion(package_index: PackageIndex) -> None:
+    for number in range(30):
+        package_index.add(wheel("a", f"1.{number}", requires=[f"b=={number}", f"c{number}"]))
+        package_index.add(wheel(f"c{number}", requires=[f"b>{number}"]), wheel("b", str(number)))
+    error = refused(errors.Conflict, request("a", "b>=2"), package_index.url)
+    assert "more lines in the log" in error.message
+    assert "are unsatisfiable" in error.message
+    assert len(error.message.splitlines()) <= 17
 
 
 def test_conflicting_pins(package_index: PackageIndex) -> None:

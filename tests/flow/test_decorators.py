@@ -99,11 +99,15 @@ BAD = {
 }
 
 
+MEANT = {"@retry(tmies=3)": "Did you mean 'times'?", "@pypi(package={})": "Did you mean 'packages'?"}
+
+
 @pytest.mark.parametrize("line", BAD)
 def test_a_bad_argument_names_decorator_step_and_what_is_accepted(tmp_path: Path, line: str) -> None:
     (problem,) = problems(tmp_path, on_step(line))
     assert isinstance(problem, BadDecorator)
     name = line[1:].partition("(")[0]
+    assert problem.hint == (MEANT.get(line) or f"`python -m pydoc flowkiln.{name}` describes it.")
     assert problem.message.startswith(f"step 'start': @{name}: ")
     assert BAD[line] in problem.message
     assert problem.place.endswith(".py:3")

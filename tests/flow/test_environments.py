@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -165,3 +166,14 @@ def test_errors_name_the_step(tmp_path: Path) -> None:
     with pytest.raises(FlowkilnError, match="not a name") as caught:
         asked(tmp_path, fit='@pypi(packages={"not a name": "1"})')
     assert caught.value.step == "fit"
+    assert str(caught.value.message).startswith(str(tmp_path))
+    assert re.search(r"\.py:\d+: @pypi: ", caught.value.message)
+
+
+def test_a_file_that_is_not_there_is_told_with_the_decorator_that_names_it(tmp_path: Path) -> None:
+    with pytest.raises(FlowkilnError, match=r"\.py:\d+: @pypi: .*nonesuch\.txt cannot be read") as caught:
+        asked(tmp_path, fit='@pypi(requirements="nonesuch.txt")')
+    assert "Name a file that exists" in (caught.value.hint or "")
+    with pytest.raises(FlowkilnError, match=r"\.py:\d+: @pypi: .*'windows/amd64'") as caught:
+        asked(tmp_path, fit='@pypi(platforms=["windows/amd64"])')
+    assert caught.value.hint

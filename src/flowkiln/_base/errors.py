@@ -37,13 +37,15 @@ class FlowkilnError(Exception):
 
     ``message`` says what is wrong in one or a few lines, ``hint`` what to do next, ``step`` names the step
     concerned, ``data`` holds machine-readable facts and ``log`` the place of a longer text. ``retryable``
-    answers whether the same call may succeed when repeated unchanged.
+    answers whether the same call may succeed when repeated unchanged. ``advice`` is the hint of a kind of error
+    wherever no better one is given.
     """
 
     code: str = ""
     """The class's code; an error that passes on what another process met has that one's code."""
     title: ClassVar[str] = ""
     exit_code: ClassVar[ExitCode] = ExitCode.BAD_INPUT
+    advice: ClassVar[str | None] = None
 
     def __init__(
         self,
@@ -58,7 +60,7 @@ class FlowkilnError(Exception):
         super().__init__(message)
         self.message = message
         self.step = step
-        self.hint = hint
+        self.hint = hint or self.advice
         self.data: JSONObject = dict(data or {})
         self.log = log
         self.retryable = retryable
@@ -111,6 +113,7 @@ class SettingError(BaseError):
 
     code = "CFG001"
     title = "Bad setting"
+    advice = "`flowkiln config show --origin` lists every setting and where it was read."
 
 
 class ToolMissing(BaseError):
@@ -121,6 +124,7 @@ class ToolMissing(BaseError):
 
     code = "CFG002"
     title = "Something that is needed is not installed"
+    advice = "Install it, or put it on PATH."
 
 
 class NoSpace(BaseError):

@@ -135,7 +135,7 @@ def _platform(text: str) -> known.Platform:
     try:
         return known.Platform.parse(text)
     except ValueError as error:
-        raise BadUsage(f"--platform: {error}") from None
+        raise BadUsage(f"--platform: {error}", hint="Write for example --platform linux/arm64.") from None
 
 
 def document(requests: list[Request], settled: Settled, removed: list[str]) -> dict[str, object]:

@@ -181,7 +181,7 @@ def part(lock: EnvLock, platform: str | None) -> PlatformLock:
     try:
         wanted = platforms.Platform.parse(platform)
     except ValueError as error:
-        raise BadUsage(f"--platform: {error}") from None
+        raise BadUsage(f"--platform: {error}", hint="Write for example --platform linux/arm64.") from None
     return trees.part_for(lock, wanted)
 
 

@@ -73,6 +73,7 @@ class BadSource(EnvError):
 
     code = "ENV006"
     title = "File of requirements not understood"
+    advice = "Correct the file there, then run the same command again."
 
 
 class UnknownOption(EnvError):
@@ -83,6 +84,7 @@ class UnknownOption(EnvError):
 
     code = "ENV007"
     title = "Unknown option of an environment"
+    advice = "Correct the option there."
 
 
 class StaleLock(EnvError):
@@ -215,6 +217,17 @@ class ResolveFailed(EnvError):
     exit_code = ExitCode.UNSOLVABLE
 
 
+class NoSuchVersion(EnvError):
+    """The index has the package, but no version of it that satisfies the requirement.
+
+    The message says which versions there are. ``exclude_newer`` hides those that came later.
+    """
+
+    code = "ENV021"
+    title = "No such version"
+    exit_code = ExitCode.UNSOLVABLE
+
+
 class UnsupportedTarget(EnvError):
     """The environment asks for a platform or a glibc floor that cannot be locked.
 
@@ -223,3 +236,4 @@ class UnsupportedTarget(EnvError):
 
     code = "ENV020"
     title = "Platform or floor not supported"
+    advice = "Platforms are linux/amd64, linux/arm64, darwin/arm64 and darwin/amd64."

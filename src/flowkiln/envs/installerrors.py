@@ -19,6 +19,7 @@ class DownloadFailed(InstallError):
 
     code = "ENV030"
     title = "Download failed"
+    advice = "Try again later; `flowkiln doctor` checks indexes, proxies and certificates."
     exit_code = ExitCode.SERVICE
 
 
@@ -53,6 +54,7 @@ class DownloadStalled(InstallError):
 
     code = "ENV033"
     title = "Download stalled"
+    advice = "Try again later; `flowkiln doctor` checks indexes, proxies and certificates."
     exit_code = ExitCode.SERVICE
 
 
@@ -110,6 +112,7 @@ class HostileWheel(InstallError):
 
     code = "ENV040"
     title = "Wheel refused"
+    advice = "Take another version of it, or tell its publisher."
 
 
 class RecordMismatch(InstallError):
@@ -121,6 +124,7 @@ class RecordMismatch(InstallError):
 
     code = "ENV041"
     title = "Wheel disagrees with its RECORD"
+    advice = "Take another version of it, or tell its publisher."
 
 
 class WheelMismatch(InstallError):
@@ -131,6 +135,7 @@ class WheelMismatch(InstallError):
 
     code = "ENV042"
     title = "Wheel is not the locked distribution"
+    advice = "Take another version of it, or tell its publisher."
 
 
 class WrongTags(InstallError):
@@ -162,6 +167,7 @@ class WheelUnreadable(InstallError):
 
     code = "ENV045"
     title = "Wheel cannot be read"
+    advice = "Take another version of it, or tell its publisher."
 
 
 class EnvironmentMismatch(InstallError):

@@ -117,7 +117,8 @@ def _read(
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-        raise BadSource(f"{path} cannot be read: {reason}") from error
+        hint = "Name a file that exists; paths start at the folder of the declaring file."
+        raise BadSource(f"{path} cannot be read: {reason}", hint=hint) from error
     for number, line in _logical(text.splitlines()):
         where = f"{path}, line {number}"
         if not line.startswith("-"):

@@ -225,7 +225,8 @@ def _toml(path: Path) -> dict[str, Any]:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-        raise BadSource(f"{path} cannot be read: {reason}") from error
+        hint = "Name a file that exists; paths start at the folder of the declaring file."
+        raise BadSource(f"{path} cannot be read: {reason}", hint=hint) from error
     return _parsed(text, path)
 
 

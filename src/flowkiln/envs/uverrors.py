@@ -17,7 +17,12 @@ if TYPE_CHECKING:
 
 LINES = 14
 """Most lines of uv's text in a message; the log has the rest."""
+_TAIL = 6
 
+_NO_VERSION = re.compile(
+    r"there (?:is|are) no versions? of (?P<a>[A-Za-z0-9][\w.-]*)|"
+    r"only (?P<b>[A-Za-z0-9][\w.-]*?)[<=>!~ ].*? (?:is|are) available"
+)
 _NOT_FOUND = re.compile(r"\b([A-Za-z0-9][\w.-]*) was not found in the package registry")
 _NO_WHEEL = re.compile(r"\b([A-Za-z0-9][\w.-]*?)(?:==\S+)? ha(?:s|ve) no (?:usable )?wheels")
 _STATUS = re.compile(r"HTTP status (?:client|server) error \((?P<status>\d{3})[^)]*\) for url \((?P<url>[^)]+)\)")
@@ -54,7 +59,9 @@ def _tidy(lines: list[str]) -> str:
 def _says(question: Question, what: str, said: str) -> str:
     lines = [line for line in said.splitlines() if line.strip() and not line.startswith("warning:")]
     if len(lines) > LINES:
-        lines = [*lines[:LINES], f"... ({len(lines) - LINES} more lines in the log)"]
+        # uv ends with what it concludes, and with hints: both ends say more than the middle.
+        head, tail = lines[: LINES - _TAIL], lines[-_TAIL:]
+        lines = [*head, f"... ({len(lines) - LINES} more lines in the log)", *tail]
     return "\n".join([f"environment {question.name!r} for {question.target.platform}: {what}", *lines])
 
 
@@ -147,8 +154,22 @@ def _unsolvable(said: str, question: Question, _: Solver) -> errors.EnvError | N
     if "yanked" in said:
         hint = "Pin the version exactly (==) to use it nevertheless."
         return errors.OnlyYanked(_says(question, "only yanked versions match", said), hint=hint)
+    name = _no_version(said)
+    if name is not None:
+        what = f"no version of {name} satisfies the requirements"
+        hint = f"Ask for a version of {name} that exists; the index lists them."
+        return errors.NoSuchVersion(_says(question, what, said), hint=hint)
     hint = "Widen one of the versions named above, or give the steps environments of their own."
     return errors.Conflict(_says(question, "the requirements contradict each other", said), hint=hint)
+
+
+def _no_version(said: str) -> str | None:
+    """The package that the request names in a version that does not exist, where no other one is to blame."""
+    text = " ".join(said.partition("hint:")[0].split())
+    found = _NO_VERSION.search(text)
+    if found is None or " depends on " in text or " depend on " in text:
+        return None
+    return found["a"] or found["b"]
 
 
 def _accepts(question: Question) -> str:

@@ -80,7 +80,17 @@ def _misplaced(flow: type, decorator: Decorator, message: str, step: str | None)
 
 def _bad(decorator: Decorator, problem: str, where: str, step: str | None) -> FlowError:
     message = f"{where}: @{decorator.name}: {problem}"
-    return BadDecorator(message, step=step).at(decorator.file, decorator.line)
+    return BadDecorator(message, step=step, hint=advice(decorator.name, problem)).at(decorator.file, decorator.line)
+
+
+def advice(decorator: str, problem: str) -> str:
+    """What to do about ``problem`` of a decorator's arguments: the argument that was meant, else where to read."""
+    import difflib  # noqa: PLC0415  only where something is wrong
+
+    _, unknown, rest = problem.partition("unknown argument ")
+    name, _, accepted = rest.partition("; accepted: ")
+    near = difflib.get_close_matches(name.strip("'"), accepted.split(", "), 1) if unknown else []
+    return f"Did you mean {near[0]!r}?" if near else f"`python -m pydoc flowkiln.{decorator}` describes it."
 
 
 def _parameters(flow: type) -> Iterator[FlowError]:

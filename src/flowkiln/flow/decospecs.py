@@ -38,7 +38,9 @@ def from_spec(text: str) -> Decorator:
     decorator = make(name, arguments)
     if decorator.problems:
         message = f"--with {text!r}: " + "; ".join(f"@{name}: {problem}" for problem in decorator.problems)
-        raise BadDecorator(message)
+        from flowkiln.flow.declarations import advice  # noqa: PLC0415  only where something is wrong
+
+        raise BadDecorator(message, hint=advice(name, decorator.problems[0]))
     return decorator
 
 

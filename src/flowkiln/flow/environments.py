@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from flowkiln.flow.graph import Graph, Node
+    from flowkiln.flow.marks import Decorator
 
 _SOURCES = ("packages", "requirements", "pyproject", "group", "extra", "script")
 _OWN = ("name", "disabled")
@@ -47,7 +48,7 @@ def requests(flow: type, graph: Graph) -> dict[str, EnvRequest | None]:
     Once any step declares one, those that declare nothing get one that holds only the interpreter. Equal requests
     are one environment. Raises ``BadEnvironment`` and the errors of ``envs.sources``.
     """
-    base = next((one.arguments for one in flow_decorators(flow) if one.name == "pypi_base"), None)
+    base = next((one for one in flow_decorators(flow) if one.name == "pypi_base"), None)
     file = Path(graph.file).absolute()
     wanted = {name: _wanted(graph.nodes[name], base, file) for name in graph.order()}
     if not any(isinstance(one, _Wanted) for one in wanted.values()):
@@ -70,11 +71,11 @@ _UNDECLARED = "undeclared"
 _DISABLED = "disabled"
 
 
-def _wanted(node: Node, base: Mapping[str, Any] | None, file: Path) -> _Wanted | str:
-    own = next((one.arguments for one in node.decorators if one.name == "pypi"), None)
+def _wanted(node: Node, base: Decorator | None, file: Path) -> _Wanted | str:
+    own = next((one for one in node.decorators if one.name == "pypi"), None)
     if own is None and base is None:
         return _UNDECLARED
-    below, above = base or {}, own or {}
+    below, above = (dict(one.arguments) if one is not None else {} for one in (base, own))
     disabled = above.get("disabled") if above.get("disabled") is not None else below.get("disabled")
     if disabled:
         return _DISABLED
@@ -88,9 +89,17 @@ def _wanted(node: Node, base: Mapping[str, Any] | None, file: Path) -> _Wanted |
         spec = sources.spec(merged, folder=file.parent, script=file)
     except FlowkilnError as error:
         error.step = error.step or node.name
+        _place(error, own if own is not None and _without(above) else base)
         raise
     name = above.get("name") if above.get("name") is not None else below.get("name")
     return _Wanted(name=name, spec=spec, file=file)
+
+
+def _place(error: FlowkilnError, decorator: Decorator | None) -> None:
+    """Puts the decorator's place before the message of ``error``, which may name another file."""
+    if decorator is not None and decorator.file is not None:
+        error.message = f"{decorator.file}:{decorator.line}: @{decorator.name}: {error.message}"
+        error.args = (error.message,)
 
 
 def _given(options: Mapping[str, Any]) -> bool:

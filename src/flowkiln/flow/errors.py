@@ -201,6 +201,7 @@ class BadParameter(FlowError):
 
     code = "FLW013"
     title = "Bad parameter declaration"
+    advice = "Correct the declaration of the parameter."
 
 
 class SourceUnreadable(FlowError):
@@ -224,6 +225,7 @@ class BadParameterValue(FlowError):
 
     code = "FLW020"
     title = "Bad parameter value"
+    advice = "`python FLOW.py run --help` lists the parameters with their types."
 
 
 class MissingParameter(FlowError):
@@ -248,6 +250,7 @@ class IncludeUnreadable(FlowError):
 
     code = "FLW023"
     title = "Included file is not readable"
+    advice = "Give the path of a file that can be read."
 
 
 class CodeTooLarge(FlowError):
@@ -279,6 +282,7 @@ class FlowNotFound(FlowError):
 
     code = "FLW026"
     title = "Flow not found"
+    advice = "The file ends with a call of its flow, `Flow()`, below `if __name__ == ...`."
 
 
 # -- inside a step -------------------------------------------------------------------------------------------
@@ -298,6 +302,7 @@ class InvalidNextException(StepError):
 
     code = "FLW040"
     title = "Invalid self.next transition"
+    advice = "End the step with one self.next(self.a)."
 
 
 class EmptyForeach(InvalidNextException):
@@ -349,6 +354,7 @@ class JoinMisuse(StepError):
 
     code = "FLW045"
     title = "Misuse of a join"
+    advice = "Take the value from one of the inputs, as in inputs[0].x or inputs.fit.x."
 
 
 class FailureHandledByCatch(StepError):

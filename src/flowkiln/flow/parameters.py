@@ -196,7 +196,9 @@ class Parameter:
 
     def _bad(self, text: str, wanted: str) -> BadParameterValue:
         shown = text if len(text) <= 80 else text[:77] + "..."
-        return BadParameterValue(f"parameter {self.name!r}: {shown!r} is not {wanted}")
+        example = "JSON" if isinstance(self.kind, JSONTypeClass) else self.kind_name.upper()
+        hint = f"Give it as --{self.name} {example}."
+        return BadParameterValue(f"parameter {self.name!r}: {shown!r} is not {wanted}", hint=hint)
 
 
 def key_of(name: str) -> str:

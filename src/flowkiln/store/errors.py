@@ -54,6 +54,7 @@ class BlobDamaged(StoreError):
 
     code = "STO004"
     title = "Stored bytes are damaged"
+    advice = "`flowkiln store check` lists everything that is damaged."
 
 
 class UnpicklableArtifact(StoreError):

@@ -6,13 +6,19 @@ import itertools
 import json
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from flowkiln.cli import problems, progress
+from flowkiln.cli import doctor, problems, progress
 from flowkiln.cli.output import duration, size, table
 from flowkiln.cli.root import root
+from flowkiln.envs import indexes
+from tests.services.index import Fault
+from tests.services.wheels import wheel
+
+if TYPE_CHECKING:
+    from tests.services.index import PackageIndex
 
 
 @pytest.fixture
@@ -48,6 +54,64 @@ def test_doctor_says_what_is_wrong(
     shown = capsys.readouterr().out
     assert "PROBLEM  uv" in shown
     assert "ENV013" in shown
+
+
+def findings_of(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, dict[str, Any]]:
+    code = run("doctor", *words, "--json")
+    return code, {finding["name"]: finding for finding in document(capsys)["findings"]}
+
+
+def test_b09_doctor_names_every_host_that_may_be_contacted(
+    home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    package_index: PackageIndex,
+) -> None:
+    package_index.add(wheel("pip", "1.0"))
+    monkeypatch.setenv("FLOWKILN_INDEXES", package_index.url)
+    monkeypatch.setenv("FLOWKILN_PYTHON_MIRROR", "https://user:secret@pythons.example/dist")
+    code, found = findings_of(capsys)
+    host = package_index.base.partition("//")[2]
+    assert code == 0
+    assert found["indexes"]["hosts"] == [host]
+    assert found["interpreters"]["hosts"] == ["pythons.example"]
+    assert "secret" not in json.dumps(found)
+    monkeypatch.delenv("FLOWKILN_PYTHON_MIRROR")
+    assert findings_of(capsys)[1]["interpreters"]["hosts"] == ["github.com"]
+    assert findings_of(capsys, "--offline")[1]["interpreters"]["hosts"] == []
+
+
+def test_doctor_finds_the_hosts_of_files_on_the_pages(package_index: PackageIndex) -> None:
+    package_index.add(wheel("pip", "1.0"))
+    host = package_index.base.partition("//")[2]
+    for html in (False, True):
+        if html:
+            package_index.html_only()
+        plan = indexes.plan([package_index.url], environ={})
+        assert doctor._asked(plan.indexes[0], plan) == (None, (host,))
+
+
+def test_b09_an_index_that_cannot_be_reached_is_a_service_that_failed(
+    home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    package_index: PackageIndex,
+) -> None:
+    monkeypatch.setenv("FLOWKILN_INDEXES", package_index.url)
+    package_index.fault("pip", Fault(status=503))
+    code, found = findings_of(capsys)
+    assert code == 5
+    assert "503" in found["indexes"]["text"]
+    monkeypatch.setenv("FLOWKILN_UV", str(home / "nonesuch"))
+    assert findings_of(capsys)[0] == 2
+
+
+def test_no_interpreter_and_no_way_to_one_is_a_problem(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("flowkiln.envs.interpreters.Interpreters.all", lambda self: [])
+    code, found = findings_of(capsys, "--offline")
+    assert (code, found["interpreters"]["state"]) == (2, "problem")
 
 
 @pytest.mark.parametrize(

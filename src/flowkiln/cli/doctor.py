@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import shutil
 import sys
 from dataclasses import asdict, dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
+from urllib.parse import urljoin, urlsplit
 
 import click
 
 import flowkiln
-from flowkiln._base import paths, platforms
+from flowkiln._base import paths, platforms, redact
 from flowkiln._base.errors import ExitCode, FlowkilnError
 from flowkiln.cli.options import session, verb
 from flowkiln.cli.output import size
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from flowkiln._base.settings import Settings
     from flowkiln.envs.indexes import Index, IndexPlan
@@ -28,20 +31,31 @@ LOW_SPACE = 2_000_000_000
 """Bytes free below which the cache's disk is called short of space."""
 
 
+PYTHONS = "https://github.com/astral-sh/python-build-standalone/releases/download"
+"""Where uv downloads interpreters from unless it is told otherwise."""
+_PAGE = 4_000_000
+"""Bytes of an index page that are read for the hosts it names."""
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at. ``origin`` says where it, or the setting that chose it, comes from."""
+    """One thing that was looked at. ``origin`` says where it, or the setting that chose it, comes from.
+
+    ``hosts`` are those that flowkiln may contact for it; ``exit_code`` is what a problem with it means.
+    """
 
     name: str
     state: Literal["ok", "warning", "problem"]
     text: str
     origin: str = ""
+    hosts: tuple[str, ...] = ()
+    exit_code: ExitCode = ExitCode.BAD_INPUT
 
 
 @verb("doctor", example="flowkiln doctor\nflowkiln doctor --offline --json")
 @click.pass_context
 def doctor(context: click.Context) -> int:
-    """Look at all that flowkiln needs on this machine: Python, uv, settings, folders, indexes."""
+    """Look at all that flowkiln needs on this machine, and name every host that it may contact."""
     speaker = session(context)
     settings = speaker.settings(Path.cwd())
     findings = [_tried(name, check, settings) for name, check in CHECKS.items()]
@@ -52,8 +66,10 @@ def doctor(context: click.Context) -> int:
         first, *rest = finding.text.splitlines() or [""]
         lines.append(f"{words[finding.state]:8} {finding.name:13} {first}{origin}")
         lines += [f"{'':23}{line}" for line in rest[:12]]
+        lines += [f"{'':23}contacts: {', '.join(finding.hosts)}"] if finding.hosts else []
     speaker.result({"findings": [asdict(finding) for finding in findings]}, lines)
-    return ExitCode.BAD_INPUT if any(finding.state == "problem" for finding in findings) else ExitCode.OK
+    # What this machine lacks comes first: it can be mended here.
+    return min((finding.exit_code for finding in findings if finding.state == "problem"), default=ExitCode.OK)
 
 
 def _tried(name: str, check: Callable[[Settings], Finding], settings: Settings) -> Finding:
@@ -92,14 +108,33 @@ def _interpreters(settings: Settings) -> Finding:
     from flowkiln.wiring.trees import Host
 
     found = [(one, one.refusal()) for one in Host(settings).interpreters.all()]
-    told = f"downloads: {settings.text('python.downloads')}"
+    source, origin = _interpreter_source(settings)
+    never = settings.text("python.downloads") == "never" or settings.flag("offline")
+    told = "downloads: never" if never else f"downloads: {settings.text('python.downloads')}, from {source}"
+    hosts = () if never else _hosts_of([source])
     if not any(why is None for _, why in found):
-        never = settings.text("python.downloads") == "never"
-        return Finding("interpreters", "problem" if never else "ok", f"none here; {told}")
+        refused = ", ".join(f"{one.version} ({why})" for one, why in found)
+        text = f"none that environments can use; {told}" + (f"\nnot used: {refused}" if refused else "")
+        return Finding("interpreters", "problem" if never else "ok", text, origin, hosts)
     lines = [f"{one.version}  {one.path}" for one, why in found if why is None]
     others = [f"{one.version} ({why})" for one, why in found if why is not None]
     lines += [f"not used: {', '.join(others)}"] if others else []
-    return Finding("interpreters", "ok", "\n".join([told, *lines]))
+    return Finding("interpreters", "ok", "\n".join([told, *lines]), origin, hosts)
+
+
+def _interpreter_source(settings: Settings) -> tuple[str, str]:
+    """Where a missing interpreter is downloaded from, and who says so."""
+    if mirror := settings.text("python.mirror"):
+        return redact.text(mirror), settings.origin("python.mirror")
+    if mirror := os.environ.get("UV_PYTHON_INSTALL_MIRROR"):
+        return redact.text(mirror), "UV_PYTHON_INSTALL_MIRROR"
+    return PYTHONS, "default; python.mirror"
+
+
+def _hosts_of(urls: Iterable[str]) -> tuple[str, ...]:
+    found = (urlsplit(url) for url in urls)
+    hosts = (parts.hostname + (f":{parts.port}" if parts.port else "") for parts in found if parts.hostname)
+    return tuple(dict.fromkeys(hosts))
 
 
 def _settings(settings: Settings) -> Finding:
@@ -134,30 +169,41 @@ def _indexes(settings: Settings) -> Finding:
 
     plan = indexes.plan(settings=settings.items("indexes") or ())
     origin = ", ".join(sorted({index.origin for index in plan.indexes}))
+    hosts = _hosts_of(index.shown for index in plan.indexes)
     if settings.flag("offline"):
-        return Finding("indexes", "ok", f"{plan.shown}; not asked, offline", origin)
-    problems = [text for index in plan.indexes if (text := _reached(index, plan)) is not None]
+        return Finding("indexes", "ok", f"{plan.shown}; not asked, offline", origin, hosts)
+    answers = [_asked(index, plan) for index in plan.indexes]
+    hosts = tuple(dict.fromkeys([*hosts, *(host for _, found in answers for host in found)]))
+    problems = [text for text, _ in answers if text is not None]
     if problems:
-        return Finding("indexes", "problem", "\n".join(problems), origin)
+        return Finding("indexes", "problem", "\n".join(problems), origin, hosts, ExitCode.SERVICE)
     ignored = f"\nset, and without effect here: {', '.join(plan.ignored)}" if plan.ignored else ""
-    return Finding("indexes", "warning" if ignored else "ok", f"{plan.shown} answers{ignored}", origin)
+    return Finding("indexes", "warning" if ignored else "ok", f"{plan.shown} answers{ignored}", origin, hosts)
 
 
-def _reached(index: Index, plan: IndexPlan) -> str | None:
-    """Why ``index`` cannot be used, None when it answers."""
+def _asked(index: Index, plan: IndexPlan) -> tuple[str | None, tuple[str, ...]]:
+    """Why ``index`` cannot be used, None when it answers, and the hosts that its files lie on."""
+    from urllib3.exceptions import HTTPError
+
     from flowkiln.envs.transport import Network, Transport
 
     transport = Transport(Network(stall=10.0, credentials=plan.credentials), connections=1)
+    url = f"{index.shown}/pip/"
     try:
-        answer = transport.get(f"{index.shown}/pip/", {"Accept": "application/vnd.pypi.simple.v1+json, text/html"})
-        status = answer.status
-        answer.drain_conn()
+        answer = transport.get(url, {"Accept": "application/vnd.pypi.simple.v1+json, text/html"})
+        status, page = answer.status, answer.read(_PAGE).decode(errors="replace")
+        answer.release_conn()
     except FlowkilnError as error:
-        return f"{index.shown}: {error.message}"
+        return f"{index.shown}: {error.message}", ()
+    except HTTPError as error:
+        return f"{index.shown} breaks off: {error}", ()
     finally:
         transport.close()
     # An index of one's own need not have pip; only a refusal says something.
-    return f"{index.shown} answers {status}" if status in (401, 403, 407) or status >= 500 else None
+    if status in (401, 403, 407) or status >= 500:
+        return f"{index.shown} answers {status}", ()
+    files = re.findall(r'(?:"url":\s*|href=)"([^"#]+)', page) if status == HTTPStatus.OK else []
+    return None, _hosts_of(urljoin(url, one) for one in files)
 
 
 CHECKS: dict[str, Callable[[Settings], Finding]] = {

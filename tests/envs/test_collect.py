@@ -247,8 +247,12 @@ def test_a_tree_that_a_link_points_to_is_kept(home: Home, trees: list[Tree], tmp
     link.unlink()
     link.symlink_to(trees[1].root)
     assert names(collector.plan(Policy(keep=2)), "tree") == [trees[0].root.name]
+    collector.collect(collector.plan(Policy()))
+    assert roots.linked(home.cache) == {trees[1].root: link}
     link.unlink()
     assert len(names(collector.plan(Policy(keep=0)), "tree")) == 3
+    collector.collect(collector.plan(Policy()))
+    assert not any((home.cache / "links").iterdir())
 
 
 def test_a_damaged_tree_is_collected_too(home: Home, trees: list[Tree]) -> None:

@@ -48,6 +48,21 @@ ALPHA = wheel(
 BETA = wheel("beta", "2.0")
 
 
+def test_stored_wheels_can_be_carried_to_another_cache(
+    package_index: PackageIndex, home: Home, tmp_path: Path
+) -> None:
+    package_index.add(BETA)
+    lock = part([locked(BETA, package_index.base)])
+    first = Trees(home.cache).materialise(lock, interpreter())
+    shutil.copytree(home.cache / "wheels", tmp_path / "carried" / "wheels")
+    package_index.remove("beta")
+    package_index.forget_requests()
+    second = Trees(tmp_path / "carried").materialise(lock, interpreter())
+    assert package_index.total == 0
+    assert second.tree_digest == first.tree_digest
+    verify(second.root, second.env_id, second.tree_digest, "full")
+
+
 def test_a_tree_is_a_complete_prefix(package_index: PackageIndex, home: Home) -> None:
     package_index.add(ALPHA, BETA)
     locks = [locked(ALPHA, package_index.base), locked(BETA, package_index.base)]

@@ -143,6 +143,7 @@ class Collector:
         with files.locked(self._cache / "locks" / "cache", waiting=waiting):
             for item in plan.items:
                 (removed if self._remove(item) else in_use).append(item)
+            roots.forget_gone(self._cache)
         return Collected(removed=tuple(removed), in_use=tuple(in_use))
 
     def _remove(self, item: Item) -> bool:

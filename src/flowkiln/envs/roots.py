@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -19,6 +20,14 @@ def record(cache: Path, link: Path) -> None:
         (cache / "links").mkdir(exist_ok=True)
         (scratch / name).symlink_to(absolute)
         (scratch / name).replace(cache / "links" / name)
+
+
+def forget_gone(cache: Path) -> None:
+    """Forgets links that stand no more. What cannot be removed stays: it keeps nothing."""
+    with contextlib.suppress(OSError):
+        for one in (cache / "links").iterdir():
+            if not one.readlink().is_symlink():
+                one.unlink()
 
 
 def linked(cache: Path) -> dict[Path, Path]:

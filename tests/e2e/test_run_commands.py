@@ -14,7 +14,7 @@ pytestmark = pytest.mark.e2e
 
 
 def until(found: Callable[[], bool], what: str) -> None:
-    limit = time.monotonic() + 60
+    limit = time.monotonic() + 120
     while time.monotonic() < limit:
         if found():
             return

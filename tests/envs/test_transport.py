@@ -65,7 +65,7 @@ def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
-    for name in ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE"):
+    for name in (*CA_VARIABLES, "SSL_CERT_DIR"):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -151,7 +151,10 @@ def https(authority: Path) -> Iterator[int]:
         yield port
 
 
-@pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", None])
+CA_VARIABLES = ["FLOWKILN_CERTIFICATES", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "PIP_CERT"]
+
+
+@pytest.mark.parametrize("variable", [*CA_VARIABLES, None])
 def test_an_own_authority_is_trusted_where_it_is_named(
     variable: str | None, https: int, authority: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -70,6 +70,17 @@ TABLE: tuple[Setting, ...] = (
     ),
     Setting(key="python.mirror", kind="text", help="Base URL that interpreters are downloaded from."),
     Setting(
+        key="certificates",
+        kind="path",
+        help="File or folder of certificates to trust, for downloads and for uv. Default: as SSL_CERT_FILE says.",
+    ),
+    Setting(
+        key="download-timeout",
+        kind="count",
+        default=30,
+        help="Seconds without a byte after which a download stalls.",
+    ),
+    Setting(
         key="lock-timeout",
         kind="count",
         default=120,

@@ -26,11 +26,10 @@ class Finding:
     path: str | None = None
     text: str | None = None
 
-    def lines(self) -> list[str]:
-        """The finding for people."""
+    def line(self) -> str:
+        """The finding for people; ``text`` belongs to the error."""
         used = f" ({', '.join(self.steps)})" if self.steps and self.steps != (self.name,) else ""
-        head = f"{self.name}{used}: {self.state}" + (f"   {self.path}" if self.path else "")
-        return [head, *(f"  {line}" for line in (self.text or "").splitlines())]
+        return f"{self.name}{used}: {self.state}" + (f"   {self.path}" if self.path else "")
 
 
 @verb("verify", example="flowkiln env verify flow.py\nflowkiln env verify --full flow.py:fit")
@@ -55,17 +54,18 @@ def verify(context: click.Context, *, envs: tuple[str, ...], full: bool, repair:
     bad = [one for one in findings if one.state not in ("ok", "repaired")]
     document = {"environments": [asdict(one) for one in findings], "level": "full" if full else "stat"}
     if not bad:
-        speaker.result(document, [line for one in findings for line in one.lines()])
+        speaker.result(document, [one.line() for one in findings])
         return ExitCode.OK
     message = f"{len(bad)} of {counted(len(findings), 'environment')} not as locked: " + ", ".join(
         f"{one.name} ({one.state})" for one in bad
     )
+    message = "\n".join([message, *(one.text for one in bad if one.text)])
     hint = f"`flowkiln env verify --repair {' '.join(envs)}` makes them anew."
     error = EnvironmentMismatch(message, hint=hint, step=next((one.steps[0] for one in bad if one.steps), None))
     if speaker.json:
         speaker.result({**document, "error": error.to_json()}, ())
     else:
-        speaker.result(document, [line for one in findings for line in one.lines()])
+        speaker.result(document, [one.line() for one in findings])
         problems.show(error, speaker)
     return error.exit_code
 

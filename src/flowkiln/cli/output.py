@@ -35,11 +35,12 @@ class Session:
         self._reporter: Reporter | None = None
 
     def settings(self, folder: Path) -> Settings:
-        """The settings for files in ``folder``, flags included. Exports the cache folder to this process."""
+        """The settings for files in ``folder``, flags included. Exports cache and certificates to this process."""
         found = settings_module.load(folder, flags=self.flags, profile=self.profile, here=Path.cwd())
-        cache = found.text("cache")
-        if cache:
-            os.environ["FLOWKILN_CACHE"] = cache
+        for key in ("cache", "certificates"):
+            told = found.text(key)
+            if told:
+                os.environ[settings_module.BY_KEY[key].variable] = told
         return found
 
     @property

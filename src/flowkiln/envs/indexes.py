@@ -30,6 +30,8 @@ _IGNORED = (
     "PIP_FIND_LINKS",
     "PIP_NO_INDEX",
     "PIP_TRUSTED_HOST",
+    "PIP_PROXY",
+    "PIP_CLIENT_CERT",
     "PIP_CONSTRAINT",
     "PIP_PRE",
     "UV_FIND_LINKS",

@@ -15,6 +15,7 @@ import urllib3
 
 from flowkiln import __name__ as product
 from flowkiln._base import redact
+from flowkiln.envs import authorities
 from flowkiln.envs.installerrors import CertificateRefused, DownloadFailed, DownloadStalled
 
 if TYPE_CHECKING:
@@ -33,8 +34,8 @@ _REDIRECTS = (301, 302, 303, 307, 308)
 class Network:
     """How to reach servers. ``stall`` is the longest silence in seconds; there is no limit on the whole.
 
-    ``ca`` is a file or folder of certificates; without it ``SSL_CERT_FILE``, ``SSL_CERT_DIR``,
-    ``REQUESTS_CA_BUNDLE`` and then the system's are used. ``credentials`` is asked for every host anew.
+    ``ca`` is a file or folder of certificates; without it what ``envs.authorities`` decides holds, for uv as well.
+    ``credentials`` is asked for every host anew.
     """
 
     stall: float = 30.0
@@ -132,7 +133,7 @@ def certificates(ca: str | None, environ: Mapping[str, str]) -> ssl.SSLContext:
     """
     # OpenSSL itself reads SSL_CERT_FILE and SSL_CERT_DIR, but passes silently over a file that is not there.
     context = ssl.create_default_context()
-    named = ca or environ.get("SSL_CERT_FILE") or environ.get("REQUESTS_CA_BUNDLE")
+    named = ca or authorities.named(environ)
     if not named:
         return context
     try:
@@ -140,7 +141,9 @@ def certificates(ca: str | None, environ: Mapping[str, str]) -> ssl.SSLContext:
             context.load_verify_locations(cafile=path)
     except (OSError, ssl.SSLError) as error:
         message = f"the certificates in {named} cannot be read: {error}"
-        raise CertificateRefused(message, hint="Name a PEM file in SSL_CERT_FILE.") from error
+        raise CertificateRefused(
+            message, hint="Name a PEM file in SSL_CERT_FILE or in the setting `certificates`."
+        ) from error
     return context
 
 

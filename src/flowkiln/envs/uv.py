@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from flowkiln._base import command, files, paths, redact
 from flowkiln._base.errors import NoSpace, ReadOnly, ToolMissing
 from flowkiln._base.report import Silent
-from flowkiln.envs import uverrors
+from flowkiln.envs import authorities, uverrors
 from flowkiln.envs.errors import UvUnusable
 from flowkiln.envs.uvtrace import LEVELS, Trace
 from flowkiln.envs.wheels import MACOS_FLOOR
@@ -33,7 +33,7 @@ _FINDING = threading.Lock()  # find_uv_bin reads sysconfig, whose first use is n
 _INSTALL = "Install it with `pip install 'uv>=0.9'`, or name another one with FLOWKILN_UV."
 
 _PASSED_ON = (
-    *("HOME", "NETRC", "TMPDIR", "XDG_CACHE_HOME", "XDG_DATA_HOME", "SSL_CERT_FILE", "SSL_CERT_DIR"),
+    *("HOME", "NETRC", "TMPDIR", "XDG_CACHE_HOME", "XDG_DATA_HOME"),
     *("SSL_CLIENT_CERT", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"),
     *("http_proxy", "https_proxy", "all_proxy", "no_proxy", "UV_HTTP_RETRIES", "UV_HTTP_TIMEOUT"),
 )
@@ -152,7 +152,7 @@ def environment(solver: Solver) -> dict[str, str]:
         "UV_CACHE_DIR": str(cache_dir(solver.environ)),
         "MACOSX_DEPLOYMENT_TARGET": ".".join(map(str, MACOS_FLOOR)),
     }
-    return told | solver.plan.variables()
+    return told | authorities.variables(solver.environ) | solver.plan.variables()
 
 
 def cache_dir(environ: Mapping[str, str]) -> Path:

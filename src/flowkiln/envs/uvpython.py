@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from flowkiln._base import command
-from flowkiln.envs import uv
+from flowkiln.envs import authorities, uv
 from flowkiln.envs.installerrors import InterpreterNotInstalled
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from flowkiln._base.report import Reporter
 
 _PASSED_ON = (
-    *("HOME", "PATH", "TMPDIR", "XDG_CACHE_HOME", "XDG_DATA_HOME", "SSL_CERT_FILE", "SSL_CERT_DIR"),
+    *("HOME", "PATH", "TMPDIR", "XDG_CACHE_HOME", "XDG_DATA_HOME"),
     *("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "all_proxy", "no_proxy"),
     *("UV_CACHE_DIR", "UV_HTTP_RETRIES", "UV_PYTHON_INSTALL_DIR", "UV_PYTHON_INSTALL_MIRROR"),
 )
@@ -72,4 +72,4 @@ def _environment(environ: Mapping[str, str], downloads: str) -> dict[str, str]:
         "UV_NO_PROGRESS": "1",
         "UV_SYSTEM_CERTS": "1",
     }
-    return {**told, **fixed, "UV_PYTHON_DOWNLOADS": downloads}
+    return {**told, **fixed, **authorities.variables(environ), "UV_PYTHON_DOWNLOADS": downloads}

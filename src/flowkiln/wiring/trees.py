@@ -55,7 +55,7 @@ class Host:
         from flowkiln.envs.fetch import Fetcher, Network
 
         plan = indexes.plan((), self._settings.items("indexes") or ())
-        network = Network(credentials=plan.credentials)
+        network = Network(credentials=plan.credentials, stall=float(self._settings.count("download-timeout") or 30))
         fetcher = Fetcher(
             network, offline=self._settings.flag("offline"), retries=self._settings.count("retries") or 5
         )

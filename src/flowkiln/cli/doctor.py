@@ -33,6 +33,7 @@ LOW_SPACE = 2_000_000_000
 
 PYTHONS = "https://github.com/astral-sh/python-build-standalone/releases/download"
 """Where uv downloads interpreters from unless it is told otherwise."""
+_ACCEPT = "application/vnd.pypi.simple.v1+json, text/html"
 _PAGE = 4_000_000
 """Bytes of an index page that are read for the hosts it names."""
 
@@ -183,20 +184,14 @@ def _indexes(settings: Settings) -> Finding:
 
 def _asked(index: Index, plan: IndexPlan) -> tuple[str | None, tuple[str, ...]]:
     """Why ``index`` cannot be used, None when it answers, and the hosts that its files lie on."""
-    from urllib3.exceptions import HTTPError
-
     from flowkiln.envs.transport import Network, Transport
 
     transport = Transport(Network(stall=10.0, credentials=plan.credentials), connections=1)
     url = f"{index.shown}/pip/"
     try:
-        answer = transport.get(url, {"Accept": "application/vnd.pypi.simple.v1+json, text/html"})
-        status, page = answer.status, answer.read(_PAGE).decode(errors="replace")
-        answer.release_conn()
+        status, page = transport.page(url, {"Accept": _ACCEPT}, _PAGE)
     except FlowkilnError as error:
         return f"{index.shown}: {error.message}", ()
-    except HTTPError as error:
-        return f"{index.shown} breaks off: {error}", ()
     finally:
         transport.close()
     # An index of one's own need not have pip; only a refusal says something.

@@ -69,6 +69,16 @@ class Transport:
         message = f"{redact.text(url)}: more than {_MOST_REDIRECTS} redirects"
         raise DownloadFailed(message)
 
+    def page(self, url: str, headers: Mapping[str, str], limit: int) -> tuple[int, str]:
+        """Status and the first ``limit`` bytes of the text at ``url``. Raises the errors of downloads."""
+        answer = self.get(url, headers)
+        try:
+            return answer.status, answer.read(limit).decode(errors="replace")
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise translated(url, error, self._network.stall) from error
+        finally:
+            answer.release_conn()
+
     def close(self) -> None:
         """Closes every connection that is not in use."""
         for pool in self._pools.values():

@@ -56,6 +56,23 @@ def test_identity_follows_bytes_and_names_only(tmp_path: Path) -> None:
     assert runtime_folder(tmp_path, moved) != first
 
 
+@pytest.mark.parametrize("damage", ["edited", "emptied", "deleted", "added"])
+def test_a_damaged_copy_is_made_anew(tmp_path: Path, damage: str) -> None:
+    source = package(tmp_path / "one", child="x = 1")
+    folder = runtime_folder(tmp_path, source)
+    child = folder / "flowkiln" / "child.py"
+    if damage == "deleted":
+        child.unlink()
+    elif damage == "added":
+        (folder / "random.py").write_text("raise SystemExit")
+    else:
+        child.write_text("x = 2" if damage == "edited" else "")
+    assert runtime_folder(tmp_path, source) == folder
+    assert child.read_text() == "x = 1"
+    assert names(folder) == ["flowkiln"]
+    assert names(tmp_path / "runtime") == [folder.name]
+
+
 def test_many_makers_at_once_make_one(tmp_path: Path) -> None:
     with ThreadPoolExecutor(16) as makers:
         found = set(makers.map(lambda _: runtime_folder(tmp_path), range(16)))

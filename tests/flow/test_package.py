@@ -112,6 +112,39 @@ def test_a_package_is_unpacked_once(folder: Path, store: FolderStore, tmp_path: 
     assert marker.stat().st_ino == before
 
 
+@pytest.mark.parametrize("damage", ["edited", "emptied", "deleted", "added", "mode", "a file"])
+def test_a_damaged_copy_is_unpacked_anew(folder: Path, store: FolderStore, tmp_path: Path, damage: str) -> None:
+    digest = package.snapshot(folder / "flow.py", store.blobs)
+    target = package.unpack(digest, store.blobs, tmp_path / "cache")
+    one = target / "flow.py"
+    if damage == "edited":
+        one.write_text(one.read_text(encoding="utf-8").replace("content", "CONTENT"), encoding="utf-8")
+    elif damage == "emptied":
+        one.write_bytes(b"")
+    elif damage == "deleted":
+        one.unlink()
+    elif damage == "added":
+        (target / "random.py").write_text("raise SystemExit", encoding="utf-8")
+    elif damage == "mode":
+        one.chmod(0o755)
+    else:
+        shutil.rmtree(target)
+        target.write_bytes(b"")
+    assert package.unpack(digest, store.blobs, tmp_path / "cache") == target
+    assert sorted(str(path.relative_to(target)) for path in target.rglob("*") if path.is_file()) == inside(folder)
+    assert one.read_text(encoding="utf-8") == "content of flow.py"
+    assert one.stat().st_mode & 0o777 == 0o644
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == [digest]
+
+
+def test_bytecode_beside_the_code_is_no_damage(folder: Path, store: FolderStore, tmp_path: Path) -> None:
+    digest = package.snapshot(folder / "flow.py", store.blobs)
+    target = package.unpack(digest, store.blobs, tmp_path / "cache")
+    (target / "__pycache__").mkdir()
+    before = target.stat().st_ino
+    assert package.unpack(digest, store.blobs, tmp_path / "cache").stat().st_ino == before
+
+
 def test_many_unpack_at_once(folder: Path, store: FolderStore, tmp_path: Path) -> None:
     digest = package.snapshot(folder / "flow.py", store.blobs)
     found: list[Path] = []

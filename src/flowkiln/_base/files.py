@@ -67,6 +67,22 @@ def scratch_folder(parent: Path) -> Iterator[Path]:
         remove_tree(folder)
 
 
+def put_folder(scratch: Path, target: Path, sound: Callable[[Path], bool]) -> None:
+    """Gives ``scratch`` the name ``target``, unless a ``sound`` folder has it: what else had it is removed."""
+    while True:
+        try:
+            scratch.rename(target)
+        except OSError:
+            if not os.path.lexists(target):
+                raise
+        else:
+            return
+        if sound(target):  # somebody was faster, with the same content
+            return
+        with scratch_folder(target.parent) as aside, contextlib.suppress(FileNotFoundError):
+            target.rename(aside / target.name)  # first: processes that use it find its successor at once
+
+
 def remove_tree(folder: Path) -> None:
     """Removes ``folder`` and all below it, read-only folders included. Absent is fine."""
     if not folder.exists():

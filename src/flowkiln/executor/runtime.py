@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import flowkiln
-from flowkiln._base.files import disk_errors, scratch_folder
+from flowkiln._base.files import disk_errors, put_folder, scratch_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,27 +29,46 @@ _SCHEMA = b"flowkiln runtime 1\n"
 def runtime_folder(cache: Path, package: Path | None = None) -> Path:
     """The folder to put on a step's ``PYTHONPATH``, made on first use; any number of processes may ask at once.
 
-    ``package`` is the folder of our package, by default the one that is running. Raises NoSpace, ReadOnly.
+    What is not as it was made is made anew. ``package`` is the folder of our package, by default the one that is
+    running. Raises NoSpace, ReadOnly.
     """
     source = package or Path(flowkiln.__file__).parent
     files = [(name, (source / name).read_bytes()) for name in _names(source)]
     parent = cache / "runtime"
     folder = parent / _identity(files)
-    if folder.is_dir():
+    wanted = {f"{source.name}/{name}": content for name, content in files}
+
+    def sound(made: Path) -> bool:
+        return _holds(made, wanted)
+
+    if sound(folder):
         with suppress(OSError):
             os.utime(folder)  # used now, for garbage collection
         return folder
     with scratch_folder(parent) as scratch, disk_errors(parent):
-        for name, content in files:
-            target = scratch / source.name / name
+        for name, content in wanted.items():
+            target = scratch / name
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(content)
-        try:
-            scratch.rename(folder)
-        except OSError:
-            if not folder.is_dir():  # else somebody else was first, with the same bytes
-                raise
+        put_folder(scratch, folder, sound)
     return folder
+
+
+def _holds(folder: Path, wanted: dict[str, bytes]) -> bool:
+    """Whether ``folder`` holds these files, unchanged, and nothing else that Python could import."""
+    found = 0
+    try:
+        for parent, folders, names in os.walk(folder):
+            folders[:] = [name for name in folders if name != "__pycache__"]
+            below = os.path.relpath(parent, folder)
+            for name in names:
+                inside = name if below == "." else f"{below}/{name}"
+                if Path(parent, name).read_bytes() != wanted.get(inside):
+                    return False
+                found += 1
+    except OSError:
+        return False
+    return found == len(wanted)
 
 
 def _identity(files: list[tuple[str, bytes]]) -> str:

@@ -5,6 +5,7 @@ A package is an uncompressed tar archive, so that its digest depends on nothing 
 
 from __future__ import annotations
 
+import hashlib
 import heapq
 import io
 import os
@@ -14,13 +15,13 @@ from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, cast
 
-from flowkiln._base.files import scratch_folder
+from flowkiln._base.files import put_folder, scratch_folder
 from flowkiln._base.paths import cache_root
 from flowkiln.flow.errors import CodeTooLarge
 from flowkiln.store.errors import BlobDamaged
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from flowkiln.store.interfaces import Blobs, BlobWriter
 
@@ -54,34 +55,30 @@ def snapshot(flow_file: Path, blobs: Blobs, suffixes: Sequence[str] = (), *, lim
             raise _too_many(flow_file)
     if sum(size for _, _, size in found) > limit:
         raise _too_large(flow_file, found, limit)
-    with blobs.put_stream() as stream, _archive(stream) as archive:
-        for inside, path, _ in found:
-            data = path.read_bytes()
-            member = tarfile.TarInfo(inside)
-            member.size = len(data)
-            member.mode = 0o755 if os.access(path, os.X_OK) else 0o644
-            archive.addfile(member, io.BytesIO(data))
+    with blobs.put_stream() as stream:
+        _pack(found, stream)
     return stream.sha256
 
 
 def unpack(digest: str, blobs: Blobs, cache: Path) -> Path:
     """The folder below ``cache`` that holds the package ``digest``, made once and safe to ask for at the same time.
 
-    Raises ``BlobMissing`` and ``BlobDamaged``.
+    Its files are packed again to see that they are what they were, and unpacked anew where they are not. Raises
+    ``BlobMissing`` and ``BlobDamaged``.
     """
     target = cache / digest
-    if target.is_dir():
+
+    def sound(folder: Path) -> bool:
+        return _digest(folder) == digest
+
+    if sound(target):
         with suppress(OSError):
             os.utime(target)  # used now, for garbage collection
         return target
     data = blobs.read(digest)
     with scratch_folder(cache) as scratch:
         _extract(data, scratch)
-        try:
-            scratch.rename(target)
-        except OSError:
-            if not target.is_dir():  # else somebody was faster, with the same bytes
-                raise
+        put_folder(scratch, target, sound)
     return target
 
 
@@ -91,9 +88,36 @@ def members(digest: str, blobs: Blobs) -> list[str]:
         return sorted(archive.getnames())
 
 
-def _archive(stream: BlobWriter) -> tarfile.TarFile:
+class _Hash:
+    """A stream that keeps nothing but the sha256 of what is written to it."""
+
+    def __init__(self) -> None:
+        self.digest = hashlib.sha256()
+
+    def write(self, data: bytes) -> int:
+        self.digest.update(data)
+        return len(data)
+
+
+def _digest(folder: Path) -> str | None:
+    """The digest of the package that ``folder`` was unpacked from, if it still holds that and nothing else."""
+    stream = _Hash()
+    try:
+        _pack(_walk(folder, "", ("",), "", ()), stream)
+    except OSError:
+        return None
+    return stream.digest.hexdigest()
+
+
+def _pack(files: Iterable[tuple[str, Path, int]], stream: BlobWriter | _Hash) -> None:
     writable = cast("IO[bytes]", stream)  # a tar stream asks for nothing but ``write``
-    return tarfile.open(fileobj=writable, mode="w|", format=tarfile.PAX_FORMAT)
+    with tarfile.open(fileobj=writable, mode="w|", format=tarfile.PAX_FORMAT) as archive:
+        for inside, path, _ in files:
+            data = path.read_bytes()
+            member = tarfile.TarInfo(inside)
+            member.size = len(data)
+            member.mode = 0o755 if os.access(path, os.X_OK) else 0o644
+            archive.addfile(member, io.BytesIO(data))
 
 
 def _extract(data: bytes, folder: Path) -> None:

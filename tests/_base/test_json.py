@@ -30,6 +30,12 @@ def test_neighbouring_strings_are_never_joined() -> None:
     assert json.digest(["numpy==1.2", "3pandas"]) != json.digest(["numpy==1.23", "pandas"])
 
 
+def test_bytes_of_a_path_that_is_not_utf_8_are_kept() -> None:
+    document = {"folder \udcff": ["a\\udcff", "\ud800"]}
+    for written in (json.compact(document), json.canonical(document)):
+        assert stdlib_json.loads(written) == document
+
+
 def test_digest_is_frozen() -> None:
     assert json.digest({"schema": 1, "name": "é"}) == (
         "sha256:39b67abc43f4a564a277c7c9e1e086e3ceba2e1c7a70be373e27cc645563b4d2"

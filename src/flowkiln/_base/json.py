@@ -18,7 +18,7 @@ def canonical(document: JSONValue) -> bytes:
     """The one byte form of ``document``. Raises ``TypeError`` for floats and other types outside the form."""
     _check(document, "$")
     text = json.dumps(document, ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return text.encode()
+    return _encoded(text)
 
 
 def digest(document: JSONValue) -> str:
@@ -28,7 +28,12 @@ def digest(document: JSONValue) -> str:
 
 def compact(document: JSONValue) -> bytes:
     """``document`` as short JSON bytes in insertion order, for records that are stored but not hashed."""
-    return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
+    return _encoded(json.dumps(document, ensure_ascii=False, separators=(",", ":")))
+
+
+def _encoded(text: str) -> bytes:
+    """JSON text as bytes; lone surrogates, as in a path that isn't UTF-8, in JSON's own escape."""
+    return text.encode(errors="backslashreplace")
 
 
 def _check(value: JSONValue, path: str) -> None:

@@ -128,3 +128,49 @@ def test_texts_become_values(key: str, text: str, value: object) -> None:
 def test_every_setting_has_help_and_a_variable() -> None:
     assert all(setting.help.endswith(".") for setting in settings.TABLE)
     assert len({setting.variable for setting in settings.TABLE}) == len(settings.TABLE)
+
+
+def test_the_store_is_that_of_the_nearest_project_root(project: Path) -> None:
+    (project / ".flowkiln").mkdir()
+    for root in ("pyproject.toml", ".git"):
+        below = project / root.strip(".") / "a"
+        below.mkdir(parents=True)
+        (below.parent / root).write_text("")
+        assert settings.load(below, environ={}).store == below.parent / ".flowkiln"
+
+
+def test_a_store_in_the_home_folder_does_not_take_in_what_lies_below(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(project))
+    (project / ".flowkiln").mkdir()
+    (project / "a").mkdir()
+    assert settings.load(project / "a", environ={}).store == project / "a" / ".flowkiln"
+    assert settings.load(project, environ={}).store == project / ".flowkiln"
+
+
+def test_the_variable_and_the_setting_win_over_the_search(project: Path, tmp_path: Path) -> None:
+    (project / ".flowkiln").mkdir()
+    (project / "pyproject.toml").write_text('[tool.flowkiln]\nstore = "set"\n')
+    assert settings.load(project, environ={}).store == project / "set"
+    assert settings.load(project, environ={"FLOWKILN_STORE": str(tmp_path / "told")}).store == tmp_path / "told"
+
+
+@pytest.mark.parametrize("url", ["s3://bucket/runs", "file:///runs", "https://me:secret@host/x"])
+def test_a_store_at_a_url_is_refused(project: Path, url: str) -> None:
+    with pytest.raises(SettingError, match="not a URL") as caught:
+        settings.load(project, environ={}, flags={"store": url})
+    assert "secret" not in caught.value.message
+
+
+def test_a_store_that_links_to_nothing_is_named(project: Path) -> None:
+    (project / ".flowkiln").symlink_to("gone")
+    found = settings.load(project, environ={})
+    with pytest.raises(SettingError, match="is a link to gone, which does not exist"):
+        str(found.store)
+    assert found.to_json()["store"]["value"] == str(project / ".flowkiln")
+
+
+def test_a_home_that_is_no_folder_has_no_settings_file(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLOWKILN_CONFIG", "/dev/null/.config/flowkiln/config.toml")
+    assert settings.load(project, environ={}).store == project / ".flowkiln"

@@ -32,6 +32,18 @@ def test_linear_flow_runs_and_can_be_looked_at(project: Project) -> None:
     assert [entry["run"] for entry in listed["runs"]] == [run]
 
 
+def test_the_store_is_that_of_the_flow_files_project(project: Project) -> None:
+    project.flow("linear").rename(project.write("inner/pyproject.toml", "").parent / "flow.py")
+    run = project.python("inner/flow.py", "run", "--alpha", "1", "--run-id-file", "id").ok()
+    assert "total" in run.out
+    assert (project.folder / "inner" / ".flowkiln").is_dir()
+    assert not (project.folder / ".flowkiln").exists()
+    number = (project.folder / "id").read_text().strip()
+    assert "total" in project.python("inner/flow.py", "dump", f"{number}/end").ok().out
+    project.python("inner/flow.py", "run", "--store", "s3://bucket/x").failed(2, "CFG001", "not a URL")
+    assert not (project.folder / "s3:").exists()
+
+
 def test_options_stand_on_either_side_of_the_verb(project: Project) -> None:
     project.flow("linear")
     first = project.python("flow.py", "--quiet", "run", "--alpha", "1").ok()

@@ -46,7 +46,7 @@ TABLE: tuple[Setting, ...] = (
     Setting(
         key="store",
         kind="path",
-        help="Folder that holds runs and artifacts. Default: `.flowkiln` of the project.",
+        help="Folder that holds runs and artifacts. Default: `.flowkiln` of the project around the flow file.",
     ),
     Setting(
         key="cache", kind="path", help="Folder for wheels, environments and the index. Default: the user's cache."
@@ -154,7 +154,7 @@ class Settings:
         self._values = dict(values)
         self.profile = profile
         self.project = project
-        """The folder of the nearest ``pyproject.toml`` or ``.flowkiln``, else the one asked about."""
+        """The folder that holds the store unless ``store`` says otherwise; see ``project_of``."""
 
     def __iter__(self) -> Iterator[tuple[Setting, Value]]:
         """Every row of the table with its value, in the table's order."""
@@ -189,7 +189,15 @@ class Settings:
 
     @property
     def store(self) -> Path:
-        """The store's folder, absolute."""
+        """The store's folder, absolute. Raises ``SettingError`` for a default that links to nothing."""
+        found = self._store
+        if found == self.project / MARKER and found.is_symlink() and not found.exists():
+            message = f"{found} is a link to {found.readlink()}, which does not exist"
+            raise SettingError(message, hint="Make the folder that it points to, or remove the link.")
+        return found
+
+    @property
+    def _store(self) -> Path:
         told = self.text("store")
         return Path(told) if told else self.project / MARKER
 
@@ -198,7 +206,7 @@ class Settings:
         found: JSONObject = {
             key: {"value": shown(one.value), "origin": one.origin} for key, one in self._values.items()
         }
-        found["store"]["value"] = str(self.store)
+        found["store"]["value"] = str(self._store)
         return found
 
 
@@ -217,11 +225,9 @@ def load(
     flags: Mapping[str, Plain] | None = None,
     environ: Mapping[str, str] | None = None,
     profile: str | None = None,
-    here: Path | None = None,
 ) -> Settings:
-    """The settings that hold for commands about files in ``folder``.
+    """The settings that hold for commands about files in ``folder``, their store included.
 
-    ``here`` is where the command was given, ``folder`` unless told: the store is that of the project around it.
     ``flags`` are values given on the command line by key; ``profile`` is the one asked for there, else
     ``FLOWKILN_PROFILE``. Raises ``SettingError`` naming the place of an unknown name or a value out of range.
     """
@@ -252,7 +258,7 @@ def load(
     for key, value in (flags or {}).items():
         if value is not None:
             values[key] = Value(_checked(BY_KEY[key], value, f"--{key}", Path.cwd()), f"--{key}")
-    return Settings(values, profile=profile, project=_project((here or folder).absolute()))
+    return Settings(values, profile=profile, project=project_of(folder))
 
 
 def known_variables() -> tuple[str, ...]:
@@ -267,9 +273,19 @@ def parse(key: str, text: str) -> Plain:
     return _from_text(BY_KEY[key], text, "the command line", Path.cwd())
 
 
-def _project(folder: Path) -> Path:
+def project_of(folder: Path) -> Path:
+    """The folder that holds the default store of files in ``folder``, which is absolute.
+
+    That is the nearest one, from ``folder`` upward, with ``.flowkiln``, ``pyproject.toml`` or ``.git``; ``folder``
+    itself when there is none. A store in the home folder or in the root of the file system is that of files right
+    there only: else it would take in every project below.
+    """
+    home = Path(os.path.expanduser("~"))  # noqa: PTH111  Path.home() fails where nobody has one
+    ends = (Path(folder.anchor), home)
     for place in (folder, *folder.parents):
-        if (place / "pyproject.toml").is_file() or (place / MARKER).is_dir():
+        if place in ends and place != folder:
+            break
+        if os.path.lexists(place / MARKER) or (place / "pyproject.toml").is_file() or (place / ".git").exists():
             return place
     return folder
 
@@ -277,7 +293,7 @@ def _project(folder: Path) -> Path:
 def _read_file(path: Path) -> JSONObject:
     try:
         data = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):  # the latter where HOME is no folder, as in some services
         return {}
     except OSError as error:
         message = f"cannot read {path}: {error.strerror}"
@@ -387,7 +403,12 @@ def _checked(setting: Setting, value: object, origin: str, base: Path) -> Plain:
         raise _bad(setting, value, origin, "a text")
     if setting.choices and value not in setting.choices:
         raise _bad(setting, value, origin, " or ".join(setting.choices))
-    return str(base / Path(value).expanduser()) if setting.kind == "path" else value
+    if setting.kind != "path":
+        return value
+    scheme, mark, _ = value.partition("://")
+    if mark and scheme.isalnum():
+        raise _bad(setting, value, origin, "a path on this machine, not a URL")
+    return str(base / Path(value).expanduser())
 
 
 def _bad(setting: Setting, value: object, origin: str, accepted: str) -> SettingError:

@@ -17,7 +17,7 @@ import click
 
 import flowkiln
 from flowkiln._base import paths, platforms, redact
-from flowkiln._base.errors import ExitCode, FlowkilnError
+from flowkiln._base.errors import ExitCode, FlowkilnError, SettingError
 from flowkiln.cli.options import session, verb
 from flowkiln.cli.output import size
 
@@ -154,8 +154,11 @@ def _cache(settings: Settings) -> Finding:
 
 
 def _store(settings: Settings) -> Finding:
-    folder = settings.store
     origin = settings.origin("store")
+    try:
+        folder = settings.store
+    except SettingError as error:
+        return Finding("store", "problem", error.message, origin)
     if not os.access(_standing(folder), os.W_OK):
         return Finding("store", "problem", f"{folder} cannot be written", origin)
     return Finding("store", "ok", f"{folder}" + ("" if folder.exists() else " (made by the first run)"), origin)

@@ -138,7 +138,7 @@ def _of_folder(target: FolderTarget) -> list[Environment]:
 
 def _of_task(target: TaskTarget, speaker: Session) -> Environment:
     """The environment that a past task ran in, from the lock that its run's record keeps."""
-    store = history.open_store(speaker.settings(Path.cwd()))
+    store = history.open_store(speaker.own_settings())
     place = history.find(store, str(target))
     history.chosen(store, place)
     prefix = history.plan_of(place.run).step(target.step).prefix

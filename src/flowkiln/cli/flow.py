@@ -185,7 +185,8 @@ def _with_flow(words: list[str], verbs: list[str], path: str, steps: Collection[
 
 def command(flow: type[FlowSpec], speaker: Session) -> FlowGroup:
     """The command line of ``flow``; ``speaker`` remembers which flow it is."""
-    speaker.flow = FlowSession(flow)
+    speaker.flow = chosen = FlowSession(flow)
+    speaker.home = chosen.file.parent
     group = FlowGroup(VERBS)
     group.add_command(flow_env, "env")
     return group

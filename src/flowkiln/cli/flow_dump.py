@@ -42,7 +42,7 @@ def dump(
     from flowkiln.wiring import history
 
     speaker = session(context)
-    store = history.open_store(speaker.settings(Path.cwd()))
+    store = history.open_store(speaker.own_settings())
     place = history.find(store, task, flow=flow_session(context).flow.__name__)
     names = {name.strip() for name in include.split(",")} if include else None
     found = {}

@@ -32,16 +32,22 @@ class Session:
         self.flags: dict[str, Plain] = {}
         self.flow: object | None = None
         """Of a flow's command line: its ``cli.flow.FlowSession``."""
+        self.home: Path | None = None
+        """Of a flow's command line: the folder of the flow's file."""
         self._reporter: Reporter | None = None
 
     def settings(self, folder: Path) -> Settings:
         """The settings for files in ``folder``, flags included. Exports cache and certificates to this process."""
-        found = settings_module.load(folder, flags=self.flags, profile=self.profile, here=Path.cwd())
+        found = settings_module.load(folder, flags=self.flags, profile=self.profile)
         for key in ("cache", "certificates"):
             told = found.text(key)
             if told:
                 os.environ[settings_module.BY_KEY[key].variable] = told
         return found
+
+    def own_settings(self) -> Settings:
+        """The settings, and so the store, of the flow of this command line, else of the current folder."""
+        return self.settings(self.home or Path.cwd())
 
     @property
     def reporter(self) -> Reporter:

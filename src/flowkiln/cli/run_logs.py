@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -65,7 +64,7 @@ def show(
     from flowkiln.wiring import history
 
     speaker = session(context)
-    store = history.open_store(speaker.settings(Path.cwd()))
+    store = history.open_store(speaker.own_settings())
     place = history.find(store, text, flow=flow)
     rows = history.chosen(store, place)
     streams = _streams(stdout=stdout, stderr=stderr, both=both)

@@ -80,16 +80,6 @@ def test_quiet_shows_only_what_steps_print() -> None:
     assert len(stream.getvalue().splitlines()) == 1
 
 
-def test_a_reader_that_went_away_does_not_end_the_run() -> None:
-    class Gone(io.StringIO):
-        def write(self, text: str) -> int:
-            raise BrokenPipeError
-
-    lines = Lines(Gone())
-    lines.emit(STORY[0])
-    lines.emit(STORY[1])
-
-
 def test_the_table_counts_by_step() -> None:
     board = Board([("start", "-"), ("fit", "sk")])
     for moment, item in enumerate(STORY):

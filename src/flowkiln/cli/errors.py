@@ -50,6 +50,19 @@ class UnknownCode(CliError):
     title = "No such error code"
 
 
+class OutputLost(CliError):
+    """The command did its work, but its result could not be written to stdout: the disk that it goes to is full.
+
+    Nothing else is wrong. Make room, or send the output elsewhere, and give the command again. A run is not
+    ended by this: only its lines on the screen are lost, and ``flowkiln run logs`` shows what its tasks printed.
+    """
+
+    code = "CLI010"
+    title = "Output could not be written"
+    exit_code = ExitCode.SERVICE
+    advice = "Make room where stdout goes, or send it elsewhere."
+
+
 class InternalError(CliError):
     """flowkiln met a state that its authors did not think of. This is a bug in flowkiln, not in your flow.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ import click
 
 import flowkiln
 from flowkiln._base.settings import RUN_PREFIX
-from flowkiln.cli import live, problems
+from flowkiln.cli import live, problems, streams
 from flowkiln.cli.flow import FlowVerb, flow_session
 from flowkiln.cli.options import flag, session, verb
 
@@ -138,6 +139,8 @@ def watchers(speaker: Session, files: ExitStack, events: Path | None) -> Callabl
 def finish(end: RunEnd, speaker: Session) -> int:
     """Shows how a run ended, and gives its exit code."""
     error = end.error()
+    if not speaker.json and (lost := streams.forgive(sys.stdout)) is not None:
+        speaker.say(f"warning: cannot write to stdout: {lost.strerror or lost}; the run's lines were lost there")
     failed = error.to_json() if error else None
     speaker.result_json({"flow": end.flow, "run": end.run, "status": end.status, "error": failed})
     if error is not None and not speaker.json:

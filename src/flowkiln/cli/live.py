@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import IO, TYPE_CHECKING
@@ -43,8 +44,9 @@ class EventFile:
         self._stream.flush()
 
     def close(self) -> None:
-        """Closes the file."""
-        self._stream.close()
+        """Closes the file. What cannot be written by now was told when its event came."""
+        with suppress(OSError):
+            self._stream.close()
 
 
 class IdFile:
@@ -92,18 +94,14 @@ class Lines:
     def __init__(self, stream: IO[str], *, quiet: bool = False) -> None:
         self._stream = stream
         self._quiet = quiet
-        self._gone = False
 
     def emit(self, event: RunEvent) -> None:
-        """Prints ``event``; a reader that went away does not end the run."""
-        if self._gone or (self._quiet and event.kind != "log"):
+        """Prints ``event``."""
+        if self._quiet and event.kind != "log":
             return
-        try:
-            for text in sentences(event):
-                self._stream.write(f"{stamp(event)} {text}\n")
-            self._stream.flush()
-        except BrokenPipeError:
-            self._gone = True
+        for text in sentences(event):
+            self._stream.write(f"{stamp(event)} {text}\n")
+        self._stream.flush()
 
     def close(self) -> None:
         """Nothing to close: the stream belongs to the process."""

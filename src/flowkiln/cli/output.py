@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from flowkiln._base import settings as settings_module
 from flowkiln._base.report import Silent
+from flowkiln.cli.streams import write
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -90,11 +91,6 @@ class Session:
         """One status line for those who asked for --verbose."""
         if self.verbose:
             sys.stderr.write(text + "\n")
-
-
-def write(text: str) -> None:
-    """Writes one line of a result."""
-    sys.stdout.write(text + "\n")
 
 
 def is_terminal(stream: object) -> bool:

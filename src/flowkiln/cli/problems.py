@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import json
 import os
@@ -13,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from flowkiln._base import paths, redact
 from flowkiln._base.errors import ExitCode, FlowkilnError
-from flowkiln.cli.errors import BadUsage, InternalError
+from flowkiln.cli import streams
+from flowkiln.cli.errors import BadUsage, InternalError, OutputLost
 from flowkiln.cli.output import OUTPUT_SCHEMA, Session, is_terminal
 
 if TYPE_CHECKING:
@@ -33,11 +33,20 @@ def execute(
     session = session or Session()
     ours = itertools.takewhile(lambda word: word != "--", arguments)  # what follows is another program's
     session.json = "--json" in ours
+    with streams.guarded() as out:
+        code = _answer(command, list(arguments), program, session)
+        out.flush()
+        if code == ExitCode.OK and (error := streams.lost(out)) is not None:
+            unwritten = OutputLost(f"cannot write to stdout: {error.strerror or error}")
+            show(unwritten, session)
+            return unwritten.exit_code
+        return code
+
+
+def _answer(command: click.Command, arguments: list[str], program: str, session: Session) -> int:
     try:
-        code = _call(command, list(arguments), program, session)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        _close_stdout()
+        return _call(command, arguments, program, session)
+    except streams.OutputStopped:
         return ExitCode.OK
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
@@ -51,7 +60,6 @@ def execute(
         if session.verbose:
             sys.stderr.write(redact.text("".join(traceback.format_exception(error))))
         return internal.exit_code
-    return code
 
 
 def _call(command: click.Command, arguments: list[str], program: str, session: Session) -> int:
@@ -71,13 +79,13 @@ def _call(command: click.Command, arguments: list[str], program: str, session: S
 
 
 def show(error: FlowkilnError, session: Session) -> None:
-    """Prints ``error``: its object on stdout under --json, else its lines on stderr."""
+    """Prints ``error``: under --json its object on stdout; else, or where that is lost, its lines on stderr."""
     if session.json:
         document = {"schema": OUTPUT_SCHEMA, "error": error.to_json()}
-        with contextlib.suppress(BrokenPipeError):
-            sys.stdout.write(redact.text(json.dumps(document, indent=2, default=str)) + "\n")
-            sys.stdout.flush()
-        return
+        sys.stdout.write(redact.text(json.dumps(document, indent=2, default=str)) + "\n")
+        sys.stdout.flush()
+        if streams.lost(sys.stdout) is None:
+            return
     lines = render(error, whole=session.verbose)
     if is_terminal(sys.stderr) and not os.environ.get("NO_COLOR"):
         head, _, rest = lines[0].partition("]")
@@ -140,10 +148,3 @@ def new_log(kind: str) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     stamp = time.strftime("%Y%m%d-%H%M%S")
     return folder / f"{stamp}-{kind}-{os.getpid()}.log"
-
-
-def _close_stdout() -> None:
-    """Points stdout nowhere, so that the interpreter's last flush finds no broken pipe."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 1)
-    os.close(nowhere)

@@ -9,7 +9,7 @@ import click
 
 from flowkiln._base.errors import ExitCode
 from flowkiln.cli.options import session, verb
-from flowkiln.cli.output import write
+from flowkiln.cli.streams import write
 from flowkiln.wiring.errors import UnknownRun
 
 if TYPE_CHECKING:

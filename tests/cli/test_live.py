@@ -8,7 +8,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-from flowkiln.cli.live import Board, EventFile, Lines, row_texts
+from rich.console import Console
+
+from flowkiln.cli.live import Board, EventFile, Lines, LiveTable, row_texts
 from flowkiln.executor.progress import RunEvent
 
 
@@ -70,6 +72,28 @@ def test_what_was_cancelled_is_one_line() -> None:
     lines.emit(event("run-ended", status="cancelled"))
     shown = [line[24:] for line in stream.getvalue().splitlines()]
     assert shown == ["[17/fit/2] Task cancelled.", "Workflow interrupted.", "Workflow cancelled."]
+
+
+def test_a_caught_failure_has_no_class() -> None:
+    stream = io.StringIO()
+    data = {"status": "ok", "caught": True, "class": None, "cause": "exception", "text": "ValueError: no"}
+    Lines(stream).emit(event("task-ended", "fit", 2, **data))
+    shown = [line[24:] for line in stream.getvalue().splitlines()]
+    assert shown[0] == "[17/fit/2] failure (exception): ValueError: no"
+
+
+def test_many_lines_cost_few_redraws_of_the_table() -> None:
+    stream = io.StringIO()
+    table = LiveTable([("start", "-")], Console(file=stream, force_terminal=True, width=100, highlight=False))
+    texts = [f"line {number} [bold]" for number in range(3000)]
+    for item in (*STORY[:2], *(event("log", "start", 1, stream="stdout", text=text) for text in texts)):
+        table.emit(item)
+    table.emit(event("task-ended", "start", 1, status="ok"))
+    table.close()
+    shown = stream.getvalue()
+    assert re.findall(r"line \d+ \[bold\]", shown) == texts
+    assert 0 < shown.count("ENVIRONMENT") < 300
+    assert shown.rindex("ENVIRONMENT") > shown.rindex("[bold]")
 
 
 def test_quiet_shows_only_what_steps_print() -> None:

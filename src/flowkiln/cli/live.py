@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import sys
+import threading
 import time
+from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -159,7 +161,7 @@ def _failure_lines(data: Mapping[str, object]) -> list[str]:
     kind, cause = data.get("class"), data.get("cause")
     if not text and not kind:
         return []
-    label = f"{kind} failure" + (f" ({cause})" if cause else "")
+    label = (f"{kind} failure" if kind else "failure") + (f" ({cause})" if cause else "")
     lines = text.splitlines() or [""]
     return [f"{label}: {lines[0]}", *lines[1:]]
 
@@ -223,40 +225,74 @@ class Board:
                 row.total += int(event.data.get("width") or 0)
 
 
-class LiveTable:
-    """Observer for terminals: step output scrolls above, the table of steps stays below."""
+FRAME = 1 / 8
+"""Seconds between two redraws of the table."""
+MOST_WAITING = 1000
+"""Lines that may wait for the next frame; with more than these it is drawn at once."""
 
-    def __init__(self, steps: Sequence[tuple[str, str]]) -> None:
+
+class LiveTable:
+    """Observer for terminals: step output scrolls above, the table of steps stays below.
+
+    Lines wait for the next frame and are printed together: a redraw each would be slower than what prints them.
+    ``console`` is where it draws, stdout unless told.
+    """
+
+    def __init__(self, steps: Sequence[tuple[str, str]], console: Console | None = None) -> None:
         from rich.console import Console
         from rich.live import Live
 
         self._board = Board(steps)
-        self._console: Console = Console(highlight=False)
-        self._live: Live = Live(
-            console=self._console, refresh_per_second=8, get_renderable=self._draw, transient=False
-        )
-        self._open = False
+        self._console = console or Console(highlight=False)
+        self._live: Live = Live(console=self._console, auto_refresh=False, get_renderable=self._draw)
+        self._waiting: deque[tuple[str, str]] = deque()
+        self._drawing = threading.Lock()
+        self._over = threading.Event()
+        self._frames: threading.Thread | None = None
 
     def emit(self, event: RunEvent) -> None:
-        """Counts ``event``; prints output and failures above the table."""
-        if not self._open:
-            self._open = True
+        """Counts ``event``; output and failures are printed above the table with the next frame."""
+        if self._frames is None:
             self._live.start()
+            self._frames = threading.Thread(target=self._draw_frames, name="live table", daemon=True)
+            self._frames.start()
         self._board.take(event, time.monotonic())
         if event.kind in ("task-started", "foreach"):
             return
         if event.kind == "task-ended" and event.data.get("status") == "ok" and not event.data.get("caught"):
             return
-        style = "red" if event.kind in ("task-ended", "task-retrying") else None
+        style = "red" if event.kind in ("task-ended", "task-retrying") else ""
         for text in sentences(event):
             line = text if event.step is None else f"[{event.step}/{event.task}] {text}"
-            self._console.print(line, style=style, markup=False, soft_wrap=True)
+            self._waiting.append((line, style))
+        if len(self._waiting) > MOST_WAITING:
+            self._frame()
 
     def close(self) -> None:
-        """Draws the table a last time and leaves it standing."""
-        if self._open:
-            self._open = False
+        """Prints what waits, draws the table a last time and leaves it standing."""
+        if self._frames is not None:
+            self._over.set()
+            self._frames.join()
+            self._frames = None
+            self._frame()
             self._live.stop()
+
+    def _draw_frames(self) -> None:
+        while not self._over.wait(FRAME):
+            self._frame()
+
+    def _frame(self) -> None:
+        from rich.text import Text
+
+        with self._drawing:
+            lines = Text()
+            for _ in range(len(self._waiting)):
+                line, style = self._waiting.popleft()
+                lines.append(line + "\n", style)
+            if lines:
+                self._console.print(lines, end="", soft_wrap=True)  # which draws the table anew below them
+            else:
+                self._live.refresh()
 
     def _draw(self) -> Table:
         from rich.table import Table

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from flowkiln.wiring.policy import Policy
 
 GIVEN = "flowkiln.parameters"
+LONGEST_SHOWN = 200
+"""Characters of a default that help shows."""
 
 
 class RunVerb(FlowVerb):
@@ -51,11 +53,11 @@ def _option(parameter: Parameter) -> click.Option:
     names = [f"--{parameter.name}"]
     if "_" in parameter.name:
         names.append(f"--{parameter.name.replace('_', '-')}")
-    text = parameter.help or ""
+    text = str(parameter.help or "")
     if parameter.required:
         text += " (required)"
     elif parameter.show_default and parameter.default is not None and not parameter.deferred:
-        text += f" (default: {parameter.default})"
+        text += f" (default: {_short(parameter.default)})"
     return click.Option(
         [*names, f"parameter_{parameter.attribute}"],
         metavar=parameter.kind_name.upper(),
@@ -66,6 +68,15 @@ def _option(parameter: Parameter) -> click.Option:
     )
 
 
+def _short(value: object) -> str:
+    """``value`` in one line of help, whatever its own ``__str__`` does."""
+    try:
+        text = str(value)
+    except Exception:  # noqa: BLE001  the user's class, or an integer of thousands of digits
+        return f"a {type(value).__name__} that cannot be shown"
+    return text if len(text) <= LONGEST_SHOWN else text[: LONGEST_SHOWN - 3] + "..."
+
+
 def _keep(name: str) -> Callable[[click.Context, click.Parameter, Any], None]:
     def callback(context: click.Context, parameter: click.Parameter, value: str | None) -> None:  # noqa: ARG001
         if value is not None:
@@ -74,8 +85,18 @@ def _keep(name: str) -> Callable[[click.Context, click.Parameter, Any], None]:
     return callback
 
 
+def _tags(context: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
+    for tag in value:
+        if not tag.strip() or not tag.isprintable():
+            message = f"{tag!r} is no tag: a tag is a text of printable characters"
+            raise click.BadParameter(message, context, parameter)
+    return value
+
+
 @verb("run", cls=RunVerb, example="python flow.py run --max-workers 4 --tag nightly")
-@click.option("--tag", "tags", multiple=True, metavar="TAG", help="Tag of the run. May be repeated.")
+@click.option(
+    "--tag", "tags", multiple=True, callback=_tags, metavar="TAG", help="Tag of the run. May be repeated."
+)
 @flag("max-workers", type=int, metavar="N", help="Tasks that run at once. Default: the number of cores.")
 @flag("max-num-splits", type=int, metavar="N", help="Widest foreach that may run. Default: 100000.")
 @flag("isolation", metavar="HOW", help="How a task's process is made: auto, fork or spawn.")

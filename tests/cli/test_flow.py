@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import flowkiln
 from flowkiln.cli import problems
 from flowkiln.cli.flow import VERBS, FlowGroup, _with_flow, command
 from flowkiln.cli.output import Session
@@ -195,3 +199,64 @@ def test_every_verb_of_a_flow_has_help_and_an_example() -> None:
         assert verb is not None
         assert verb.help
         assert "Example:" in (verb.epilog or "")
+
+
+@pytest.mark.parametrize("tag", ["", " ", "a\nb", "\x1b[1m", "\udcff"])
+def test_a_tag_is_printable_text(file: Path, tag: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(file, "run", "--table", "1", "--tag", tag) == 2
+    assert "is no tag" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("declared", "shown"),
+    [
+        ("default=10**5000", "(default: a int that cannot be shown)"),
+        ("default='x' * 1000", "xxx...)"),
+        ("help=5", " 5 (default: 3)"),
+    ],
+)
+def test_odd_parameters_have_help(
+    file: Path, declared: str, shown: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    default = "" if "default" in declared else ", default=3"
+    file.write_text(FLOW.replace('default=3, help="a number"', f"{declared}{default}"))
+    assert run(file, "run", "--help") == 0
+    assert shown in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize("words", [["-c", FLOW], ["-"]])
+def test_a_flow_without_a_file_is_told(tmp_path: Path, words: list[str]) -> None:
+    environ = {**os.environ, "PYTHONPATH": str(Path(flowkiln.__file__).parents[1])}
+    done = subprocess.run(
+        [sys.executable, *words, "run"],
+        input=FLOW,
+        cwd=tmp_path,
+        env=environ,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("error[CLI004] Small is in no file")
+
+
+@pytest.mark.parametrize("words", [["run", "--table", "1"], ["env", "list"]])
+def test_a_current_folder_that_is_gone_is_told(
+    file: Path, words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = file.parent / "gone"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    folder.rmdir()
+    assert run(file, *words) == 2
+    assert capsys.readouterr().err.startswith("error[CLI011]")
+
+
+def test_a_cache_that_cannot_be_is_told(
+    file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FLOWKILN_CACHE", str(file))
+    assert run(file, "run", "--table", "1") == 2
+    shown = capsys.readouterr().err
+    assert f"error[SYS002] the cache cannot be {file}: " in shown
+    assert "FLOWKILN_CACHE" in shown

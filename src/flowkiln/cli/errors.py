@@ -63,6 +63,17 @@ class OutputLost(CliError):
     advice = "Make room where stdout goes, or send it elsewhere."
 
 
+class FolderGone(CliError):
+    """The folder that the command was given in does not exist any more: it was removed or moved meanwhile.
+
+    Files are looked for from there on. Change to a folder that exists, and give the command again.
+    """
+
+    code = "CLI011"
+    title = "Current folder is gone"
+    advice = "Change to a folder that exists: `cd`."
+
+
 class InternalError(CliError):
     """flowkiln met a state that its authors did not think of. This is a bug in flowkiln, not in your flow.
 

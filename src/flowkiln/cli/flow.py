@@ -31,11 +31,22 @@ class FlowSession:
 
     def __init__(self, flow: type[FlowSpec]) -> None:
         self.flow = flow
-        self.file = Path(sys.modules[flow.__module__].__file__ or sys.argv[0]).absolute()
         self.decospecs: list[str] = []
         self.locked = False
         self.frozen = False
         self.suffixes: tuple[str, ...] = ()
+
+    @property
+    def file(self) -> Path:
+        """The flow's file, absolute. Raises ``NotAFlow`` when the flow was typed, piped in or given with ``-c``."""
+        told = getattr(sys.modules[self.flow.__module__], "__file__", None)
+        path = Path(told).absolute() if told else None
+        if path is None or not path.is_file():
+            from flowkiln.wiring.errors import NotAFlow
+
+            message = f"{self.flow.__name__} is in no file: its steps run in processes of their own, which read it"
+            raise NotAFlow(message, hint="Write the flow to a file: python FLOW.py run")
+        return path
 
 
 def flow_session(context: click.Context) -> FlowSession:
@@ -126,6 +137,7 @@ class FlowGroup(Nouns):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Runs the verb; without one, ``check``."""
+        session(ctx).home = flow_session(ctx).file.parent
         answer = super().invoke(ctx)
         if ctx.invoked_subcommand is not None:
             return answer
@@ -185,8 +197,7 @@ def _with_flow(words: list[str], verbs: list[str], path: str, steps: Collection[
 
 def command(flow: type[FlowSpec], speaker: Session) -> FlowGroup:
     """The command line of ``flow``; ``speaker`` remembers which flow it is."""
-    speaker.flow = chosen = FlowSession(flow)
-    speaker.home = chosen.file.parent
+    speaker.flow = FlowSession(flow)
     group = FlowGroup(VERBS)
     group.add_command(flow_env, "env")
     return group
@@ -199,8 +210,15 @@ def main(flow: type[FlowSpec], arguments: list[str] | None = None) -> None:
 
     speaker = Session()
     words = sys.argv[1:] if arguments is None else arguments
-    program = f"python {os.path.relpath(sys.argv[0])}"
+    program = f"python {_beside(sys.argv[0])}"
     sys.exit(execute(command(flow, speaker), words, program=program, session=speaker))
+
+
+def _beside(path: str) -> str:
+    try:
+        return os.path.relpath(path)
+    except OSError:  # the current folder is gone, which is told once there is something to tell
+        return path
 
 
 @verb(

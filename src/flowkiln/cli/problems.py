@@ -8,17 +8,17 @@ import os
 import sys
 import time
 import traceback
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flowkiln._base import paths, redact
-from flowkiln._base.errors import ExitCode, FlowkilnError
+from flowkiln._base.errors import ExitCode, FlowkilnError, ReadOnly
 from flowkiln.cli import streams
-from flowkiln.cli.errors import BadUsage, InternalError, OutputLost
+from flowkiln.cli.errors import BadUsage, FolderGone, InternalError, OutputLost
 from flowkiln.cli.output import OUTPUT_SCHEMA, Session, is_terminal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     import click
 
@@ -55,6 +55,10 @@ def _answer(command: click.Command, arguments: list[str], program: str, session:
         show(error, session)
         return error.exit_code
     except Exception as error:  # noqa: BLE001  the last line of defence: words for people, the traceback in a file
+        known = _diagnosis(error) if isinstance(error, OSError) else None
+        if known is not None:
+            show(known, session)
+            return known.exit_code
         internal = _internal(error)
         show(internal, session)
         if session.verbose:
@@ -122,6 +126,25 @@ def _cut(body: list[str], room: int) -> list[str]:
     first = room // 2
     last = room - first - 1
     return [*short[:first], f"  ... {len(short) - first - last} lines more ...", *short[-last:]]
+
+
+def _diagnosis(error: OSError) -> FlowkilnError | None:
+    """What ``error`` comes from where it is a folder that everything needs: the current one, or the cache."""
+    try:
+        Path.cwd()
+    except OSError:
+        return FolderGone("the folder that you are in does not exist any more")
+    place = error.filename
+    cache = paths.cache_root()
+    if not isinstance(place, str) or cache not in (Path(place), *Path(place).parents):
+        return None
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+    except OSError as cause:
+        message = f"the cache cannot be {cache}: {cause.strerror}"
+        hint = "Set FLOWKILN_CACHE, or `cache` in the settings, to a folder that can be written."
+        return ReadOnly(message, hint=hint)
+    return None
 
 
 def _internal(error: Exception) -> InternalError:

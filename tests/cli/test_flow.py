@@ -46,6 +46,7 @@ if __name__ == "__main__":
 def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("FLOWKILN_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("FLOWKILN_CONFIG", str(tmp_path / "config.toml"))
+    monkeypatch.setenv("FLOWKILN_STORE", str(tmp_path / "store"))
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "small.py"
     path.write_text(FLOW)
@@ -260,3 +261,16 @@ def test_a_cache_that_cannot_be_is_told(
     shown = capsys.readouterr().err
     assert f"error[SYS002] the cache cannot be {file}: " in shown
     assert "FLOWKILN_CACHE" in shown
+
+
+@pytest.mark.parametrize("rest", ["start", "w/99"])
+@pytest.mark.parametrize("word", ["cancel", "attach"])
+def test_a_part_of_a_run_is_neither_cancelled_nor_attached(
+    file: Path, word: str, rest: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(file, "run", "--table", "1", "--run-id-file", "id") == 0
+    whole = f"Small/{Path('id').read_text()}"
+    assert problems.execute(root, ["run", word, f"{whole}/{rest}"], program="flowkiln") == 2
+    shown = capsys.readouterr().err
+    assert f"{whole}/{rest} is a part of a run" in shown
+    assert shown.endswith(f"hint: The run is {whole}.\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,6 +12,10 @@ from flowkiln._base.errors import ExitCode
 from flowkiln.cli.flow_run import finish, watchers
 from flowkiln.cli.options import session, verb
 from flowkiln.cli.output import duration
+
+if TYPE_CHECKING:
+    from flowkiln.store.folder import FolderStore
+    from flowkiln.store.runs import Run
 
 WAIT = 60.0
 
@@ -33,7 +38,7 @@ def cancel(context: click.Context, *, run: str, wait: float) -> int:
 
     speaker = session(context)
     store = history.open_store(speaker.settings(Path.cwd()))
-    found = history.find(store, run).run
+    found = _whole(store, run)
     speaker.say(f"cancelling {found.flow}/{found.run}")
     end = end_run(found.flow, found.run, store, wait=wait)
     status = end.status if end is not None else "running"
@@ -44,6 +49,17 @@ def cancel(context: click.Context, *, run: str, wait: float) -> int:
         return ExitCode.SERVICE
     speaker.result(document, [f"{found.flow}/{found.run}: {status}; nothing of it runs any more"])
     return ExitCode.OK
+
+
+def _whole(store: FolderStore, text: str) -> Run:
+    """The run that ``text`` names. Raises ``UnknownRun``, also for a step or task: it is the run that would end."""
+    from flowkiln.wiring import errors, history
+
+    place = history.find(store, text)
+    if place.step is not None:
+        message = f"{text} is a part of a run; only a whole run can be cancelled or gone on with"
+        raise errors.UnknownRun(message, hint=f"The run is {place.run.flow}/{place.run.run}.")
+    return place.run
 
 
 @verb("attach", example="flowkiln run attach Train/1769904000000000")
@@ -61,7 +77,7 @@ def attach(context: click.Context, *, run: str, events: Path | None) -> int:
     speaker = session(context)
     settings = speaker.settings(Path.cwd())
     store = history.open_store(settings)
-    found = history.find(store, run).run
+    found = _whole(store, run)
     with ExitStack() as files:
         watching = watchers(speaker, files, events)
         return finish(running.attach(found, store, settings, watching, verbose=speaker.verbose), speaker)

@@ -141,15 +141,15 @@ def test_a_parameter_comes_from_its_variable(
     assert "'many' is not a whole number" in capsys.readouterr().err
 
 
-def test_a_parameter_wins_over_an_option_of_the_same_name_after_the_verb(
-    file: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("name", ["profile", "events", "json", "store"])
+def test_a_parameter_cannot_have_the_name_of_an_option(
+    file: Path, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = file.with_name("named.py")
-    path.write_text(FLOW.replace('"some_number", default=3', '"profile", default=3'))
-    assert run(path, "run", "--table", "1", "--profile", "x") == 2
-    assert "'x' is not a whole number" in capsys.readouterr().err
-    assert run(path, "--profile", "x", "run", "--table", "1") == 2
-    assert "there is no profile 'x'" in capsys.readouterr().err
+    path = file.with_name(f"named_{name}.py")
+    path.write_text(FLOW.replace('"some_number", default=3', f'"{name}", default=3'))
+    assert run(path, "run", "--table", "1") == 2
+    assert "FLW013" in (shown := capsys.readouterr().err)
+    assert "taken by an option" in shown
 
 
 def test_env_takes_this_flow_as_its_environment() -> None:

@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flowkiln import FlowSpec, JSONType, Parameter, step
+from flowkiln.cli.flow_run import run
 from flowkiln.flow import checks
 from flowkiln.flow.errors import BadParameter, BadParameterValue, MissingParameter, UnknownParameter
-from flowkiln.flow.parameters import ParameterContext, evaluate, parameters_of
+from flowkiln.flow.parameters import RESERVED, ParameterContext, evaluate, parameters_of
 from tests.flow.source import load
 
 
@@ -86,6 +87,8 @@ def test_texts_are_converted(name: str, text: str, expected: Any) -> None:
         ("flag", "maybe", "parameter 'flag': 'maybe' is not true or false"),
         ("tree", "{", "parameter 'tree': '{' is not JSON"),
         ("tree", "x" * 500, "..."),
+        ("tree", "[" * 100_000, "nested too deeply"),
+        ("text", "\udcff", "parameter 'text': '\\udcff' is not text in UTF-8"),
     ],
 )
 def test_bad_values_name_parameter_and_type(name: str, text: str, said: str) -> None:
@@ -139,6 +142,7 @@ BAD = {
     "Parameter('max-workers')": "taken by an option",
     "Parameter('max_workers')": "taken by an option",
     "Parameter('Tag')": "taken by an option",
+    "Parameter('events')": "taken by an option",
     "Parameter('p', tpye=int)": "unknown argument 'tpye'; accepted: name, default, type",
     "Parameter('p', type=list)": "type is str, int, float, bool or JSONType, not list",
     "Parameter('p', type=int, default='x')": "default: 'x' is str, not int",
@@ -218,3 +222,8 @@ def test_kinds_have_names() -> None:
         "JSON",
     ]
     assert repr(JSONType) == "JSON"
+
+
+def test_every_option_of_run_is_a_name_that_parameters_cannot_have() -> None:
+    names = {name.removeprefix("--") for option in run.params for name in option.opts if name.startswith("--")}
+    assert names - RESERVED == set()

@@ -44,9 +44,7 @@ class RunVerb(FlowVerb):
         from flowkiln.flow.parameters import parameters_of
 
         declared = [_option(one) for one in parameters_of(flow_session(ctx).flow) if not one.problems()]
-        # A parameter wins over an option of ours after the verb; before the verb the name stays ours.
-        taken = {name for option in declared for name in option.opts}
-        return [*declared, *(option for option in own if not taken.intersection(option.opts))]
+        return [*declared, *own]
 
 
 def _option(parameter: Parameter) -> click.Option:

@@ -16,6 +16,8 @@ RESERVED = frozenset(
     {
         *("params", "with", "tag", "namespace", "obj", "tags", "decospecs", "run-id-file", "max-num-splits"),
         *("max-workers", "max-log-size", "user-namespace", "run-id", "task-id", "runner-attribute-file", "help"),
+        *("events", "isolation", "verify-env", "json", "store", "profile", "quiet", "verbose", "offline"),
+        *("locked", "frozen", "environment", "package-suffixes"),
     }
 )
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
@@ -142,6 +144,10 @@ class Parameter:
 
     def convert(self, text: str) -> Any:
         """The value that ``text`` stands for. Raises ``BadParameterValue``."""
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise self._bad(text, "text in UTF-8") from error
         if self.separator is not None:
             return text.split(self.separator) if text else []
         if isinstance(self.kind, JSONTypeClass):
@@ -191,6 +197,8 @@ class Parameter:
 
         try:
             return json.loads(text)
+        except RecursionError as error:
+            raise self._bad(text, "JSON that can be read: it is nested too deeply") from error
         except ValueError as error:
             raise self._bad(text, f"JSON ({error})") from error
 

@@ -32,6 +32,7 @@ def test_values_are_read_as_json_or_text(text: str, name: str, expected: dict[st
         ("rety", "there is no step decorator 'rety'"),
         ("pypi_base", "there is no step decorator 'pypi_base'"),
         ("retry:3", "'3' is not of the form key=value"),
+        ("retry:times=2,times=3", "'times' is given twice"),
         ("retry:tmies=3", "@retry: unknown argument 'tmies'; accepted: times, minutes_between_retries"),
         ("retry:times=many", "@retry: times is a whole number from 0, not 'many'"),
         ("timeout", "@timeout: needs a time above 0"),

@@ -34,6 +34,9 @@ def from_spec(text: str) -> Decorator:
         if not equals or not key.strip():
             message = f"--with {text!r}: {part!r} is not of the form key=value"
             raise BadDecorator(message, hint=f"Write --with {name}:key=value,key=value")
+        if key.strip() in arguments:
+            message = f"--with {text!r}: {key.strip()!r} is given twice"
+            raise BadDecorator(message, hint="Keep one of them.")
         arguments[key.strip()] = _value(key.strip(), value.strip())
     decorator = make(name, arguments)
     if decorator.problems:

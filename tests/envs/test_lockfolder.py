@@ -15,7 +15,7 @@ from flowkiln._base.platforms import Platform
 from flowkiln.envs import lockindex, pylock
 from flowkiln.envs.errors import BadLockFile
 from flowkiln.envs.lock import AbsentPlatform, EnvLock, LockedWheel, PlatformLock
-from flowkiln.envs.lockfolder import INDEX, LockFolder, file_name
+from flowkiln.envs.lockfolder import INCOMPLETE, INDEX, CarriedLocks, LockFolder, file_name, texts_of
 
 FIXTURES = Path(__file__).parent / "fixtures"
 AMD64, ARM64 = Platform("linux", "amd64"), Platform("linux", "arm64")
@@ -163,10 +163,45 @@ def test_an_index_edited_by_hand_is_refused(folder: LockFolder, old: str, new: s
         folder.read()
 
 
-def test_a_missing_platform_file_is_named(folder: LockFolder) -> None:
-    folder.write({"fit": a_lock()})
+def test_a_lock_that_lost_a_platforms_file_is_made_again(folder: LockFolder) -> None:
+    folder.write({"fit": a_lock(), "other": a_lock("other")})
     (folder.path / file_name("fit", "linux-arm64")).unlink()
+    found = folder.read()
+    assert found["other"] == a_lock("other")
+    assert found["fit"].spec_id == INCOMPLETE
+    assert [part.platform for part in found["fit"].platforms] == [AMD64]
+    folder.write({**found, "fit": a_lock()})
+    assert folder.read()["fit"] == a_lock()
+
+
+def test_a_record_of_a_lock_that_lacks_a_file_is_refused() -> None:
+    texts = texts_of([a_lock()])
+    del texts[file_name("fit", "linux-arm64")]
     with pytest.raises(BadLockFile, match=r"flowkiln\.lock, line \d+: pylock\.fit-linux-arm64\.toml is missing"):
+        CarriedLocks(Path("train.locks"), texts).read()
+
+
+@pytest.mark.parametrize("name", [INDEX, file_name("fit", "linux-amd64")])
+@pytest.mark.parametrize("kind", ["folder", "circle"])
+def test_a_lock_file_that_is_none_is_named(folder: LockFolder, name: str, kind: str) -> None:
+    folder.write({"fit": a_lock()})
+    path = folder.path / name
+    path.unlink()
+    if kind == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to(name)
+    with pytest.raises(BadLockFile, match="cannot be read") as caught:
+        folder.read()
+    assert str(path) in caught.value.message
+
+
+@pytest.mark.parametrize("name", [INDEX, file_name("fit", "linux-amd64")])
+def test_a_merge_conflict_is_called_one(folder: LockFolder, name: str) -> None:
+    folder.write({"fit": a_lock()})
+    path = folder.path / name
+    path.write_text(f"# ours\n<<<<<<< HEAD\n{path.read_text()}=======\n>>>>>>> side\n")
+    with pytest.raises(BadLockFile, match="line 2: the marks of a merge conflict"):
         folder.read()
 
 

@@ -14,7 +14,7 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from flowkiln._base import digests, files, paths
 from flowkiln.envs import lockindex, pylock
@@ -26,6 +26,12 @@ if TYPE_CHECKING:
 
 INDEX = "flowkiln.lock"
 _PENDING = ".pending"
+INCOMPLETE = "sha256:" + 64 * "0"
+"""The ``spec_id`` of a lock of which a platform's file is gone: it is stale, whatever is asked for."""
+
+
+class _Gone(BadLockFile):
+    """A platform's file that the index names is not there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +39,7 @@ class LockFolder:
     """The locks of one declaring file. Reading needs no lock; writers hold ``hold()``."""
 
     path: Path
+    _mendable: ClassVar[bool] = True
 
     @classmethod
     def beside(cls, declaring: Path) -> LockFolder:
@@ -74,28 +81,31 @@ class LockFolder:
     def read(self) -> dict[str, EnvLock]:
         """Every environment that is locked here, by name; empty when there is none.
 
+        A lock that lost the file of a platform has the others, and ``INCOMPLETE`` as its ``spec_id``.
         Raises ``BadLockFile`` naming file and line, ``FormatTooNew`` for an index of a newer flowkiln.
         """
-        alike, before = 0, None
+        alike, before, partly = 0, None, False
         while True:
             texts: dict[str, str | None] = {}
             try:
-                return self._read(texts)
-            except BadLockFile:
+                return self._read(texts, partly=partly)
+            except BadLockFile as error:
                 # A writer may have been at work between two of the files: what is wrong stays as it is.
                 alike = alike + 1 if texts == before else 0
                 if alike == 2:
-                    raise
+                    if partly or not (self._mendable and isinstance(error, _Gone)):
+                        raise
+                    alike, partly = 0, True
                 before = texts
                 time.sleep(0.01)
 
-    def _read(self, texts: dict[str, str | None]) -> dict[str, EnvLock]:
-        """The locks as they stand at one look; ``texts`` gets what was read."""
+    def _read(self, texts: dict[str, str | None], *, partly: bool = False) -> dict[str, EnvLock]:
+        """The locks at one look, ``partly`` those with fewer platforms too; ``texts`` gets what was read."""
         index = texts[INDEX] = self._text(INDEX)
         if index is None:
             return {}
         entries = lockindex.parse(index, self.path / INDEX)
-        return {entry.name: self._lock(entry, texts) for entry in entries}
+        return {entry.name: self._lock(entry, texts, partly=partly) for entry in entries}
 
     def write(self, locks: Mapping[str, EnvLock]) -> list[Path]:
         """Makes ``locks`` the content of the folder; the paths of the files that changed.
@@ -157,19 +167,24 @@ class LockFolder:
                 continue
             except UnicodeDecodeError as error:
                 raise BadLockFile(f"{path} is not UTF-8 text: {error}", hint=pylock.AGAIN) from error
+            except OSError as error:  # a folder of that name, links in a circle, no permission
+                message = f"{path} cannot be read: {error.strerror}"
+                raise BadLockFile(message, hint="Put the file back from version control.") from error
         return None
 
-    def _lock(self, entry: lockindex.Entry, texts: dict[str, str | None]) -> EnvLock:
-        parts = tuple(self._part(entry, place, texts) for place in entry.platforms)
+    def _lock(self, entry: lockindex.Entry, texts: dict[str, str | None], *, partly: bool) -> EnvLock:
+        places = [one for one in entry.platforms if not partly or self._text(_name_of(entry, one)) is not None]
+        parts = tuple(self._part(entry, place, texts) for place in places)
+        whole = len(parts) == len(entry.platforms)
         lock = EnvLock(
             name=entry.name,
-            spec_id=entry.spec_id,
+            spec_id=entry.spec_id if whole else INCOMPLETE,
             python=entry.python,
             platforms=parts,
             absent=entry.absent,
             steps=entry.steps,
         )
-        if lock.lock_id != entry.lock_id:
+        if whole and lock.lock_id != entry.lock_id:
             index = texts[INDEX] or ""
             raise pylock.bad_file(self.path / INDEX, index, entry.lock_id, "lock_id does not fit the platforms")
         return lock
@@ -177,11 +192,11 @@ class LockFolder:
     def _part(
         self, entry: lockindex.Entry, place: lockindex.PlatformEntry, texts: dict[str, str | None]
     ) -> PlatformLock:
-        name = file_name(entry.name, place.platform.slug)
+        name = _name_of(entry, place)
         text = texts[name] = self._text(name)
         if text is None:
             where = f"{name} is missing, which environment {entry.name!r} needs"
-            raise pylock.bad_file(self.path / INDEX, texts[INDEX] or "", place.env_id, where)
+            raise _Gone(pylock.bad_file(self.path / INDEX, texts[INDEX] or "", place.env_id, where).message)
         python, wheels = pylock.read_ours(text, self.path / name)
         part = PlatformLock(
             platform=place.platform,
@@ -203,6 +218,7 @@ class CarriedLocks(LockFolder):
     """Locks as they stood in a folder that may be gone or have moved on since: what the record of a run keeps."""
 
     texts: Mapping[str, str]
+    _mendable: ClassVar[bool] = False
 
     def _text(self, name: str) -> str | None:
         return self.texts.get(name)
@@ -217,6 +233,10 @@ def texts_of(locks: Iterable[EnvLock]) -> dict[str, str]:
         for part in lock.platforms
     }
     return {**texts, INDEX: lockindex.serialise(listed)}
+
+
+def _name_of(entry: lockindex.Entry, place: lockindex.PlatformEntry) -> str:
+    return file_name(entry.name, place.platform.slug)
 
 
 def file_name(environment: str, slug: str) -> str:

@@ -171,12 +171,23 @@ def load_toml(text: str, path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
+        if (line := _conflict(text)) is not None:
+            message = f"{path}, line {line}: the marks of a merge conflict"
+            raise BadLockFile(message, hint=_UNMERGE) from error
         message = f"{path} is not valid TOML: {error}"
         raise BadLockFile(message, hint=AGAIN) from error
 
 
 AGAIN = "Take the file back from version control, or delete it and run `flowkiln env lock`."
 """What to do about a lock file that cannot be read."""
+
+
+_UNMERGE = "Take one side of the merge as a whole, then run `flowkiln env lock`."
+
+
+def _conflict(text: str) -> int | None:
+    """The number of the line where git marks a conflict, or None."""
+    return next((number for number, line in enumerate(text.splitlines(), 1) if line.startswith("<<<<<<< ")), None)
 
 
 def bad_file(path: Path, text: str, near: str, what: str) -> BadLockFile:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from flowkiln._base import parallel, platforms
 from flowkiln.envs.errors import MissingLock, StaleLock
-from flowkiln.envs.lockfolder import INDEX
+from flowkiln.envs.lockfolder import INCOMPLETE, INDEX
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -144,6 +144,8 @@ def _wants(request: Request, standing: dict[str, EnvLock], policy: Policy, host:
     hint = f"Run `flowkiln env lock {os.path.relpath(request.declared)}` and commit the files it names."
     if found == "stale":
         message = f"the requirements of {request.label} have changed since {where} was written"
+        if standing[request.name].spec_id == INCOMPLETE:
+            message = f"{request.label} lacks a file of its lock that {where} names"
         raise StaleLock(message, step=step, hint=hint)
     on = f" for {host}" if host is not None and request.name in standing else ""
     raise MissingLock(f"{request.label} has no lock{on} in {where}", step=step, hint=hint)

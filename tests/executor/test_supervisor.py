@@ -8,7 +8,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from flowkiln.executor.vocabulary import Began, CancelConfirmed
+import pytest
+
+from flowkiln.executor.vocabulary import Began, CancelConfirmed, Sealed
 from flowkiln.store import keys, logs
 
 from .bench import RUN, Bench
@@ -122,6 +124,51 @@ def test_cancel_ends_the_whole_group(bench: Make) -> None:
     found = failure(run.outcome(1))
     assert (found.failure_class, found.cause, found.signal) == ("cancelled", "cancelled", signal.SIGTERM)
     assert gone(int(run.lines[0][2].text))
+
+
+STOPPED = """
+import subprocess
+child = subprocess.Popen(["sleep", "600"])
+print(os.getppid(), os.getpid(), child.pid, flush=True)
+time.sleep(600)
+"""
+
+
+def stopped(run: Bench) -> list[int]:
+    """The processes of an attempt whose template was stopped: template, attempt, and what it started."""
+    run.submit()
+    run.poll_until(Began)
+    while not run.lines:
+        run.events += run.backend.poll(0.1)
+    found = [int(word) for word in run.lines[0][2].text.split()]
+    os.kill(found[0], signal.SIGSTOP)
+    return found
+
+
+@pytest.mark.parametrize("isolation", ["fork", "spawn"])
+def test_cancel_ends_a_stopped_template_and_what_it_runs(bench: Make, isolation: str) -> None:
+    run = bench(STOPPED, isolation=isolation)
+    found = stopped(run)
+    run.backend.cancel(1, 0)
+    run.poll_until(CancelConfirmed)
+    assert failure(run.outcome(1)).failure_class == "cancelled"
+    assert all(gone(pid) for pid in found)
+
+
+def test_the_time_limit_ends_what_a_stopped_template_runs(bench: Make) -> None:
+    run = bench("import signal; signal.signal(signal.SIGALRM, signal.SIG_IGN)\n" + STOPPED, timeout=1.0)
+    found = stopped(run)
+    run.poll_until(Sealed)
+    assert failure(run.outcome(1)).failure_class == "timeout"
+    assert all(gone(pid) for pid in found)
+
+
+def test_closing_ends_a_stopped_template_and_what_it_runs(bench: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flowkiln.executor.pool._CLOSING", 0.5)
+    run = bench(STOPPED)
+    found = stopped(run)
+    run.close()
+    assert all(gone(pid) for pid in found)
 
 
 def test_cancel_of_a_step_that_ignores_sigterm(bench: Make) -> None:

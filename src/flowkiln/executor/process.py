@@ -165,8 +165,11 @@ class ProcessBackend:
             for descriptor in attempt.descriptors():
                 self._selector.unregister(descriptor)
             attempt.abandon()
-        self._attempts.clear()
         self._pool.close()
+        for attempt in self._attempts.values():
+            if attempt.template.killed:
+                attempt.kill()
+        self._attempts.clear()
         self._selector.close()
 
     def prewarm(self, step: str) -> None:
@@ -293,6 +296,8 @@ class ProcessBackend:
             number = attempt.signal_due(now)
             if number is not None:
                 attempt.template.signal(attempt.number, number)
+            if number == signal.SIGKILL:
+                attempt.template.end_if_stopped()
 
     def _cut_off(self, attempt: Attempt) -> None:
         for descriptor in attempt.descriptors():
@@ -358,10 +363,8 @@ class ProcessBackend:
                 self._forget(attempt)
                 self._queue.append(attempt.assignment)
         for attempt in [each for each in self._attempts.values() if each.template is template]:
-            if attempt.pid is not None and not attempt.ended:
-                with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.killpg(attempt.pid, signal.SIGKILL)
             if not attempt.ended:
+                attempt.kill()
                 attempt.has_ended(now, None)
                 self._drain(attempt)
 

@@ -192,14 +192,24 @@ class Attempt:
             self._signals = [signal.SIGTERM, signal.SIGKILL]
 
     def signal_due(self, now: float) -> int | None:
-        """The signal to send now to the process group, if any; the next one waits for the grace time."""
-        if self.ended or now < self.due or self.pid is None or not self._signals:
+        """The signal to send now to the process group, if any; the next one waits for the grace time.
+
+        The last one is repeated: the template, which delivers signals, may be stopped.
+        """
+        if self.ended or now < self.due or not self._signals:
             return None
         if self.reason is None:
             self.reason = "timeout"
         number = self._signals.pop(0)
-        self.due = now + self._grace if self._signals else _NEVER
+        self._signals = self._signals or [number]
+        self.due = now + self._grace
         return number
+
+    def kill(self) -> None:
+        """Kills the process group of an attempt whose template has gone and so cannot."""
+        if self.pid is not None and not self.ended:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.pid, signal.SIGKILL)
 
     def has_ended(self, now: float, status: int | None) -> None:
         """The process is gone; ``status`` is as waitpid gives it, None when nobody could wait for it."""
@@ -238,6 +248,8 @@ class Attempt:
         if self.status is None:
             if self.reason == "cancelled":
                 return Failure(failure_class="cancelled", cause="cancelled", text="cancelled")
+            if self.reason == "timeout":
+                return Failure(failure_class="timeout", cause="timeout", text=self._timeout_text())
             text = "the process that this attempt was forked from has ended, and the attempt with it"
             return Failure(failure_class="infrastructure", cause="lost", text=text)
         killed = os.WIFSIGNALED(self.status) and os.WTERMSIG(self.status) == signal.SIGKILL

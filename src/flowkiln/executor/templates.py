@@ -51,7 +51,7 @@ class Template:
     ``output`` is the read end of its own output; both it and the template itself can be given to a selector.
     ``running`` counts its attempts, ``unanswered`` the orders that it has not taken up yet; ``used`` orders
     templates by last use; ``listening`` is whether a selector watches ``output``; ``ended`` whether it was
-    reaped. Raises ``OSError`` when the process cannot be started.
+    reaped, ``killed`` whether it had to be killed for that. Raises ``OSError`` when the process cannot be started.
     """
 
     def __init__(self, start: Start) -> None:
@@ -62,6 +62,7 @@ class Template:
         self.used = 0
         self.listening = True
         self.ended = False
+        self.killed = False
         self._tail = bytearray()
         self.work = Path(tempfile.mkdtemp(prefix="flowkiln-"))
         try:
@@ -132,6 +133,13 @@ class Template:
         with contextlib.suppress(Closed):
             self.channel.send({"kill": order, "signal": number})
 
+    def end_if_stopped(self) -> None:
+        """Kills the process if somebody has stopped it (SIGSTOP): it could obey no order. Its end is noticed."""
+        if hasattr(os, "waitid"):  # not on macOS before Python 3.13
+            with contextlib.suppress(ChildProcessError):
+                if os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WNOHANG | os.WNOWAIT) is not None:
+                    os.kill(self.pid, signal.SIGKILL)
+
     def read_output(self) -> bool:
         """Takes what the template itself printed; False at the end."""
         try:
@@ -151,6 +159,7 @@ class Template:
         try:
             code = self._process.wait(timeout)
         except subprocess.TimeoutExpired:
+            self.killed = True
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
             code = self._process.wait()

@@ -153,6 +153,14 @@ def test_a_blob_cut_by_a_power_loss_is_stored_again(store: FolderStore) -> None:
     assert store.blobs.read(sha256) == b"abc"
 
 
+@pytest.mark.parametrize("content", [b'{"schema":1,', b"<<<<<<< ours\n{}", b"[]", b"\xff", b"[" * 100_000])
+def test_a_damaged_description_of_the_store_is_named(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "store.json").write_bytes(content)
+    with pytest.raises(RecordDamaged, match=r"store\.json is not what flowkiln wrote") as caught:
+        FolderStore(tmp_path)
+    assert caught.value.exit_code == ExitCode.STORE
+
+
 def test_a_store_of_a_newer_flowkiln_is_refused(tmp_path: Path) -> None:
     (tmp_path / "store.json").write_text('{"schema": 2, "needs": "3.1"}')
     with pytest.raises(FormatTooNew) as caught:

@@ -29,7 +29,8 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 class FolderStore:
     """Records and blobs below ``root``, which is made on the first write with a ``.gitignore`` of ``*``.
 
-    Raises ``FormatTooNew`` when a newer flowkiln made the folder in another format.
+    Raises ``FormatTooNew`` when a newer flowkiln made the folder in another format, ``RecordDamaged`` when the
+    file that tells its format is damaged.
     """
 
     def __init__(self, root: str | os.PathLike[str]) -> None:

@@ -13,7 +13,7 @@ import re
 from typing import TYPE_CHECKING
 
 from flowkiln.store import formats
-from flowkiln.store.errors import BadKey, StoreUnusable
+from flowkiln.store.errors import BadKey, RecordDamaged, StoreUnusable
 
 if TYPE_CHECKING:
     from typing import NoReturn
@@ -44,7 +44,7 @@ class Place:
         return f"{self.root}/{key}"
 
     def check_format(self) -> None:
-        """Raises ``FormatTooNew`` when the folder has a format of a newer flowkiln."""
+        """Raises ``FormatTooNew`` when a newer flowkiln made the folder, ``RecordDamaged`` when none can tell."""
         try:
             with open(f"{self.root}/{ABOUT}", "rb") as stream:
                 about = stream.read()
@@ -52,8 +52,14 @@ class Place:
             return
         except OSError as error:
             fail(error, self.root)
-        if about:
+        if not about:
+            return
+        try:
             formats.document_of(about, STORE_SCHEMA, f"the store {self.root}")
+        except (ValueError, RecursionError) as error:
+            message = f"{self.root}/{ABOUT} is not what flowkiln wrote: {error}"
+            hint = f'Restore it; what this flowkiln wrote is {{"schema":{STORE_SCHEMA},"kind":"flowkiln store"}}.'
+            raise RecordDamaged(message, hint=hint) from error
 
     def scratch(self, mode: int) -> tuple[int, str]:
         """An open, new file for writing and its path."""

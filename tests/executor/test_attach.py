@@ -6,6 +6,7 @@ import json
 import os
 import random
 import signal
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,7 +18,7 @@ from flowkiln.executor.errors import RunEnded, RunHasDriver
 from flowkiln.executor.outcome import Failure
 from flowkiln.executor.records import open_run
 from flowkiln.store import keys, packs, runs
-from flowkiln.store.errors import Displaced
+from flowkiln.store.errors import Displaced, JournalDamaged, RecordDamaged
 from flowkiln.store.folder import FolderStore
 from flowkiln.store.journal import Journal
 from tests.executor.inmemory import Memory
@@ -25,7 +26,6 @@ from tests.executor.plans import Flow, Foreach, Line, Split, flow
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from flowkiln.executor.backend import Assignment
 
@@ -190,6 +190,36 @@ def test_j05_cancelling_a_run_without_driver_seals_and_closes_it(store: FolderSt
     given_up = [one["failure"]["failure_class"] for one in found.values() if "takeover" in one["execution"]]
     assert given_up == ["cancelled"]
     assert runs.read_run(store.records, "F", run).status == "cancelled"
+
+
+@pytest.mark.parametrize("where", ["journal/00000001", "journal/00000000", "t/1/0/outcome", "gap"])
+def test_a_run_whose_records_are_damaged_can_be_cancelled_though_not_attached_to(
+    store: FolderStore, where: str
+) -> None:
+    made = with_retry(THIRTY)
+    run = open_run(store.records, made.plan, {}, {})
+
+    def die(assignment: Assignment) -> Failure | None:
+        if assignment.step == "s04":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return flaky(assignment)
+
+    in_a_process_that_dies(lambda: Driver(made.plan, run, store, Memory(made, store, die)).run())
+    damaged = Path(store.root, "r", run, "journal/00000001" if where == "gap" else where)
+    if where == "gap":
+        damaged.unlink()
+    else:
+        damaged.write_bytes(damaged.read_bytes()[:-3])
+    with pytest.raises((RecordDamaged, JournalDamaged)):
+        attach("F", run, store, lambda _plan: Memory(made, store, flaky)).run()
+    assert runs.read_run(store.records, "F", run).status == "running"
+    end = cancel("F", run, store)
+    assert end is not None
+    assert (end.status, end.exit_code) == ("cancelled", 130)
+    ended = runs.read_run(store.records, "F", run).ended
+    assert ended is not None
+    assert ended["status"] == "cancelled"
+    assert ended["damage"]
 
 
 def test_a_run_that_was_opened_and_never_driven_can_be_cancelled(store: FolderStore) -> None:

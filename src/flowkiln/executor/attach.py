@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 from flowkiln._base import json
 from flowkiln.executor import lease
 from flowkiln.executor.driver import Driver
-from flowkiln.executor.ending import end_of
+from flowkiln.executor.ending import RunEnd, end_of
 from flowkiln.executor.errors import RunEnded, RunHasDriver
 from flowkiln.executor.plan import RunPlan
-from flowkiln.store import keys, runs
+from flowkiln.store import keys, packs, runs
+from flowkiln.store.errors import BlobDamaged, BlobMissing, JournalDamaged, RecordDamaged
 from flowkiln.store.journal import Journal
 
 if TYPE_CHECKING:
@@ -19,19 +20,30 @@ if TYPE_CHECKING:
 
     from flowkiln.executor.backend import Assignment, Backend
     from flowkiln.executor.driver import Store
-    from flowkiln.executor.ending import RunEnd
     from flowkiln.executor.lease import Sign
     from flowkiln.executor.progress import Observer
     from flowkiln.executor.vocabulary import Event
+    from flowkiln.store.errors import StoreError
     from flowkiln.store.interfaces import Records
 
+_DAMAGE = (RecordDamaged, JournalDamaged, BlobMissing, BlobDamaged)
 POLL = 0.2
 """Seconds between looks whether a live driver has closed the run."""
 
 
-def sign_of(records: Records, run: str) -> Sign | None:
-    """The last sign of the run's driver, None for a run that never had one."""
-    took = [entry for entry in Journal(records, run).entries() if "took" in entry]
+def sign_of(records: Records, run: str, *, damaged: bool = False) -> Sign | None:
+    """The last sign of the run's driver, None for a run that never had one.
+
+    Raises ``RecordDamaged`` and ``JournalDamaged`` unless ``damaged`` accepts a journal of which the rest is lost.
+    """
+    took = []
+    try:
+        for entry in Journal(records, run).entries():
+            if "took" in entry:
+                took.append(entry)  # noqa: PERF401  those before the damage count
+    except _DAMAGE:
+        if not damaged:
+            raise
     return lease.last_sign(records, run, took[-1]) if took else None
 
 
@@ -80,8 +92,9 @@ def cancel(
 ) -> RunEnd | None:
     """Ends the run, and returns how it ended; None if its driver did not confirm within ``wait`` seconds.
 
-    A live driver is asked. A run without one is taken over, sealed and closed; ``make_backend`` is needed only
-    where attempts outlive their driver. Raises ``RunNotFound`` and ``RunEnded``.
+    A live driver is asked. A run without one is taken over, sealed and closed; one whose records are damaged is
+    closed as they are, without a list of its tasks. ``make_backend`` is needed only where attempts outlive their
+    driver. Raises ``RunNotFound`` and ``RunEnded``.
     """
     records = store.records
     if runs.read_run(records, flow, run).ended is not None:
@@ -93,15 +106,28 @@ def cancel(
         ended = runs.read_run(records, flow, run).ended
         if ended is not None:
             return end_of(ended)
-        sign = sign_of(records, run)
+        sign = sign_of(records, run, damaged=True)
         if sign is None or not sign.alive:
             break
         if time.monotonic() >= limit:
             return None
         time.sleep(POLL)
-    driver = attach(flow, run, store, make_backend or (lambda _plan: _Nowhere()), observers)
-    driver.cancel()
-    return driver.run()
+    try:
+        driver = attach(flow, run, store, make_backend or (lambda _plan: _Nowhere()), observers)
+        driver.cancel()
+        return driver.run()
+    except _DAMAGE as error:
+        return _close_damaged(flow, run, store, error)
+
+
+def _close_damaged(flow: str, run: str, store: Store, error: StoreError) -> RunEnd:
+    """Closes a run of which nobody can tell any more what it has done, and returns how it ended."""
+    document = RunEnd(run=run, flow=flow, status="cancelled").to_json()
+    document |= {"tasks": packs.write([], store.blobs).to_json(), "damage": error.message}
+    runs.close_run(store.records, flow, run, document)
+    ended = runs.read_run(store.records, flow, run).ended
+    assert ended is not None
+    return end_of(ended)
 
 
 class _Nowhere:

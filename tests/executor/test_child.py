@@ -36,6 +36,32 @@ def test_a_step_raises(bench: Make, isolation: str) -> None:
     assert outcome.environment["isolation"] == isolation
 
 
+def test_what_utf8_cannot_hold_is_escaped(bench: Make) -> None:
+    run = bench("if assignment.task == 1: raise FileNotFoundError('\\udcff')\nreturn {'\\udc80': ['\\udc81']}")
+    bad, good = run.run(2)
+    assert (failure(bad).kind, failure(bad).text) == ("FileNotFoundError", "\\udcff")
+    assert good.artifacts["value"] == {"v": {"\\udc80": ["\\udc81"]}}
+
+
+def test_an_error_whose_str_fails_is_still_named(bench: Make) -> None:
+    found = failure(bench("class Odd(Exception):\n    __str__ = None\nraise Odd").run_one())
+    assert (found.cause, found.text.rpartition(".")[2]) == ("exception", "Odd: <str() failed>")
+
+
+@EVERY_WAY
+def test_an_outcome_that_cannot_be_written_is_not_the_users_fault(bench: Make, isolation: str) -> None:
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))"
+    found = failure(bench(limit, isolation=isolation).run_one())
+    assert (found.failure_class, found.cause) == ("infrastructure", "lost")
+    assert found.text.endswith("File too large")
+
+
+def test_a_full_store_is_not_the_users_fault(bench: Make) -> None:
+    run = bench("from flowkiln._base.errors import NoSpace; raise NoSpace('no space left', hint='free some')")
+    found = failure(run.run_one())
+    assert (found.failure_class, found.code, found.hint) == ("infrastructure", "SYS001", "free some")
+
+
 @EVERY_WAY
 @pytest.mark.parametrize("code", [0, 3])
 def test_os_exit_is_the_users_error(bench: Make, isolation: str, code: int) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from flowkiln.executor.vocabulary import Began, Sealed
+from flowkiln.store.errors import RecordDamaged
 
 from .bench import HOST, RUN, Bench
 
@@ -91,3 +92,12 @@ def test_more_workers_than_fit_the_channel_at_once(bench: Make) -> None:
     outcomes = run.run(300)
     assert [outcome.artifacts["value"]["v"] for outcome in outcomes] == list(range(1, 301))
     assert all(len(run.store.records.names(f"r/{RUN}/t/{task}/0")) == 2 for task in range(1, 301))
+
+
+def test_damage_of_the_store_ends_the_launcher_and_seals_nothing(bench: Make) -> None:
+    run = bench("from flowkiln.store.errors import RecordDamaged; raise RecordDamaged('cut', hint='restore it')")
+    run.submit()
+    with pytest.raises(RecordDamaged, match="cut") as caught:
+        run.poll_until(Sealed)
+    assert (caught.value.step, caught.value.hint) == ("work", "restore it")
+    assert run.store.records.names(f"r/{RUN}/t/1/0") == ["begin"]

@@ -37,6 +37,17 @@ def test_the_kind_and_the_first_line_of_the_message() -> None:
     assert failures.describe(raised(BadStepName("m"))).kind == "flowkiln.flow.errors.BadStepName"
 
 
+def test_an_error_whose_str_fails_is_still_named() -> None:
+    class Odd(Exception):
+        def __str__(self) -> str:
+            raise ValueError
+
+    found = failures.describe(raised(Odd()))
+    assert found.text.endswith("Odd: <str() failed>")
+    assert found.kind is not None
+    assert found.kind.endswith("Odd")
+
+
 @pytest.mark.parametrize(
     ("error", "failure_class", "cause"),
     [

@@ -19,15 +19,16 @@ import time
 import traceback
 from typing import TYPE_CHECKING, NoReturn, cast
 
+from flowkiln._base.errors import ExitCode, FlowkilnError, NoSpace, ReadOnly
 from flowkiln._base.json import compact
 from flowkiln.executor import deadline
 from flowkiln.executor.backend import Assignment
-from flowkiln.executor.outcome import Failure, Outcome
+from flowkiln.executor.outcome import Failure, Outcome, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from flowkiln._base.json import JSONObject
+    from flowkiln._base.json import JSONObject, JSONValue
     from flowkiln.store.folder import FolderStore
 
     Perform = Callable[[Assignment, FolderStore, JSONObject], Outcome]
@@ -120,11 +121,23 @@ def _left(error: SystemExit) -> tuple[Outcome, int]:
 
 
 def failure_of(error: BaseException) -> Failure:
-    """The failure that an exception which escaped from a step describes."""
+    """The failure that an exception which escaped from a step describes; a broken store is not the user's."""
     kind = type(error)
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-    text = str(error).partition("\n")[0] or name
+    text = text_of(error).partition("\n")[0] or name
     trace = "".join(traceback.format_exception(error))
+    if isinstance(error, FlowkilnError) and (
+        error.exit_code == ExitCode.STORE or isinstance(error, (NoSpace, ReadOnly))
+    ):
+        return Failure(
+            failure_class="infrastructure",
+            cause="lost",
+            text=error.message,
+            kind=name,
+            trace=trace,
+            code=error.code,
+            hint=error.hint,
+        )
     timed_out = isinstance(error, deadline.TimeoutException)
     return Failure(
         failure_class="timeout" if timed_out else "user",
@@ -136,11 +149,34 @@ def failure_of(error: BaseException) -> Failure:
 
 
 def _write(spool: str, outcome: Outcome) -> None:
-    """Puts the outcome where the supervisor reads it, whole or not at all."""
+    """Puts the outcome where the supervisor reads it, whole or not at all.
+
+    Where that cannot be written, a dangling link says why: it takes no space.
+    """
     scratch = spool + ".part"
-    with open(scratch, "wb") as stream:  # noqa: PTH123  the hot path of every task
-        stream.write(compact(outcome.to_json()))
-    os.rename(scratch, spool)  # noqa: PTH104  the hot path of every task
+    document = outcome.to_json()
+    try:
+        data = compact(document)
+    except UnicodeEncodeError:
+        data = compact(_encodable(document))
+    try:
+        with open(scratch, "wb") as stream:  # noqa: PTH123  the hot path of every task
+            stream.write(data)
+        os.rename(scratch, spool)  # noqa: PTH104  the hot path of every task
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            os.unlink(scratch)  # noqa: PTH108  as above
+        os.symlink(str(error.strerror), spool)  # noqa: PTH211  likewise
+        raise
+
+
+def _encodable(value: JSONValue) -> JSONValue:
+    """``value`` with lone surrogates, which no file can hold, written as backslash escapes."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, dict):
+        return {_encodable(key): _encodable(item) for key, item in value.items()}
+    return [_encodable(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def _leave(inherited: Sequence[Writer]) -> None:

@@ -65,6 +65,14 @@ class Failure:
     hint: str | None = None
 
 
+def text_of(error: BaseException) -> str:
+    """The message of an error, whatever its ``__str__`` does."""
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001  the user's own code: its error must not hide this one
+        return f"{type(error).__qualname__}: <str() failed>"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
     """The result of one attempt. Times are microseconds since the epoch.

@@ -23,7 +23,7 @@ from flowkiln.executor.ledger import Ledger
 from flowkiln.executor.memory import MemoryKills
 from flowkiln.executor.outcome import Failure, Outcome
 from flowkiln.executor.pool import Pool, Surroundings
-from flowkiln.executor.supervisor import Attempt
+from flowkiln.executor.supervisor import Attempt, require_sound_store
 from flowkiln.executor.vocabulary import Began, CancelConfirmed, Sealed, Verdict
 from flowkiln.store.logs import LogLine, LogWriter
 
@@ -296,8 +296,8 @@ class ProcessBackend:
             number = attempt.signal_due(now)
             if number is not None:
                 attempt.template.signal(attempt.number, number)
-            if number == signal.SIGKILL:
-                attempt.template.end_if_stopped()
+                if number == signal.SIGKILL:
+                    attempt.template.end_if_stopped()
 
     def _cut_off(self, attempt: Attempt) -> None:
         for descriptor in attempt.descriptors():
@@ -371,9 +371,10 @@ class ProcessBackend:
     # -- sealing -----------------------------------------------------------------------------------------------
 
     def _finish(self, attempt: Attempt, outcome: Outcome | None = None) -> None:
-        """Seals an attempt that has ended: with ``outcome``, else with what it came to."""
+        """Seals an attempt that has ended: with ``outcome``, else with what it came to. Raises the store's errors."""
         outcome = outcome or attempt.outcome(self._memory)
         attempt.remove_spool()
+        require_sound_store(outcome, attempt.step.name)
         execution = {**self._ledger.execution(), "child": attempt.pid}
         self._forget(attempt)
         outcome = dataclasses.replace(

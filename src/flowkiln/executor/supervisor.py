@@ -15,6 +15,7 @@ from flowkiln._base.errors import FlowkilnError
 from flowkiln.executor.classify import Flags, classify, signal_name
 from flowkiln.executor.lines import Lines
 from flowkiln.executor.outcome import Failure, Outcome
+from flowkiln.store.errors import BlobDamaged, BlobMissing, RecordDamaged, StoreError
 from flowkiln.store.logs import LogLine, LogWriter
 
 if TYPE_CHECKING:
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
     from flowkiln.store.interfaces import Blobs
 
     OnLine = Callable[[int, int, LogLine], None]
+
+_DAMAGE: dict[str | None, type[StoreError]] = {
+    kind.code: kind for kind in (RecordDamaged, BlobMissing, BlobDamaged)
+}
 
 Reason = Literal["timeout", "cancelled", "lost"]
 Stream = Literal["stdout", "stderr"]
@@ -252,6 +257,9 @@ class Attempt:
                 return Failure(failure_class="timeout", cause="timeout", text=self._timeout_text())
             text = "the process that this attempt was forked from has ended, and the attempt with it"
             return Failure(failure_class="infrastructure", cause="lost", text=text)
+        unwritten = self._unwritten() if self.reason is None else None
+        if unwritten is not None:
+            return unwritten
         killed = os.WIFSIGNALED(self.status) and os.WTERMSIG(self.status) == signal.SIGKILL
         memory_text = kills.explain(self.usage.get("max_rss", 0)) if killed and self.reason is None else None
         flags = Flags(
@@ -272,6 +280,15 @@ class Attempt:
             signal=ending.signal,
         )
 
+    def _unwritten(self) -> Failure | None:
+        """The failure of a process that finished and could not write its outcome; see ``child``."""
+        if self._spool is None or not self._spool.is_symlink():
+            return None
+        folder = self._spool.parent
+        text = f"the outcome of the step could not be written to {folder}: {self._spool.readlink()}"
+        hint = f"Make room in {folder.parent}, or set TMPDIR to another folder."
+        return Failure(failure_class="infrastructure", cause="lost", text=text, hint=hint)
+
     def _timeout_text(self) -> str:
         last = signal_name(os.WTERMSIG(self.status)) if self.status and os.WIFSIGNALED(self.status) else "a signal"
         return f"the step ran longer than its time limit of {self.step.timeout:g} seconds and was ended by {last}"
@@ -285,3 +302,10 @@ class Attempt:
         except (OSError, ValueError):
             return None
         return Outcome.from_json(document)
+
+
+def require_sound_store(outcome: Outcome, step: str) -> None:
+    """Raises the store's error where an attempt met damage outside of the user's code: none would fare better."""
+    failure = outcome.failure
+    if failure is not None and failure.failure_class == "infrastructure" and failure.code in _DAMAGE:
+        raise _DAMAGE[failure.code](failure.text, step=step, hint=failure.hint)

@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from flowkiln._base.errors import FlowkilnError
-from flowkiln.executor.outcome import Failure
+from flowkiln.executor.outcome import Failure, text_of
 from flowkiln.flow.errors import EmptyForeach, ForeachTooWide, InvalidNextException, TimeoutException
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def describe(error: BaseException, *, full: bool = False, root: str | None = Non
     failure_class, cause = _classify(error)
     kind = type(error)
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-    text = str(error).strip().partition("\n")[0]
+    text = text_of(error).strip().partition("\n")[0]
     exit_code = None
     if isinstance(error, SystemExit):
         text = f"the step called sys.exit({'' if error.code is None else repr(error.code)}) instead of returning"

@@ -371,7 +371,7 @@ class ProcessBackend:
     # -- sealing -----------------------------------------------------------------------------------------------
 
     def _finish(self, attempt: Attempt, outcome: Outcome | None = None) -> None:
-        """Seals an attempt that has ended: with ``outcome``, else with what it came to. Raises the store's errors."""
+        """Seals an attempt that has ended: ``outcome``, else what it came to. Raises the store's errors."""
         outcome = outcome or attempt.outcome(self._memory)
         attempt.remove_spool()
         require_sound_store(outcome, attempt.step.name)

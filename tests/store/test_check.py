@@ -120,3 +120,54 @@ def test_records_lost_to_a_power_loss_and_foreign_files_are_harmless(filled: Fil
     found = check(store)
     assert found.ok
     assert [problem.kind for problem in found.problems] == ["lost-record", "foreign", "foreign"]
+
+
+@pytest.fixture
+def finished(store: FolderStore) -> FolderStore:
+    """A finished run of a process backend: two tasks, the second one a join."""
+    code = store.blobs.put(b"the code" * 1000)
+    plan = {"code": code, "steps": [{"name": "start", "kind": "linear"}, {"name": "join", "kind": "join"}]}
+    runs.open_run(store.records, "F", {"plan": plan}, clock=lambda: int(RUN) * 1000)
+    outcome = compact({"schema": 1, "status": "ok", "execution": {"kind": "process"}})
+    for task in (1, 2):
+        store.records.create(keys.begin(RUN, task, 0), b"{}")
+        store.records.create(keys.outcome(RUN, task, 0), outcome)
+    store.records.create(keys.inputs(RUN, 2), b"{}")
+    journal = Journal(store.records, RUN)
+    for number in range(2):
+        journal.append({"n": number})
+    tasks = packs.write(
+        [compact([task, name, [], 0, "ok"]) for task, name in ((1, "start"), (2, "join"))], store.blobs
+    )
+    runs.close_run(store.records, "F", RUN, {"status": "ok", "tasks": tasks.to_json(), "entries": 2})
+    assert check(store).problems == []
+    return store
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        keys.outcome(RUN, 1, 0),
+        keys.begin(RUN, 1, 0),
+        keys.inputs(RUN, 2),
+        keys.journal(RUN, 1),
+        keys.claim(RUN),
+        keys.run_opened("F", RUN),
+    ],
+)
+@pytest.mark.parametrize("how", ["deleted", "emptied", "a folder"])
+def test_a_record_that_must_be_there_and_is_not(finished: FolderStore, key: str, how: str) -> None:
+    path = Path(finished.root, key)
+    path.unlink()
+    if how == "emptied":
+        path.touch()
+    elif how == "a folder":
+        path.mkdir()
+    found = check(finished)
+    assert not found.ok
+    assert [problem.kind for problem in found.problems if not problem.harmless] == ["missing-record"]
+
+
+def test_a_missing_code_package(finished: FolderStore) -> None:
+    Path(finished.blobs.path(finished.blobs.put(b"the code" * 1000))).unlink()
+    assert [problem.where for problem in check(finished).problems] == [keys.run_opened("F", RUN)]

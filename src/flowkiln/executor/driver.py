@@ -280,7 +280,7 @@ class Driver:
         counts = self._machine.counts()
         flow = self._plan.flow
         end = RunEnd(run=self._run, flow=flow, status=instruction.status, failure=failure, counts=counts)
-        document = end_record(end, self._machine, self._store.blobs)
+        document = end_record(end, self._machine, self._store.blobs) | {"entries": self._next_entry}
         self._journal.sync()
         if not runs.close_run(self._store.records, flow, self._run, document, clock=self._wall):
             ended = runs.read_run(self._store.records, flow, self._run).ended

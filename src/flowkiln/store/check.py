@@ -1,4 +1,4 @@
-"""Verifying a store: every record against its checksum, every blob against its name, references against blobs."""
+"""Verifying a store: records against checksums, blobs against names, references against blobs, and completeness."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from flowkiln._base.report import Silent
-from flowkiln.store import formats, packs, references
+from flowkiln.store import complete, formats, packs, references
 from flowkiln.store.errors import BlobDamaged
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ Kind = Literal[
     "missing-blob",
     "journal-gap",
     "lost-record",
+    "missing-record",
     "unreferenced",
     "left-over",
     "foreign",
@@ -99,6 +100,8 @@ def check(store: FolderStore, reporter: Reporter | None = None) -> Checked:
         elif present[sha256][0] != size:
             text = f"refers to blob {sha256} of {size} bytes, which has {present[sha256][0]}"
             checked.problems.append(Problem("damaged-blob", where, text))
+    for where, text in complete.missing(store):
+        checked.problems.append(Problem("missing-record", where, text))
     _add_garbage(store, checked, found, present)
     return checked
 

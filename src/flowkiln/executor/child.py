@@ -28,7 +28,7 @@ from flowkiln.executor.outcome import Failure, Outcome, text_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from flowkiln._base.json import JSONObject, JSONValue
+    from flowkiln._base.json import JSONObject
     from flowkiln.store.folder import FolderStore
 
     Perform = Callable[[Assignment, FolderStore, JSONObject], Outcome]
@@ -155,10 +155,9 @@ def _write(spool: str, outcome: Outcome) -> None:
     """
     scratch = spool + ".part"
     document = outcome.to_json()
-    try:
-        data = compact(document)
-    except UnicodeEncodeError:
-        data = compact(_encodable(document))
+    if outcome.failure is not None:
+        document["failure"] = _printable(document["failure"])
+    data = compact(document)
     try:
         with open(scratch, "wb") as stream:  # noqa: PTH123  the hot path of every task
             stream.write(data)
@@ -170,13 +169,12 @@ def _write(spool: str, outcome: Outcome) -> None:
         raise
 
 
-def _encodable(value: JSONValue) -> JSONValue:
-    """``value`` with lone surrogates, which no file can hold, written as backslash escapes."""
-    if isinstance(value, str):
-        return value.encode("utf-8", "backslashreplace").decode()
-    if isinstance(value, dict):
-        return {_encodable(key): _encodable(item) for key, item in value.items()}
-    return [_encodable(item) for item in value] if isinstance(value, (list, tuple)) else value
+def _printable(failure: JSONObject) -> JSONObject:
+    """``failure`` with lone surrogates, which no terminal takes, written as backslash escapes."""
+    return {
+        key: value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
+        for key, value in failure.items()
+    }
 
 
 def _leave(inherited: Sequence[Writer]) -> None:

@@ -65,6 +65,8 @@ CASES = {
         BadEnds,
         12,
     ),
+    "another name for self": (flow("start:this:this.next(this.end)", END), BadStepSignature, 3),
+    "async def": (flow(START, END).replace("def start", "async def start"), BadStepSignature, 2),
     "no self": (flow(START, "end::pass"), BadStepSignature, 6),
     "three arguments": (flow(START, "end:self, inputs, more:pass"), BadStepSignature, 6),
     "star arguments": (flow(START, "end:self, *more:pass"), BadStepSignature, 6),

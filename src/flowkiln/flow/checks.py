@@ -93,6 +93,9 @@ def _signature(node: Node) -> Iterator[FlowError]:
             else "Remove `yield`."
         )
         yield BadStepSignature(message, step=node.name, hint=hint).at(node.file, node.line)
+    if node.first not in (None, "self"):
+        message = f"step {node.name!r} calls its first argument {node.first!r}"
+        yield _signed(node, message, "Call it `self`: transitions are read from the text as `self.next(...)`.")
     if node.arguments == 0:
         message = f"step {node.name!r} takes no argument"
         yield _signed(node, message, f"Write `def {node.name}(self):`.")
@@ -114,11 +117,13 @@ def _signed(node: Node, message: str, hint: str) -> FlowError:
 def _transition(graph: Graph, node: Node) -> Iterator[FlowError]:
     alone = len(graph.nodes) == 1
     if node.problem == NO_SOURCE:
-        if not alone:
+        if not alone and node.flavour == "def":  # else that is what is wrong with it
             message = f"step {node.name!r}: {node.problem}"
             hint = "Define the flow in a file."
             yield SourceUnreadable(message, step=node.name, hint=hint).at(node.file, node.line)
         return
+    if node.first not in (None, "self"):
+        return  # its transition is written with that other name
     line = node.next_line or node.line
     if node.name == graph.end:
         return

@@ -28,7 +28,8 @@ class Node:
     """One step as its source says.
 
     ``line`` is that of its ``def``, ``next_line`` that of its last ``self.next``. ``arguments`` counts the
-    function's positional arguments, ``self`` included. ``targets`` are empty and ``problem`` says why where the
+    function's positional arguments, ``self`` included;
+    ``first`` is the name of the first one. ``targets`` are empty and ``problem`` says why where the
     transition cannot be read; a step without one has neither ``targets`` nor ``foreach``.
     """
 
@@ -36,6 +37,7 @@ class Node:
     file: str
     line: int
     arguments: int
+    first: str | None = None
     targets: tuple[str, ...] = ()
     foreach: str | None = None
     next_line: int | None = None
@@ -214,6 +216,7 @@ def _node(name: str, function: Callable[..., Any], decorators: tuple[Decorator, 
         name=name,
         file=code.co_filename,
         line=tree.lineno if tree else code.co_firstlineno,
+        first=code.co_varnames[0] if code.co_argcount else None,
         arguments=code.co_argcount + (3 if code.co_flags & 0x04 else 0),
         targets=targets,
         foreach=foreach,

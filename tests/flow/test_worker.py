@@ -15,6 +15,7 @@ from flowkiln.flow.errors import CaughtException, FlowNotFound, TimeoutException
 from flowkiln.store import artifacts, keys
 from flowkiln.store.artifacts import Artifact
 from tests.flow.harness import RUN, Drive, drive
+from tests.flow.source import load
 
 
 class Linear(FlowSpec):
@@ -519,3 +520,29 @@ def test_another_flow_of_the_file_is_found_by_name(tmp_path: Path) -> None:
     run.info = {"plan": document}
     with pytest.raises(FlowNotFound, match="Nowhere"):
         run.attempt("work")
+
+
+@pytest.mark.parametrize(
+    ("statement", "said"),
+    [
+        ("self.next = 5", "self.next means something for flows"),
+        ("self.input = 5", "self.input means something for flows"),
+        ("self.name = 'a'", "self.name means something for flows"),
+        ("setattr(self, 'a b', 1)", "'a b' cannot be the name"),
+        ("setattr(self, '', 1)", "'' cannot be the name"),
+        ("del self.p", "not modifiable"),
+    ],
+)
+def test_an_attribute_that_cannot_be_set_is_named_where_it_is_set(
+    tmp_path: Path, statement: str, said: str
+) -> None:
+    text = f"""
+        class F(FlowSpec):
+            p = Parameter("p", default=1)
+            @step
+            def start(self):
+                {statement}
+    """
+    failure = Drive(load(tmp_path, text), tmp_path).run().last.outcome.failure
+    assert failure is not None
+    assert said in failure.text

@@ -6,6 +6,7 @@ only hashes are compared, so that passing on needs none of the packages that a v
 
 from __future__ import annotations
 
+from functools import cache
 from types import MethodType
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -86,6 +87,17 @@ class Attributes:
             raise AttributeError(message)
         if name in self.frozen:
             raise AttributeError(READ_ONLY)
+        if not name.isidentifier():
+            message = f"{name!r} cannot be the name of an attribute of a flow: names are as in `self.name`"
+            raise AttributeError(message)
+        if name in reserved():
+            message = f"self.{name} means something for flows already: give the attribute another name"
+            raise AttributeError(message)
+
+    def check_delete(self, name: str) -> None:
+        """Raises ``AttributeError`` when ``name`` is a parameter or class constant, which stays what it is."""
+        if name in self.frozen:
+            raise AttributeError(READ_ONLY)
 
     def adopt(self, name: str, document: JSONObject) -> None:
         """Takes over a stored artifact from elsewhere, without loading it."""
@@ -121,6 +133,14 @@ class Attributes:
     def _load(self, name: str) -> tuple[Any, Artifact]:
         artifact = Artifact.from_json(self.table[name])
         return artifacts.load(artifact, self._blobs, name=name), artifact
+
+
+@cache
+def reserved() -> frozenset[str]:
+    """The names that every flow has a method or property of."""
+    from flowkiln.flow.spec import FlowSpec  # noqa: PLC0415  the class itself has none
+
+    return frozenset(name for name in vars(FlowSpec) if not name.startswith("_"))
 
 
 def _own_method(flow: FlowSpec, value: object) -> bool:

@@ -139,6 +139,8 @@ class FlowSpec:
 
         def __delattr__(self, name: str) -> None:
             task = self._flowkiln
+            if task is not None:
+                task.attributes.check_delete(name)
             if name not in self.__dict__ and task is not None and task.attributes.has(name):
                 return  # what was inherited stays inherited: only the local copy can go
             object.__delattr__(self, name)

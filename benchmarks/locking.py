@@ -24,6 +24,7 @@ def rows(peers: Peers, folder: Path) -> Iterator[Row]:
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     (work / "requirements.txt").write_text(REQUIREMENTS)
+    (work / "pyproject.toml").write_text('[tool.flowkiln]\nplatforms = ["linux/amd64"]\n')
     environ = peers.environ(folder / "lock-home") | {
         "UV_CACHE_DIR": str(folder / "lock-uv-cache"),
         "UV_PYTHON_DOWNLOADS": "never",
@@ -32,7 +33,7 @@ def rows(peers: Peers, folder: Path) -> Iterator[Row]:
 
     def ours() -> None:
         shutil.rmtree(work / "requirements.locks", ignore_errors=True)
-        run([flowkiln, "env", "lock", "requirements.txt", "--platform", "linux/amd64"], cwd=work, environ=environ)
+        run([flowkiln, "env", "lock", "requirements.txt"], cwd=work, environ=environ)
 
     def theirs() -> None:
         (work / "pylock.peer.toml").unlink(missing_ok=True)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import flowkiln
+from tests.services import unavailable
 from tests.services.home import Home
 
 FLOW = """
@@ -31,7 +32,12 @@ if __name__ == "__main__":
     Small()
 """
 
-full = pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+
+@pytest.fixture
+def full() -> None:
+    """Needs a device that is always full."""
+    if not Path("/dev/full").exists():
+        unavailable("this system has no /dev/full")
 
 
 @pytest.fixture
@@ -63,9 +69,8 @@ def status(folder: Path) -> str:
     return shell(folder, "$FLOWKILN run list").stdout
 
 
-@pytest.mark.parametrize(
-    "where", ["2>&-", pytest.param("2>/dev/full", marks=full), ">&-", pytest.param(">/dev/full", marks=full)]
-)
+@pytest.mark.usefixtures("full")
+@pytest.mark.parametrize("where", ["2>&-", "2>/dev/full", ">&-", ">/dev/full"])
 def test_a_stream_that_takes_nothing_does_not_end_the_run(folder: Path, where: str) -> None:
     done = shell(folder, f"$FLOW run {where}")
     assert done.returncode == 0, done.stderr
@@ -74,13 +79,13 @@ def test_a_stream_that_takes_nothing_does_not_end_the_run(folder: Path, where: s
     assert " ok " in status(folder)
 
 
-@full
+@pytest.mark.usefixtures("full")
 def test_lines_of_a_run_that_were_lost_are_told(folder: Path) -> None:
     done = shell(folder, "$FLOW run >/dev/full")
     assert "warning: cannot write to stdout: No space left on device" in done.stderr
 
 
-@full
+@pytest.mark.usefixtures("full")
 @pytest.mark.parametrize(
     "words", ["$FLOWKILN run list", "$FLOWKILN --help", "$FLOWKILN run list --json", "$FLOW run --json -q"]
 )
@@ -92,7 +97,7 @@ def test_a_result_that_cannot_be_written_is_one_error(folder: Path, words: str) 
     assert len(shown) == 2
 
 
-@full
+@pytest.mark.usefixtures("full")
 def test_an_error_that_json_cannot_hold_is_told_on_stderr(folder: Path) -> None:
     done = shell(folder, "$FLOWKILN run show 17 --json >/dev/full")
     assert done.returncode in (2, 19)
@@ -110,7 +115,7 @@ def test_a_reader_that_has_seen_enough_ends_the_command(folder: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-@full
+@pytest.mark.usefixtures("full")
 def test_a_full_event_file_does_not_end_the_run(folder: Path) -> None:
     done = shell(folder, "$FLOW run --events /dev/full")
     assert done.returncode == 0, done.stderr

@@ -19,6 +19,8 @@ def load(folder: Path, text: str, *, name: str = "F", head: str = _HEAD, file: s
     module_name = f"flow_{next(_COUNT)}"
     path = folder / (file or f"{module_name}.py")
     path.write_text(head + textwrap.dedent(text), encoding="utf-8")
+    # A file of the same size written in the same second would be taken from the bytecode of the one before.
+    Path(importlib.util.cache_from_source(str(path))).unlink(missing_ok=True)
     spec = importlib.util.spec_from_file_location(module_name, path)
     assert spec is not None
     assert spec.loader is not None

@@ -174,8 +174,6 @@ def test_a_file_that_is_not_there_is_told_with_the_decorator_that_names_it(tmp_p
     with pytest.raises(FlowkilnError, match=r"\.py:\d+: @pypi: .*nonesuch\.txt cannot be read") as caught:
         asked(tmp_path, fit='@pypi(requirements="nonesuch.txt")')
     assert "Name a file that exists" in (caught.value.hint or "")
-    other = tmp_path / "other"  # a file of the same size in the same second would be taken from its bytecode
-    other.mkdir()
     with pytest.raises(FlowkilnError, match=r"\.py:\d+: @pypi: .*'windows/amd64'") as caught:
-        asked(other, fit='@pypi(platforms=["windows/amd64"])')
+        asked(tmp_path, fit='@pypi(platforms=["windows/amd64"])')
     assert caught.value.hint

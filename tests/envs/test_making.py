@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from flowkiln._base import files
 from flowkiln._base.platforms import Platform
 from flowkiln.envs.installerrors import WrongTags
 from flowkiln.envs.making import check_tags
@@ -84,17 +85,20 @@ def test_a_kill_at_any_point_leaves_nothing_to_clean_up(seed: int, package_index
     lock = part([locked(one, package_index.base) for one in WHEELS])
     path = written(lock, home.work / "lock")
     killed = 0
-    for _ in range(10):
+    for _ in range(60):
         process = start(home.cache, path)
         assert process.stdout is not None
         assert process.stdout.readline() == "begin\n"
         try:
-            process.wait(chance.uniform(0.0, 0.6))
+            process.wait(chance.uniform(0.0, 0.3))
+            files.remove_tree(home.cache)  # it was faster than the kill: from the beginning again
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGKILL)
             killed += 1
         process.communicate()
-    assert killed >= 3
+        if killed == 5:
+            break
+    assert killed == 5
     digest = ended(start(home.cache, path))
     tree = Trees(home.cache).find(lock.env_id, interpreter())
     assert tree is not None

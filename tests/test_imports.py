@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 PLACES = {
     "click": ("cli/",),
     "rich": ("cli/",),
-    "urllib3": ("envs/download.py", "envs/transport.py"),
+    "urllib3": ("envs/download.py", "envs/transport.py", "images/http.py"),
+    "deflate": ("images/compress.py",),
+    "zstandard": ("images/compress.py",),
     "installer": ("envs/glue.py", "envs/unpack.py"),
     "packaging": ("envs/",),
     "uv": ("envs/uv.py",),

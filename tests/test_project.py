@@ -88,7 +88,7 @@ def test_lock_of_the_development_environment_names_public_hosts_only() -> None:
 
 def test_extras_are_named() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    assert set(project["optional-dependencies"]) == {"docker", "batch", "kubernetes", "conda", "all"}
+    assert set(project["optional-dependencies"]) == {"batch", "kubernetes", "conda", "all"}
 
 
 def test_version_is_stated_once_the_same() -> None:
@@ -107,7 +107,7 @@ def test_changelog_fragments_are_well_formed() -> None:
         assert not text.startswith("#"), f"{path.name}: no heading"
 
 
-@pytest.mark.parametrize("name", ["envs", "executor"])
+@pytest.mark.parametrize("name", ["envs", "executor", "images"])
 def test_root_links_point_into_the_package(name: str) -> None:
     assert (ROOT / name).is_symlink()
     assert (ROOT / name).resolve() == PACKAGE / name

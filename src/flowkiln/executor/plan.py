@@ -48,6 +48,64 @@ class Prefix:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ImageRef:
+    """The image that a step's containers run, as a value.
+
+    ``reference`` is what the engine is asked for (``flowkiln:fk-...``, ``repository@sha256:...``). ``config`` is
+    the config's digest: what equality of images means. ``ids`` are the names under which an engine may know it: the
+    config's digest, or that of a manifest. ``digest`` is the manifest's digest where a registry holds it.
+    ``base`` is the base that it was baked on, with its digest. ``baked`` is False for an image of the user's own
+    that runs as it is: it holds neither environment nor runtime.
+    """
+
+    reference: str
+    config: str | None = None
+    ids: tuple[str, ...] = ()
+    digest: str | None = None
+    base: str | None = None
+    baked: bool = True
+
+    def to_json(self) -> JSONObject:
+        """As a JSON object, the inverse of ``from_json``."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, document: JSONObject) -> ImageRef:
+        """The value that ``to_json`` wrote."""
+        return cls(**{**document, "ids": tuple(document["ids"])})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContainerSettings:
+    """What a step's containers are given. Sizes are in bytes; None leaves a limit to the engine.
+
+    ``mounts`` are (source, target, read-only) with absolute paths; ``gpus`` is how many, -1 for all. ``user`` is
+    ``uid[:gid]`` or a name of the image, None for whoever started the run. ``network`` is the engine's name of one
+    (``none`` for none). ``read_only`` closes the root file system.
+    """
+
+    cpus: float | None = None
+    memory: int | None = None
+    shared_memory: int | None = None
+    gpus: int | None = None
+    user: str | None = None
+    mounts: tuple[tuple[str, str, bool], ...] = ()
+    network: str | None = None
+    read_only: bool = False
+
+    def to_json(self) -> JSONObject:
+        """As a JSON object, the inverse of ``from_json``."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, document: JSONObject) -> ContainerSettings:
+        """The value that ``to_json`` wrote."""
+        values = dict(document)
+        values["mounts"] = tuple((source, target, read_only) for source, target, read_only in values["mounts"])
+        return cls(**values)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StepPlan:
     """One step: its place in the graph and how its attempts are treated.
 
@@ -57,6 +115,7 @@ class StepPlan:
     ``catch`` is whether a last failure is turned into a success by the step's ``@catch``; ``catch_var`` is the
     attribute that then holds the failure, ``catch_print`` whether it is printed. ``timeout`` is in seconds.
     ``environ`` are the variables of ``@environment``. ``resources`` are declared, not enforced here.
+    ``image`` and ``container`` are set for a step that runs in Docker, None for a process of this machine.
     """
 
     name: str
@@ -74,6 +133,8 @@ class StepPlan:
     timeout: float | None = None
     environ: tuple[tuple[str, str], ...] = ()
     resources: tuple[tuple[str, float], ...] = ()
+    image: ImageRef | None = None
+    container: ContainerSettings | None = None
 
     def to_json(self) -> JSONObject:
         """As a JSON object, the inverse of ``from_json``."""
@@ -88,6 +149,9 @@ class StepPlan:
             values[key] = tuple(values[key])
         for key in ("environ", "resources"):
             values[key] = tuple((name, value) for name, value in values[key])
+        for key, kind in (("image", ImageRef), ("container", ContainerSettings)):
+            if values.get(key) is not None:
+                values[key] = kind.from_json(values[key])
         return cls(**values)
 
 

@@ -17,7 +17,7 @@ from tests.stack.tools import Tool, find_tool
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["Engine", "Registry", "engine", "base", "registry", "tool"]
+__all__ = ["Engine", "Registry", "base", "engine", "registry", "tool"]
 
 
 def engine(kind: EngineKind) -> Engine:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+pytest_plugins = ["tests.stack.fixtures"]
+
 
 @pytest.fixture(scope="session", autouse=True)
 def _no_ambient_settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:

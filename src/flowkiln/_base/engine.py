@@ -24,12 +24,12 @@ from flowkiln._base.engineerrors import (
 from flowkiln._base.enginewire import Stream, Wire
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from flowkiln._base.endpoints import Endpoint
     from flowkiln._base.engineanswers import Output
     from flowkiln._base.engineerrors import EngineError
-    from flowkiln._base.enginewire import Answer
+    from flowkiln._base.enginewire import Answer, Body
     from flowkiln._base.json import JSONObject
 
 OURS = (1, 43)
@@ -136,10 +136,10 @@ class Engine:
             if progress is not None:
                 progress(*answers.progress(message))
 
-    def load(self, chunks: Iterable[bytes]) -> list[str]:
-        """The names, or ids where there are none, of the images in an archive that the engine has taken whole."""
+    def load(self, archive: Body) -> list[str]:
+        """The names, or ids where there are none, of the images of an archive that the engine has taken."""
         answer = self._ask(
-            "POST", "/images/load", {"quiet": "1"}, body=chunks, headers={"Content-Type": _TAR}, patience=math.inf
+            "POST", "/images/load", {"quiet": "1"}, body=archive, headers={"Content-Type": _TAR}, patience=math.inf
         )
         return answers.loaded(self._messages(self._checked(answer)))
 
@@ -246,7 +246,7 @@ class Engine:
 
     # -- files
 
-    def put_archive(self, container: str, path: str, data: bytes | Iterable[bytes]) -> None:
+    def put_archive(self, container: str, path: str, data: Body) -> None:
         """The tar ``data`` is unpacked in the container's folder ``path``. Raises ``ContainerMissing``."""
         target = f"/containers/{_quoted(container)}/archive"
         answer = self._ask(
@@ -279,7 +279,7 @@ class Engine:
         path: str,
         query: Mapping[str, str] | None = None,
         *,
-        body: bytes | Iterable[bytes] | None = None,
+        body: Body | None = None,
         headers: Mapping[str, str] | None = None,
         patience: float | None = None,
     ) -> Answer:

@@ -16,13 +16,14 @@ import ssl
 import subprocess
 import tempfile
 import threading
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from urllib.parse import urlsplit
 
 from flowkiln._base.engineerrors import EngineDenied, EngineNotFound, EngineUnreachable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
     from types import TracebackType
     from typing import Self
 
@@ -34,6 +35,9 @@ _KEPT = 8
 _REPEATABLE = ("GET", "HEAD", "DELETE", "PUT")
 _BROKEN = (http.client.HTTPException, OSError, ValueError)
 _Item = TypeVar("_Item")
+Writer = Callable[[Callable[[bytes], object]], None]
+"""Gives its bytes to the function that it is called with, as they come."""
+Body = bytes | Iterable[bytes] | Writer
 
 
 class Connection(http.client.HTTPConnection):
@@ -57,6 +61,22 @@ class Connection(http.client.HTTPConnection):
             self.sock.settimeout(self.timeout)
         else:
             self.sock = _opened(self.endpoint, self.timeout)
+
+    def push(self, method: str, target: str, body: Writer, headers: Mapping[str, str]) -> None:
+        """Sends a request whose body is what ``body`` writes, chunk by chunk."""
+        self.putrequest(method, target)
+        for name, value in headers.items():
+            self.putheader(name, value)
+        self.endheaders()
+
+        def sink(data: bytes) -> None:
+            if data:
+                self.send(b"%x\r\n" % len(data))
+                self.send(data)
+                self.send(b"\r\n")
+
+        body(sink)
+        self.send(b"0\r\n\r\n")
 
     def limit(self, seconds: float | None) -> None:
         """Bounds each wait for the socket from now on."""
@@ -271,7 +291,7 @@ class Wire:
         method: str,
         target: str,
         *,
-        body: bytes | Iterable[bytes] | None = None,
+        body: Body | None = None,
         headers: Mapping[str, str] | None = None,
         patience: float | None = None,
     ) -> Answer:
@@ -310,14 +330,17 @@ class Wire:
     def _exchange(
         self,
         connection: Connection,
-        request: tuple[str, str, bytes | Iterable[bytes] | None, Mapping[str, str]],
+        request: tuple[str, str, Body | None, Mapping[str, str]],
         limit: float | None,
     ) -> Answer:
         method, target, body, headers = request
         connection.limit(None if "Transfer-Encoding" in headers else self.timeout)
         # an engine may answer before it has read everything and hang up: its answer says why
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            connection.request(method, target, body, headers, encode_chunked="Transfer-Encoding" in headers)
+            if callable(body):
+                connection.push(method, target, body, headers)
+            else:
+                connection.request(method, target, body, headers, encode_chunked="Transfer-Encoding" in headers)
         connection.limit(limit)
         response = connection.getresponse()
         connection.limit(None)

@@ -59,6 +59,7 @@ class Fault:
     ``cut_after`` closes the connection after so many bytes of the request's body, or of the answer's where the
     request has none; an upload keeps what came in unless ``forget``. ``delay`` waits so many seconds first,
     ``silent`` says nothing until the registry is reset. ``corrupt`` flips the last byte of the answer.
+    ``foreign`` answers like a server that is not a registry: without the header that names the API.
     """
 
     status: int | None = None
@@ -72,6 +73,7 @@ class Fault:
     delay: float = 0.0
     silent: bool = False
     corrupt: bool = False
+    foreign: bool = False
 
 
 @dataclass(frozen=True)
@@ -343,7 +345,7 @@ class _Handler(BaseHTTPRequestHandler):
             time.sleep(fault.delay)
         if fault.status is not None:
             body = fault.body if fault.body is not None else _errors(fault.code, fault.message)
-            self.say(fault.status, body, fault.headers)
+            self.say(fault.status, body, fault.headers, api=not fault.foreign)
             raise _Answered
 
     def cut(self) -> None:

@@ -180,7 +180,7 @@ class Upload:
         end = int(found[1])
         # "0-0" is what registries say of nothing as well as of one byte
         self._offset = end + 1 if end else 0
-        self._place = self._located(answer)
+        self._place = self._session.location(answer) or self._place
         if self._offset > self._size or (self._offset == before and before):
             self._place = None  # no progress with that one: another upload
         return False

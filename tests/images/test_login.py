@@ -117,7 +117,7 @@ def test_files_are_looked_at_in_order(machine: Machine, tmp_path: Path) -> None:
 
     def user() -> str | None:
         login = machine.find("a.example")
-        return login and login.user
+        return None if login is None else login.user
 
     machine.file(machine.home / ".config" / "containers" / "auth.json", holding("config"))
     assert user() == "config"
@@ -216,7 +216,7 @@ def test_helper_that_is_not_installed_is_named_with_its_file(machine: Machine) -
 def test_helper_that_hangs_is_ended(machine: Machine, tmp_path: Path) -> None:
     machine.program("docker-credential-hang", f"echo $$ >{tmp_path}/pid; exec sleep 60")
     machine.docker({"credsStore": "hang"})
-    with pytest.raises(LoginHelperFailed, match="within 0.5 s"):
+    with pytest.raises(LoginHelperFailed, match=r"within 0\.5 s"):
         machine.find("a.example", deadline=0.5)
     with pytest.raises(ProcessLookupError):
         os.kill(int((tmp_path / "pid").read_text()), 0)

@@ -19,6 +19,7 @@ RANGES = {
     "executor": ("RUN",),
     "flow": ("FLW",),
     "cli": ("CLI",),
+    "images": ("IMG",),
     "wiring": ("CLI",),
 }
 

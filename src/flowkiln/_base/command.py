@@ -52,20 +52,23 @@ def run(
     limits: Limits | None = None,
     on_line: Callable[[str], None] | None = None,
     tick: Callable[[float], None] | None = None,
+    given: str | None = None,
+    await_output: bool = True,
 ) -> Finished:
     """Runs a program to its end and returns its output; never raises for a bad exit code.
 
-    ``environment`` is the whole environment. ``on_line`` gets each line of stderr as it comes, ``tick`` the
-    seconds since the start about once a second. A program that reaches a limit is ended with its group (SIGTERM,
-    then SIGKILL after two seconds), and so it is when the caller is interrupted or told to stop
-    (``parallel.together``). Raises ``ToolMissing`` when the program cannot be started.
+    ``environment`` is the whole environment, ``given`` a short text for stdin. ``on_line`` gets each line of
+    stderr as it comes, ``tick`` the seconds since the start about once a second. Without ``await_output`` the end
+    of the program is enough: what it left behind may keep its output open. A program that reaches a limit is ended
+    with its group (SIGTERM, then SIGKILL after two seconds), and so it is when the caller is interrupted or told
+    to stop (``parallel.together``). Raises ``ToolMissing`` when the program cannot be started.
     """
     limits = limits or Limits()
     started = time.monotonic()
     try:
         process = subprocess.Popen(
             [os.fspath(argument) for argument in arguments],
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.DEVNULL if given is None else subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env=dict(environment),
@@ -75,8 +78,12 @@ def run(
     except OSError as error:
         message = f"cannot start {arguments[0]}: {error.strerror or error}"
         raise ToolMissing(message) from error
-    streams = _Streams(process, on_line)
+    streams = _Streams(process, on_line, await_output=await_output)
     try:
+        if process.stdin is not None:
+            # Shorter than a pipe holds; who does not read it may not want it.
+            with contextlib.suppress(BrokenPipeError), process.stdin:
+                process.stdin.write((given or "").encode())
         ended = streams.read(limits, started, tick)
         if ended != "exit":
             end_group(process)
@@ -115,8 +122,11 @@ def _signal(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
 class _Streams:
     """Both output streams of a process, read without blocking."""
 
-    def __init__(self, process: subprocess.Popen[bytes], on_line: Callable[[str], None] | None) -> None:
+    def __init__(
+        self, process: subprocess.Popen[bytes], on_line: Callable[[str], None] | None, *, await_output: bool
+    ) -> None:
         self._process = process
+        self._await_output = await_output
         self._on_line = on_line
         self._parts: dict[str, list[bytes]] = {"stdout": [], "stderr": []}
         self._rest = b""
@@ -127,12 +137,17 @@ class _Streams:
             self._selector.register(stream, selectors.EVENT_READ, name)
 
     def read(self, limits: Limits, started: float, tick: Callable[[float], None] | None) -> Ended:
-        """Reads until both streams end or a limit is reached."""
+        """Reads until both streams end, or as ``await_output`` says the program, or a limit is reached."""
         heard = ticked = started
         while self._selector.get_map():
-            for key, _ in self._selector.select(0.25):
+            # Asked before the last look: what the program wrote before its end is in the pipes then.
+            over = not self._await_output and self._process.poll() is not None
+            for key, _ in self._selector.select(0 if over else 0.25 if self._await_output else 0.02):
                 self._take(key)
                 heard = time.monotonic()
+                over = False
+            if over:
+                break
             if parallel.stopped():
                 raise KeyboardInterrupt
             now = time.monotonic()

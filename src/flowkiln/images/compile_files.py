@@ -72,7 +72,10 @@ def bytecode(path: str, source: bytes) -> bytes | None:
     """The content of the ``.pyc`` file of ``source`` at ``path``; None where it is no Python of this version."""
     try:
         code = compile(source, path, "exec", dont_inherit=True, optimize=0)
-        held = _strings(code)
+        held, unsettled = _strings(code)
+        if unsettled:
+            code = compile(source, path, "exec", dont_inherit=True, optimize=0)
+            held += _strings(code)[0]
         data = marshal.dumps(code)
         del held
     except (SyntaxError, ValueError, RecursionError, OverflowError):
@@ -85,28 +88,37 @@ def bytecode(path: str, source: bytes) -> bytes | None:
     return MAGIC_NUMBER + _UNCHECKED + source_hash(source) + data
 
 
-def _strings(code: CodeType) -> list[str]:
-    """Every string of ``code``, so that each has a second owner while it is written.
+def _strings(code: CodeType) -> tuple[list[str], bool]:
+    """Every string of ``code``, and whether what the process had before shows in its constants.
 
-    The writer marks what may occur again, which it tells from the number of owners. Names are shared with all that
-    the process has loaded, and so the marks would depend on that.
+    Names are shared with all that the process has loaded. The writer marks what may occur again, which it tells
+    from the number of owners: who holds this list gives each string a second one. And the compiler replaces a
+    string that the process has already, but not everywhere: the name of a nested class is a constant too, and
+    stays, and a set becomes another one. With this list held, the process has all strings the second time.
     """
     found: list[str] = []
+    constants: set[str] = set()
+    dotted: set[str] = set()
+    unsettled = False
     pending: list[Any] = [code]
     while pending:
         one = pending.pop()
         if isinstance(one, str):
             found.append(one)
+            constants.add(one)
         elif isinstance(one, CodeType):
             found += (one.co_filename, one.co_name, one.co_qualname)
+            if "." in one.co_qualname:
+                dotted.add(one.co_qualname)
             for names in (one.co_names, one.co_varnames, one.co_freevars, one.co_cellvars):
                 found += names
             pending += one.co_consts
         elif isinstance(one, tuple | frozenset):
+            unsettled = unsettled or isinstance(one, frozenset)
             pending += one
         elif isinstance(one, slice):
             pending += (one.start, one.stop, one.step)
-    return found
+    return found, unsettled or not dotted.isdisjoint(constants)
 
 
 def interpreter() -> str:

@@ -169,23 +169,27 @@ def main() -> int:
     if sys.flags.isolated:
         command = [sys.executable, *SWITCHES, *sys.argv]
         os.execve(sys.executable, command, environment(dict(os.environ)))  # noqa: S606
-    failed = [True]
+    failures: list[BaseException] = []
     done = _thread.allocate_lock()
     done.acquire()
 
     def run() -> None:
         try:
             work(sys.argv[1:])
-            failed.clear()
-        except MemoryError:
-            os.write(2, b"memory ran out\n")  # a traceback would need some
+        except BaseException as error:  # noqa: BLE001  raised again by the thread that ends the process
+            failures.append(error)
         finally:
             done.release()
 
     _thread.stack_size(_STACK)
     _thread.start_new_thread(run, ())
     done.acquire()
-    return len(failed)
+    if any(isinstance(one, MemoryError) for one in failures):
+        os.write(2, b"memory ran out\n")  # a traceback would need some
+        return 1
+    for one in failures:
+        raise one
+    return 0
 
 
 if __name__ == "__main__":

@@ -164,7 +164,7 @@ class Logins:
             arguments,
             environment=self._environ,
             limits=command.Limits(total=self._deadline, stall=self._deadline),
-            given=given,
+            given=(given or "").encode(),
             await_output=False,
         )
 

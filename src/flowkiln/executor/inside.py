@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from flowkiln._base.json import JSONObject
     from flowkiln.executor.outcome import Outcome
-    from flowkiln.executor.watch import Guard
+    from flowkiln.executor.guard import Guard
 
 TASK_FILE = "/mnt/flowkiln/task/task.json"
 """What is to be done, written by the launcher."""
@@ -166,7 +166,7 @@ class Supervisor:
         return self._guard().watch(child)
 
     def _guard(self) -> Guard:
-        from flowkiln.executor.watch import Guard  # noqa: PLC0415  while the child loads
+        from flowkiln.executor.guard import Guard  # noqa: PLC0415  while the child loads
 
         return Guard(self._task, self._signals)
 

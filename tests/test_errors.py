@@ -13,7 +13,7 @@ from flowkiln._base.errors import ExitCode, FlowkilnError, leaves
 from tests.source import modules, relative
 
 RANGES = {
-    "_base": ("CFG", "SYS"),
+    "_base": ("CFG", "ENG", "SYS"),
     "envs": ("ENV",),
     "store": ("STO",),
     "executor": ("RUN",),

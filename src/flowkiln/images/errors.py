@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flowkiln._base.errors import FlowkilnError
+from flowkiln._base.errors import ExitCode, FlowkilnError
 
 
 class ImageError(FlowkilnError):
@@ -21,3 +21,42 @@ class BadReference(ImageError):
     code = "IMG001"
     title = "Not an image reference"
     advice = "Write for example registry.example.com/team/flows or python:3.11-slim."
+
+
+# -- baking: IMG020 to IMG039 ----------------------------------------------------------------------------------
+
+
+class ContentDamaged(ImageError):
+    """A file that belongs into a layer is gone from the cache or was changed there.
+
+    Nothing was pushed or loaded. The wheels concerned are unpacked anew once; if it happens again, something keeps
+    writing into the cache: `flowkiln cache gc` removes it, and it is made again.
+    """
+
+    code = "IMG020"
+    title = "The cache was changed while an image was baked"
+    exit_code = ExitCode.ENVIRONMENT
+
+
+class LayerDiffers(ImageError):
+    """A layer that was made again has other bytes than its record says.
+
+    Equal inputs give equal bytes with one version of flowkiln, so either the record is of another builder or a file
+    of the cache was changed. Nothing was pushed. `flowkiln cache gc` removes records that nobody uses.
+    """
+
+    code = "IMG021"
+    title = "A layer differs from its record"
+    exit_code = ExitCode.ENVIRONMENT
+
+
+class ForeignImage(ImageError):
+    """Under the tag of an image stands something that flowkiln did not bake from this lock.
+
+    Its labels or its layers are not those of the environment. It is neither used nor overwritten: remove the tag,
+    or bake with `--rebuild`, which replaces it.
+    """
+
+    code = "IMG022"
+    title = "Another image stands under the tag"
+    exit_code = ExitCode.ENVIRONMENT

@@ -1,0 +1,147 @@
+"""What lies in each layer: from the plan and the description of the environment to the members of an archive.
+
+A package layer also holds the description of its own files, ``.flowkiln/parts/<key>.json``, so that the whole is
+described without a file that every change of a package would move: all parts together are what ``tree_digest`` is
+the identity of.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from flowkiln._base import json
+from flowkiln.envs import glue, treefile
+from flowkiln.images import archive, places
+from flowkiln.images.bytecode import pyc_path
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from flowkiln.envs.describing import Described
+    from flowkiln.envs.installer import Entry, Launcher
+    from flowkiln.images.archive import Member
+    from flowkiln.images.bytecode import Compiler
+    from flowkiln.images.layers import LayerSpec
+    from flowkiln.images.plan import ImagePlan
+
+PART_SCHEMA = 1
+_PREFIX = places.PREFIX.lstrip("/")
+
+
+class Packages(Protocol):
+    """Where the files of described packages lie."""
+
+    def stored(self, sha256: str, path: str) -> str:
+        """The path on disk of a stored file of a wheel."""
+
+
+def package_members(layer: LayerSpec, described: Described, packages: Packages) -> list[Member]:
+    """The files of the packages of ``layer`` below the prefix, with the description of these files."""
+    rows: list[list[json.JSONValue]] = []
+    members: dict[str, Member] = {}
+    for entry, sha256 in _entries(layer, described):
+        path = f"{_PREFIX}/{entry.path}"
+        if path in members:  # equal files of two packages of one bucket
+            continue
+        members[path] = _member(path, entry, sha256, packages)
+        rows.append([entry.path, entry.mode, entry.sha256, entry.size])
+    name = f"{_PREFIX}/{treefile.FOLDER}/parts/{layer.key.removeprefix('sha256:')[:32]}.json"
+    description = json.canonical({"schema": PART_SCHEMA, "files": sorted(rows)})
+    return archive.complete([*members.values(), archive.made(name, description)])
+
+
+def _entries(layer: LayerSpec, described: Described) -> Iterable[tuple[Entry, str]]:
+    """The entries of the layer's packages, without files that lose their path to another distribution."""
+    launchers = {launcher.path for launcher, _ in described.tree.launchers}
+    lost = {*layer.without, *launchers}
+    winners = {entry.path: sha256 for entry, sha256 in described.tree.owners} if lost else {}
+    for wheel in layer.wheels:
+        for entry in described.packages[wheel.sha256].entries:
+            if entry.path not in lost or winners.get(entry.path) == wheel.sha256:
+                yield entry, wheel.sha256
+
+
+def _member(path: str, entry: Entry, sha256: str, packages: Packages) -> Member:
+    if isinstance(entry.source, bytes):
+        return archive.made(path, entry.source, entry.mode)
+    source = packages.stored(sha256, entry.source)
+    return archive.Member(path, "file", entry.mode, entry.size, source, entry.sha256)
+
+
+def bytecode_members(
+    layer: LayerSpec, described: Described, packages: Packages, compiler: Compiler, python: str
+) -> list[Member]:
+    """The bytecode of the packages of ``layer``, each package compiled by a process of its own."""
+    members: list[Member] = []
+    lost = set(layer.without)
+    for wheel in layer.wheels:
+        sources: list[tuple[str, str | bytes]] = []
+        for entry in described.packages[wheel.sha256].entries:
+            if entry.path.endswith(".py") and "/site-packages/" in entry.path and entry.path not in lost:
+                source = entry.source
+                if isinstance(source, str):
+                    source = packages.stored(wheel.sha256, source)
+                sources.append((f"{places.PREFIX}/{entry.path}", source))
+        members += compiled(compiler, sources, python)
+    unique = {member.path: member for member in members}
+    return archive.complete(unique.values()) if unique else []
+
+
+def compiled(compiler: Compiler, sources: Sequence[tuple[str, str | bytes]], python: str) -> list[Member]:
+    """The bytecode of ``sources``, (final path, content or path of it), where ``pycache_prefix`` looks."""
+    if not sources:
+        return []
+    made = compiler.compile(sorted(sources, key=lambda one: one[0]))
+    tag = f"cpython-{python.replace('.', '')}"
+    return [
+        archive.made(f"{places.BYTECODE}{pyc_path(path, tag)}".lstrip("/"), data)
+        for path, data in sorted(made.items())
+    ]
+
+
+def runtime_members(runtime_id: str, files: Mapping[str, bytes]) -> list[Member]:
+    """flowkiln's own part: ``files`` are its files by path below the runtime's folder."""
+    root = places.runtime(runtime_id).lstrip("/")
+    return archive.complete(archive.made(f"{root}/{path}", data) for path, data in files.items())
+
+
+def runtime_sources(runtime_id: str, files: Mapping[str, bytes]) -> list[tuple[str, str | bytes]]:
+    """The Python files of the runtime with the paths that they have in the image."""
+    root = places.runtime(runtime_id)
+    return [(f"{root}/{path}", data) for path, data in files.items() if path.endswith(".py")]
+
+
+def glue_members(plan: ImagePlan, described: Described, packages: Packages) -> list[Member]:
+    """Launchers, ``pyvenv.cfg``, interpreter links, and the marker that says which environment this is."""
+
+    def reader(launcher: Launcher, sha256: str) -> Callable[[], bytes]:
+        def read() -> bytes:
+            from pathlib import Path  # noqa: PLC0415  few wheels have scripts
+
+            return Path(packages.stored(sha256, launcher.stored)).read_bytes()
+
+        return read
+
+    facts = plan.base.facts
+    assert facts.interpreter is not None
+    assert facts.python is not None
+    launchers = [(one, reader(one, sha256)) for one, sha256 in described.tree.launchers]
+    glued = glue.all_of(places.PREFIX, facts.interpreter, facts.python, launchers)
+    members = [_glued(one) for one in glued]
+    description = treefile.Description(
+        env_id=plan.part.env_id,
+        tree_digest=described.tree.tree_digest,
+        platform=str(plan.part.platform),
+        version=facts.python,
+        interpreter=facts.interpreter,
+        prefix=places.PREFIX,
+        wheels=tuple(sorted(wheel.sha256 for wheel in plan.part.wheels)),
+        glue=treefile.glue_rows(glued),
+    )
+    marker = f"{_PREFIX}/{treefile.FOLDER}/tree.json"
+    return archive.complete([*members, archive.made(marker, description.to_bytes())])
+
+
+def _glued(one: glue.Glue) -> Member:
+    path = f"{_PREFIX}/{one.path}"
+    return archive.link(path, one.target) if one.target else archive.made(path, one.data, one.mode)

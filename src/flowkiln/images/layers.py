@@ -1,0 +1,92 @@
+"""Which layers an environment is cut into, and their keys: pure functions of the lock, known before any byte.
+
+A package of 1 MiB or more has a layer of its own, the others share eight by a hash of their name, so that the
+version of one package moves one layer and equal packages of different environments share theirs. Only name and
+size of the wheel decide. Each package layer has a bytecode layer as its twin, so that sixty layers hold both.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from flowkiln._base import json
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from flowkiln.envs.lock import LockedWheel, PlatformLock
+
+BUILDER_VERSION = 1
+"""Part of every key: raised when a layer's bytes would change for equal inputs, compressors included."""
+ALONE = 1 << 20
+"""Bytes of a wheel from which on it has a layer of its own."""
+BUCKETS = 8
+MOST = 60
+"""Environment layers of an image, bytecode included: engines take 127 in all, and the base has its own."""
+_MOST_ALONE = MOST // 2 - BUCKETS
+
+Kind = Literal["packages", "bytecode", "glue", "runtime", "runtime-bytecode", "stdlib-bytecode"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerSpec:
+    """A layer before its bytes. ``key`` is ``sha256:...`` of all that decides them.
+
+    ``title`` names it for people. ``wheels`` are those whose files it holds, or whose bytecode; ``without`` are the
+    paths in which another distribution wins over them.
+    """
+
+    kind: Kind
+    title: str
+    key: str
+    wheels: tuple[LockedWheel, ...] = ()
+    without: tuple[str, ...] = ()
+
+
+def cut(part: PlatformLock) -> list[LayerSpec]:
+    """The package layers of an environment, largest packages first, then the shared ones."""
+    large = sorted(
+        (wheel for wheel in part.wheels if (wheel.size or 0) >= ALONE),
+        key=lambda wheel: (-(wheel.size or 0), wheel.name),
+    )[:_MOST_ALONE]
+    alone = {wheel.name for wheel in large}
+    buckets: dict[int, list[LockedWheel]] = {}
+    for wheel in sorted(part.wheels, key=lambda wheel: wheel.name):
+        if wheel.name not in alone:
+            buckets.setdefault(bucket_of(wheel.name), []).append(wheel)
+    groups = [[wheel] for wheel in large] + [buckets[number] for number in sorted(buckets)]
+    return [_packages(group, part) for group in groups]
+
+
+def bucket_of(name: str) -> int:
+    """Which shared layer the package ``name`` goes to."""
+    return hashlib.sha256(name.encode()).digest()[0] % BUCKETS
+
+
+def _packages(wheels: Sequence[LockedWheel], part: PlatformLock) -> LayerSpec:
+    names = {wheel.name for wheel in wheels}
+    without = tuple(sorted(path for path, winner in part.winners if winner not in names))
+    title = ", ".join(f"{wheel.name} {wheel.version}" for wheel in wheels)
+    within = [[path, winner] for path, winner in sorted(part.winners) if winner in names]
+    digests = [wheel.sha256 for wheel in wheels]
+    key = key_of("packages", python=part.python, wheels=digests, without=list(without), within=within)
+    return LayerSpec(kind="packages", title=title, key=key, wheels=tuple(wheels), without=without)
+
+
+def bytecode_of(layer: LayerSpec, compiler: str) -> LayerSpec:
+    """The twin of a package layer: its bytecode as Python ``X.Y.Z`` compiles it."""
+    key = key_of("bytecode", layer=layer.key, compiler=compiler)
+    return LayerSpec(
+        kind="bytecode",
+        title=f"bytecode of {layer.title}",
+        key=key,
+        wheels=layer.wheels,
+        without=layer.without,
+    )
+
+
+def key_of(kind: Kind, **inputs: json.JSONValue) -> str:
+    """The key of a layer of ``kind`` that depends on ``inputs``."""
+    return json.digest({"schema": 1, "builder": BUILDER_VERSION, "kind": kind, **inputs})

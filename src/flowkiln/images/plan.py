@@ -1,0 +1,93 @@
+"""An image before its bytes: which layers on which base, and the key that names it.
+
+The plan is symbolic: it names layers by their keys, and needs neither wheels nor registry. Code is not part of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from flowkiln._base import json
+from flowkiln.images import layers
+
+if TYPE_CHECKING:
+    from flowkiln.envs.basepin import BasePin
+    from flowkiln.envs.lock import PlatformLock
+    from flowkiln.images.layers import LayerSpec
+
+PLAN_SCHEMA = 1
+CONFIG_VERSION = 1
+"""Part of every image key: raised when the config would differ for equal inputs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImagePlan:
+    """What to bake. ``layers`` lie on the base in this order: those that change least come first."""
+
+    name: str
+    lock_id: str
+    part: PlatformLock
+    base: BasePin
+    runtime_id: str
+    layers: tuple[LayerSpec, ...]
+
+    @property
+    def image_key(self) -> str:
+        """Identity of what is asked for: ``sha256:...``. Compression is not in it: it moves no config."""
+        return json.digest(
+            {
+                "schema": PLAN_SCHEMA,
+                "env_id": self.part.env_id,
+                "lock_id": self.lock_id,
+                "base": self.base.manifest,
+                "runtime_id": self.runtime_id,
+                "builder": layers.BUILDER_VERSION,
+                "bytecode": self.base.bytecode or "none",
+                "config": CONFIG_VERSION,
+            }
+        )
+
+    @property
+    def tag(self) -> str:
+        """The tag under which registries and engines hold the image."""
+        return f"fk-{self.image_key.removeprefix('sha256:')}"
+
+
+def plan(name: str, lock_id: str, part: PlatformLock, base: BasePin, runtime_id: str) -> ImagePlan:
+    """The plan of one platform of an environment on ``base``."""
+    compiler = base.bytecode
+    packages = layers.cut(part)
+    found: list[LayerSpec] = []
+    if compiler is not None:
+        found.append(_stdlib(base, compiler))
+    found.append(_runtime(runtime_id))
+    if compiler is not None:
+        found.append(_runtime_bytecode(runtime_id, compiler))
+    for layer in packages:
+        found.append(layer)
+        if compiler is not None:
+            found.append(layers.bytecode_of(layer, compiler))
+    found.append(_glue(part, base))
+    return ImagePlan(name=name, lock_id=lock_id, part=part, base=base, runtime_id=runtime_id, layers=tuple(found))
+
+
+def _stdlib(base: BasePin, compiler: str) -> LayerSpec:
+    key = layers.key_of("stdlib-bytecode", base=base.manifest, compiler=compiler)
+    return layers.LayerSpec(kind="stdlib-bytecode", title=f"bytecode of Python {compiler}", key=key)
+
+
+def _runtime(runtime_id: str) -> LayerSpec:
+    key = layers.key_of("runtime", runtime=runtime_id)
+    return layers.LayerSpec(kind="runtime", title="flowkiln's runtime", key=key)
+
+
+def _runtime_bytecode(runtime_id: str, compiler: str) -> LayerSpec:
+    key = layers.key_of("runtime-bytecode", runtime=runtime_id, compiler=compiler)
+    return layers.LayerSpec(kind="runtime-bytecode", title="bytecode of flowkiln's runtime", key=key)
+
+
+def _glue(part: PlatformLock, base: BasePin) -> LayerSpec:
+    facts = base.facts
+    key = layers.key_of("glue", env=part.env_id, interpreter=facts.interpreter, version=facts.python)
+    return layers.LayerSpec(kind="glue", title="environment", key=key, wheels=part.wheels)

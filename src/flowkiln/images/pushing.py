@@ -1,0 +1,228 @@
+"""Images go to a repository: only blobs that it lacks move, and a push counts once it was read back by digest."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from flowkiln._base import files
+from flowkiln.envs.spread import spread
+from flowkiln.images import manifest, oci
+from flowkiln.images.errors import ForeignImage
+from flowkiln.images.records import ImageRecord
+from flowkiln.images.uploading import Upload
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from flowkiln._base.json import JSONObject
+    from flowkiln._base.report import Reporter
+    from flowkiln.images.bake import Baked, Baker
+    from flowkiln.images.basing import BaseImage, Bases
+    from flowkiln.images.compress import Compression
+    from flowkiln.images.manifest import Made
+    from flowkiln.images.oci import Document
+    from flowkiln.images.plan import ImagePlan
+    from flowkiln.images.reference import Reference
+    from flowkiln.images.registry import Registry
+
+_AT_ONCE = 4
+"""Blobs that are uploaded at once."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pushed:
+    """An image in a repository. ``moved`` counts the bytes uploaded for it, ``built`` says whether it was new."""
+
+    plan: ImagePlan
+    reference: Reference
+    config: str
+    tree_digest: str
+    moved: int
+    built: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """An image that a repository holds: its manifest's and its config's digest."""
+
+    digest: str
+    config: str
+    tree_digest: str
+
+
+class Publisher:
+    """Publishes images to one repository. ``registries`` gives the client for a host."""
+
+    def __init__(
+        self,
+        repository: Reference,
+        registries: Callable[[str], Registry],
+        bases: Bases,
+        baker: Baker,
+        *,
+        compression: Compression,
+        reporter: Reporter,
+        locks: Path,
+    ) -> None:
+        self._repository = repository
+        self._registries = registries
+        self._registry = registries(repository.host)
+        self._bases = bases
+        self._baker = baker
+        self._compression = compression
+        self._reporter = reporter
+        self._locks = locks
+
+    def tag_of(self, plan: ImagePlan) -> str:
+        """The tag of the image in the repository: compression decides the bytes of a manifest."""
+        return plan.tag if self._compression == "gzip" else f"{plan.tag}-{self._compression}"
+
+    def find(self, plan: ImagePlan, *, ask: bool = True) -> Found | None:
+        """The image of ``plan`` if the repository holds it; a fresh record answers without a request.
+
+        Raises the registry's errors: an answer that is not known is neither yes nor no. Raises ``ForeignImage`` for
+        something else under our tag.
+        """
+        records, place = self._baker.records, self._place
+        known = records.image(place, plan.image_key)
+        if known is not None and known.fresh:
+            return Found(digest=known.digest, config=known.config, tree_digest=known.tree_digest)
+        if not ask:
+            return None
+        fetched = self._registry.manifest(self._repository.repository, self.tag_of(plan))
+        if fetched is None:
+            records.forget_image(place, plan.image_key)
+            return None
+        found = self._verified(plan, fetched.data, fetched.digest)
+        self._remember(plan, found)
+        return found
+
+    def push(self, plan: ImagePlan, *, rebuild: bool = False) -> Pushed:
+        """The image of ``plan`` in the repository, baked and uploaded unless it is there.
+
+        Equal pushes at once: one does the work, the others find it done. Raises the errors of baking and of
+        registries.
+        """
+        found = None if rebuild else self.find(plan)
+        if found is not None:
+            return self._pushed(plan, found, moved=0, built=False)
+
+        def waiting(holder: str, seconds: float) -> None:
+            self._reporter.say(f"waiting for {holder}, which bakes the same image ({seconds:.0f} s)")
+
+        with files.locked(self._locks / plan.image_key.removeprefix("sha256:")[:32], waiting=waiting, every=2.0):
+            found = None if rebuild else self.find(plan)
+            if found is not None:
+                return self._pushed(plan, found, moved=0, built=False)
+            return self._push(plan)
+
+    def publish_index(self, name: str, pushed: Sequence[Pushed]) -> str:
+        """Publishes an index of the platforms of one environment for people, and returns its digest."""
+        repository = self._repository.repository
+        rows: list[tuple[Document, JSONObject]] = []
+        for one in pushed:
+            fetched = self._registry.manifest(repository, one.reference.version)
+            assert fetched is not None
+            rows.append((oci.Document(media_type=fetched.media_type, data=fetched.data), _platform(one.plan)))
+        notes = {f"{manifest.LABEL}.lock-id": pushed[0].plan.lock_id, f"{manifest.LABEL}.environment": name}
+        document = manifest.index(rows, notes)
+        tag = f"{name}-{pushed[0].plan.lock_id.removeprefix('sha256:')[:16]}"
+        if self._registry.exists(repository, tag) == document.digest:
+            return document.digest
+        return self._registry.put_manifest(repository, document, tag=tag)
+
+    # -- one image ---------------------------------------------------------------------------------------------
+
+    def _push(self, plan: ImagePlan) -> Pushed:
+        baked = self._baker.bake(plan, self._compression)
+        base = self._bases.opened(plan.base)
+        config = manifest.config(plan, base.config, baked.layers, baked.tree_digest)
+        document = manifest.manifest(plan, config, base.layers, baked.layers, self._compression)
+        moved = self._upload(baked, base, config)
+        digest = self._registry.put_manifest(self._repository.repository, document, tag=self.tag_of(plan))
+        found = Found(digest=digest, config=config.digest, tree_digest=baked.tree_digest)
+        self._remember(plan, found)
+        return self._pushed(plan, found, moved=moved, built=True)
+
+    def _upload(self, baked: Baked, base: BaseImage, config: Document) -> int:
+        """Uploads what the repository lacks, and returns how many bytes that were."""
+        plan = baked.plan
+        sizes = [blob[1] for one in baked.layers if (blob := one.record.blob(self._compression)) is not None]
+        with self._reporter.phase(f"push {plan.name}", total=sum(sizes), unit="bytes") as phase:
+            upload = Upload(self._repository, self._registries, phase)
+            jobs = [partial(self._layer, upload, plan, one) for one in baked.layers]
+            source = self._bases.reference(plan.base)
+            jobs += [partial(upload.base_layer, source, one) for one in base.layers]
+            spread(lambda job: job(), jobs, threads=_AT_ONCE)
+            upload.document(config)
+        return upload.moved
+
+    def _layer(self, upload: Upload, plan: ImagePlan, one: Made) -> None:
+        blob = one.record.blob(self._compression)
+        assert blob is not None
+        upload.layer(blob, partial(self._baker.blob, plan, one, self._compression), one.spec.title)
+
+    def _verified(self, plan: ImagePlan, data: bytes, digest: str) -> Found:
+        """What stands under our tag, once its manifest, labels and layers say that it is ours."""
+        repository = self._repository.repository
+        try:
+            document = json.loads(data)
+            descriptor = oci.Descriptor.from_json(document["config"])
+            config = json.loads(self._registry.read_blob(repository, descriptor.digest))
+            labels = config["config"]["Labels"]
+            diff_ids = config["rootfs"]["diff_ids"]
+            ours = labels[f"{manifest.LABEL}.image-key"] == plan.image_key
+            ours = ours and labels[f"{manifest.LABEL}.env-id"] == plan.part.env_id
+            ours = ours and len(diff_ids) == len(document["layers"]) and self._holds_layers(plan, diff_ids)
+            tree_digest = str(labels[f"{manifest.LABEL}.tree-digest"])
+        except (ValueError, KeyError, TypeError):
+            ours, tree_digest, descriptor = False, "", None
+        known = self._baker.records.tree_digest(plan.part.env_id)
+        if descriptor is None or not ours or known not in (None, tree_digest):
+            place = f"{self._repository.name}:{self.tag_of(plan)}"
+            message = f"{place} is not the image of environment {plan.name!r}"
+            raise ForeignImage(message, hint="Remove the tag there, or bake with --rebuild.")
+        return Found(digest=digest, config=descriptor.digest, tree_digest=tree_digest)
+
+    def _holds_layers(self, plan: ImagePlan, diff_ids: list[str]) -> bool:
+        """Whether the layers that are known here stand in that image, in order, on top of something."""
+        known = [record for layer in plan.layers if (record := self._baker.records.layer(layer.key)) is not None]
+        if len(known) < len(plan.layers):
+            return True  # nothing to compare with: the labels have to do
+        wanted = [record.diff_id for record in known if not record.empty]
+        return diff_ids[len(diff_ids) - len(wanted) :] == wanted
+
+    def _pushed(self, plan: ImagePlan, found: Found, *, moved: int, built: bool) -> Pushed:
+        return Pushed(
+            plan=plan,
+            reference=self._repository.at(found.digest),
+            config=found.config,
+            tree_digest=found.tree_digest,
+            moved=moved,
+            built=built,
+        )
+
+    @property
+    def _place(self) -> str:
+        return f"{self._repository.name}#{self._compression}"
+
+    def _remember(self, plan: ImagePlan, found: Found) -> None:
+        record = ImageRecord(
+            image_key=plan.image_key,
+            digest=found.digest,
+            config=found.config,
+            tree_digest=found.tree_digest,
+        )
+        self._baker.records.add_image(self._place, record)
+        self._baker.records.add_tree(plan.part.env_id, found.tree_digest)
+
+
+def _platform(plan: ImagePlan) -> JSONObject:
+    platform = {"architecture": plan.part.platform.arch, "os": plan.part.platform.os}
+    if plan.part.platform.arch == "arm64":
+        platform["variant"] = "v8"
+    return platform

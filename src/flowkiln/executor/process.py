@@ -247,7 +247,7 @@ class ProcessBackend:
 
     def _warm_next(self, step: StepPlan) -> None:
         """Starts the templates of the steps that follow while this one runs, where that takes no long proof."""
-        if step.name not in self._warmed and self._plan.verify == "stat":
+        if step.name not in self._warmed and self._plan.process_level == "stat":
             self._warmed.add(step.name)
             for target in step.targets:
                 self.prewarm(target)
@@ -381,7 +381,7 @@ class ProcessBackend:
         outcome = dataclasses.replace(
             outcome,
             logs=attempt.logs(self._store.blobs),
-            environment=attempt.proof(self._plan.verify),
+            environment=attempt.proof(self._plan.process_level),
             usage=attempt.usage,
             execution=execution,
         )

@@ -60,3 +60,26 @@ class ForeignImage(ImageError):
     code = "IMG022"
     title = "Another image stands under the tag"
     exit_code = ExitCode.ENVIRONMENT
+
+
+class LoadDiffers(ImageError):
+    """The local engine took an image and made another one of it: its id or its layers are not those that were sent.
+
+    The image was not given its name. An engine that rewrites what it loads cannot be used with baked environments.
+    """
+
+    code = "IMG030"
+    title = "The engine changed an image"
+    exit_code = ExitCode.ENVIRONMENT
+    advice = "Update the engine; `docker version` shows which it is."
+
+
+class BadLayout(ImageError):
+    """The target folder holds something that is no OCI image layout of a version that flowkiln knows.
+
+    Nothing was written. Layouts have a file ``oci-layout`` with the version 1.0.0 and an ``index.json``.
+    """
+
+    code = "IMG031"
+    title = "Not an OCI layout"
+    advice = "Name an empty or a new folder."

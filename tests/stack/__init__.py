@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tests.services import unavailable
+from tests.stack.bases import Base, publish_base
 from tests.stack.engines import Engine, EngineKind, start_engine
 from tests.stack.place import CannotRun
 from tests.stack.registries import Registry, RegistryKind, start_registry
@@ -16,7 +17,7 @@ from tests.stack.tools import Tool, find_tool
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["Engine", "Registry", "engine", "registry", "tool"]
+__all__ = ["Engine", "Registry", "engine", "base", "registry", "tool"]
 
 
 def engine(kind: EngineKind) -> Engine:
@@ -39,5 +40,13 @@ def tool(name: Tool) -> Path:
     """A program that is there; the test is skipped with the reason where it cannot be had."""
     try:
         return find_tool(name)
+    except CannotRun as why:
+        unavailable(str(why))
+
+
+def base(name: Base) -> str:
+    """The full reference of a base image that the plain registry has; skipped with the reason otherwise."""
+    try:
+        return publish_base(name)
     except CannotRun as why:
         unavailable(str(why))

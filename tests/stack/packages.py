@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import shutil
@@ -73,25 +74,32 @@ def _install(what: str, packages: Sequence[str]) -> None:
         call([*install, *packages], what)
 
 
-def unpacked(suite: str, *packages: str) -> Path:
+def machine() -> str:
+    """Debian's name of this machine's architecture."""
+    return {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
+
+
+def unpacked(suite: str, *packages: str, architecture: str | None = None) -> Path:
     """A folder with the files of Debian packages of ``suite``, nothing of them installed."""
-    folder = built("debian", f"{suite}-{'+'.join(sorted(packages))}")
+    architecture = architecture or machine()
+    names = hashlib.sha256(" ".join(sorted(packages)).encode()).hexdigest()[:8]
+    folder = built("debian", f"{suite}-{architecture}-{packages[0]}-{names}")
     with locked("debian"):
         if not folder.exists():
             what = f"{packages[0]} of Debian {suite}"
             if which("apt-get") is None:
                 raise CannotRun(what, "this is no Debian")
-            scratch = folder.with_suffix(".new")
+            scratch = folder.with_name(folder.name + ".new")
             shutil.rmtree(scratch, ignore_errors=True)
-            for archive in _download(suite, packages, what):
+            for archive in _download(suite, architecture, packages, what):
                 call(["dpkg", "-x", str(archive), str(scratch)], what)
             scratch.rename(folder)
     return folder
 
 
-def _download(suite: str, packages: Sequence[str], what: str) -> list[Path]:
+def _download(suite: str, architecture: str, packages: Sequence[str], what: str) -> list[Path]:
     """Archives fetched by an apt with folders of its own: the machine's sources stay as they are."""
-    own = root() / "built" / "apt" / suite
+    own = root() / "built" / "apt" / f"{suite}-{architecture}"
     shutil.rmtree(own / "archives", ignore_errors=True)
     for name in ("state/lists/partial", "cache/archives/partial", "archives"):
         (own / name).mkdir(parents=True, exist_ok=True)
@@ -106,14 +114,11 @@ def _download(suite: str, packages: Sequence[str], what: str) -> list[Path]:
         "Dir::Etc::SourceParts": "/dev/null",
         "Dir::Etc::Preferences": "/dev/null",
         "Dir::Etc::PreferencesParts": "/dev/null",
+        "APT::Architecture": architecture,
+        "APT::Architectures": architecture,
         "APT::Sandbox::User": "root",
     }
     apt = ["apt-get", "-qq", *(part for name, value in settings.items() for part in ("-o", f"{name}={value}"))]
     call([*apt, "update"], what)
     call([*apt, "download", *packages], what, folder=own / "archives")
     return sorted((own / "archives").glob("*.deb"))
-
-
-def machine() -> str:
-    """Debian's name of this machine's architecture."""
-    return {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())

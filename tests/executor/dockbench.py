@@ -17,6 +17,8 @@ from flowkiln.store import keys, logs
 from flowkiln.store.folder import FolderStore
 from flowkiln.store.logs import LogLine
 
+from . import images
+
 FLOW = "TestFlow"
 PLAIN = Prefix(python="python3", version="3.11.0", platform="linux/amd64")
 
@@ -55,6 +57,12 @@ class DockBench:
         )
         self.store.records.create("r/x/flow", b"{}")
         self.backend = self.launcher()
+
+    @classmethod
+    def again(cls, folder: Path, engine: Engine, run: str, cache: Path) -> DockBench:
+        """The same run as another process sees it."""
+        script = (folder / "code" / "flow.py").read_text()
+        return cls(folder, engine, script, images.plain(), run, cache=cache)
 
     def launcher(self) -> DockerBackend:
         """A backend as a new launcher makes it."""

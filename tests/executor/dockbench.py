@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from flowkiln._base.endpoints import find
 from flowkiln._base.engine import Engine
 from flowkiln.executor.backend import Assignment
 from flowkiln.executor.docker import DockerBackend, DockerSettings
@@ -16,8 +17,6 @@ from flowkiln.executor.vocabulary import Event, Sealed
 from flowkiln.store import keys, logs
 from flowkiln.store.folder import FolderStore
 from flowkiln.store.logs import LogLine
-
-from . import images
 
 FLOW = "TestFlow"
 PLAIN = Prefix(python="python3", version="3.11.0", platform="linux/amd64")
@@ -59,10 +58,11 @@ class DockBench:
         self.backend = self.launcher()
 
     @classmethod
-    def again(cls, folder: Path, engine: Engine, run: str, cache: Path) -> DockBench:
+    def again(cls, folder: Path, host: str, image: str, run: str, cache: Path) -> DockBench:
         """The same run as another process sees it."""
         script = (folder / "code" / "flow.py").read_text()
-        return cls(folder, engine, script, images.plain(), run, cache=cache)
+        engine = Engine(find({"DOCKER_HOST": host}))
+        return cls(folder, engine, script, ImageRef(reference=image, baked=False), run, cache=cache)
 
     def launcher(self) -> DockerBackend:
         """A backend as a new launcher makes it."""

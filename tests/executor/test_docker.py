@@ -376,17 +376,18 @@ def test_a_new_launcher_goes_on_with_running_and_ended_containers(dock: Make) ->
 
 def test_containers_outlive_a_launcher_that_was_killed(dock: Make) -> None:
     run = dock("time.sleep(2); return 5")
+    place = (str(run.folder), run.engine.endpoint.url, images.plain().reference, run.run_id, str(run.settings.cache))
     code = f"""
 import sys; sys.path[:0] = {sys.path!r}
+import os, signal
 from pathlib import Path
-from tests.executor.dockbench import DockBench
-from tests.executor import images
-run = DockBench.again(Path({str(run.folder)!r}), images.engine("overlay2"), {run.run_id!r}, Path({str(run.settings.cache)!r}))
-run.submit()
 from flowkiln.executor.vocabulary import Began
+from tests.executor.dockbench import DockBench
+folder, *more, cache = {place!r}
+run = DockBench.again(Path(folder), *more, Path(cache))
+run.submit()
 run.poll_until(Began)
 print("began", flush=True)
-import os, signal
 os.kill(os.getpid(), signal.SIGKILL)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

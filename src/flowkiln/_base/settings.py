@@ -109,9 +109,10 @@ TABLE: tuple[Setting, ...] = (
     Setting(
         key="verify-env",
         kind="text",
-        default="stat",
-        choices=("stat", "full"),
-        help="How a task's environment is proved before it starts: by file facts or by hashing every byte.",
+        default="auto",
+        choices=("auto", "digest", "stat", "full"),
+        help="How a task's environment is proved before it starts: by its image's digest, by the facts of its files, "
+        "or by hashing every byte. `auto` is the digest in containers and the facts elsewhere.",
     ),
     Setting(
         key="pass-environment",

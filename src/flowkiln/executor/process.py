@@ -19,11 +19,12 @@ from typing import TYPE_CHECKING
 
 from flowkiln._base.errors import FlowkilnError
 from flowkiln.executor.channel import Closed
+from flowkiln.executor.forked import Forked
 from flowkiln.executor.ledger import Ledger
 from flowkiln.executor.memory import MemoryKills
 from flowkiln.executor.outcome import Failure, Outcome
 from flowkiln.executor.pool import Pool, Surroundings
-from flowkiln.executor.supervisor import Attempt, require_sound_store
+from flowkiln.executor.supervisor import require_sound_store
 from flowkiln.executor.vocabulary import Began, CancelConfirmed, Sealed, Verdict
 from flowkiln.store.logs import LogLine, LogWriter
 
@@ -112,8 +113,8 @@ class ProcessBackend:
         )
         self._pool = Pool(plan, around, verify, self._selector)
         self._queue: deque[Assignment] = deque()
-        self._attempts: dict[int, Attempt] = {}
-        self._waiting: dict[Template, deque[Attempt]] = {}
+        self._attempts: dict[int, Forked] = {}
+        self._waiting: dict[Template, deque[Forked]] = {}
         self._events: list[Event] = []
         self._numbers = itertools.count()
         self._warmed: set[str] = set()
@@ -203,7 +204,7 @@ class ProcessBackend:
             self._seal(assignment, Outcome(status="failed", failure=failure))
             return
         grace, drain = self._settings.grace, self._settings.drain
-        attempt = Attempt(next(self._numbers), assignment, step, template, grace=grace, drain=drain)
+        attempt = Forked(next(self._numbers), assignment, step, template, grace=grace, drain=drain)
         self._attempts[attempt.number] = attempt
         template.running += 1
         self._waiting[template].append(attempt)
@@ -220,7 +221,7 @@ class ProcessBackend:
         while waiting and template.ready is not None and template.unanswered < _UNANSWERED:
             self._send(waiting.popleft())
 
-    def _send(self, attempt: Attempt) -> None:
+    def _send(self, attempt: Forked) -> None:
         """Records that the attempt begins, and orders it."""
         assignment, template = attempt.assignment, attempt.template
         before = self._ledger.begin(assignment)
@@ -246,7 +247,7 @@ class ProcessBackend:
 
     def _warm_next(self, step: StepPlan) -> None:
         """Starts the templates of the steps that follow while this one runs, where that takes no long proof."""
-        if step.name not in self._warmed and self._plan.verify == "stat":
+        if step.name not in self._warmed and self._plan.process_level == "stat":
             self._warmed.add(step.name)
             for target in step.targets:
                 self.prewarm(target)
@@ -263,7 +264,7 @@ class ProcessBackend:
         if self._attempts:
             due = min(due, self._exposing)
         for key, _ in self._selector.select(max(0.0, min(timeout, due - now))):
-            if isinstance(key.data, Attempt):
+            if isinstance(key.data, Forked):
                 if key.fd in key.data.descriptors():
                     self._read(key.data, key.fd)
             elif isinstance(key.data, tuple):
@@ -279,7 +280,7 @@ class ProcessBackend:
             for attempt in self._attempts.values():
                 attempt.expose_log(now - _EXPOSED_EVERY)
 
-    def _read(self, attempt: Attempt, descriptor: int) -> int:
+    def _read(self, attempt: Forked, descriptor: int) -> int:
         count = attempt.read(descriptor, self._on_line)
         if count == 0:
             self._selector.unregister(descriptor)
@@ -299,7 +300,7 @@ class ProcessBackend:
                 if number == signal.SIGKILL:
                     attempt.template.end_if_stopped()
 
-    def _cut_off(self, attempt: Attempt) -> None:
+    def _cut_off(self, attempt: Forked) -> None:
         for descriptor in attempt.descriptors():
             self._selector.unregister(descriptor)
         attempt.cut_off(self._on_line)
@@ -340,7 +341,7 @@ class ProcessBackend:
             attempt.has_ended(now, message["status"])
             self._drain(attempt)
 
-    def _drain(self, attempt: Attempt) -> None:
+    def _drain(self, attempt: Forked) -> None:
         """Reads what an ended attempt has left in its pipes: mostly all, and then it is finished at once."""
         if not attempt.descriptors():
             self._finish(attempt)
@@ -370,7 +371,7 @@ class ProcessBackend:
 
     # -- sealing -----------------------------------------------------------------------------------------------
 
-    def _finish(self, attempt: Attempt, outcome: Outcome | None = None) -> None:
+    def _finish(self, attempt: Forked, outcome: Outcome | None = None) -> None:
         """Seals an attempt that has ended: ``outcome``, else what it came to. Raises the store's errors."""
         outcome = outcome or attempt.outcome(self._memory)
         attempt.remove_spool()
@@ -380,7 +381,7 @@ class ProcessBackend:
         outcome = dataclasses.replace(
             outcome,
             logs=attempt.logs(self._store.blobs),
-            environment=attempt.proof(self._plan.verify),
+            environment=attempt.proof(self._plan.process_level),
             usage=attempt.usage,
             execution=execution,
         )
@@ -392,7 +393,7 @@ class ProcessBackend:
         sealed = self._ledger.seal(assignment, outcome)
         self._events.append(Sealed(assignment.task, assignment.attempt, Verdict.of(sealed)))
 
-    def _forget(self, attempt: Attempt) -> None:
+    def _forget(self, attempt: Forked) -> None:
         del self._attempts[attempt.number]
         attempt.template.running -= 1
         if attempt.template.ended and not attempt.template.running:

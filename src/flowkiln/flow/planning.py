@@ -23,7 +23,7 @@ class Options:
     max_workers: int
     max_splits: int
     isolation: Literal["auto", "fork", "spawn"] = "auto"
-    verify: Literal["stat", "full"] = "stat"
+    verify: Literal["auto", "digest", "stat", "full"] = "auto"
     tags: tuple[str, ...] = ()
     local: bool = True
     """Whether retries follow each other at once, as they do on this machine."""

@@ -190,7 +190,7 @@ def _options(order: Order, settings: Settings) -> planning.Options:
         max_workers=settings.count("max-workers") or cores(),
         max_splits=settings.count("max-num-splits") or 100_000,
         isolation=cast("Literal['auto', 'fork', 'spawn']", settings.text("isolation")),
-        verify=cast("Literal['stat', 'full']", settings.text("verify-env")),
+        verify=cast("Literal['auto', 'digest', 'stat', 'full']", settings.text("verify-env")),
         tags=order.tags,
     )
 

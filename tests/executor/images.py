@@ -120,7 +120,10 @@ def _build(kind: str, name: str, files: dict[str, bytes], spoil: str) -> None:
     lines += [f"RUN cd /opt/env && {spoil}"] if spoil else []
     context = io.BytesIO()
     with tarfile.open(fileobj=context, mode="w") as archive:
-        for path, data in {"Dockerfile": "\n".join(lines).encode(), **{f"env/{k}": v for k, v in files.items()}}.items():
+        for path, data in {
+            "Dockerfile": "\n".join(lines).encode(),
+            **{f"env/{k}": v for k, v in files.items()},
+        }.items():
             member = tarfile.TarInfo(path)
             member.size, member.mode = len(data), mode_of(path.removeprefix("env/"))
             archive.addfile(member, io.BytesIO(data))

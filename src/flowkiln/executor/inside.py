@@ -92,7 +92,9 @@ class Child:
             command[0],
             command,
             environ,
-            file_actions=[(os.POSIX_SPAWN_DUP2, source, number) for number, source in enumerate((nothing, out, error))],
+            file_actions=[
+                (os.POSIX_SPAWN_DUP2, source, number) for number, source in enumerate((nothing, out, error))
+            ],
             setsigdef=[signal.SIGINT, signal.SIGTERM, signal.SIGCHLD],
         )
         for descriptor in (nothing, out, error):

@@ -214,7 +214,9 @@ class Launching:
         if self._settings.files != "auto":
             return self._settings.files == "copy"
         told = (step.container or ContainerSettings()).user
-        caller = ("0", "0:0", "root") if self._engine.rootless else (str(os.getuid()), f"{os.getuid()}:{os.getgid()}")
+        caller = (
+            ("0", "0:0", "root") if self._engine.rootless else (str(os.getuid()), f"{os.getuid()}:{os.getgid()}")
+        )
         return self._engine.endpoint.remote or (told is not None and told not in caller)
 
     def _user(self, job: Job) -> str | None:

@@ -96,3 +96,46 @@ class BadLayout(ImageError):
     code = "IMG031"
     title = "Not an OCI layout"
     advice = "Name an empty or a new folder."
+
+
+class RegistryNeeded(ImageError):
+    """A registry has to be asked, and the network may not be used.
+
+    What is known of bases and images is kept in the cache: run the same command once without `--offline`.
+    """
+
+    code = "IMG027"
+    title = "A registry is needed, offline"
+    exit_code = ExitCode.SERVICE
+
+
+class CompilerMissing(ImageError):
+    """The lock says which Python compiles the bytecode of an image, and it is not to be had here.
+
+    Another version would give another image under the same lock, so that flowkiln does not take one. Install that
+    very version, start a container engine, bake where it is there, or decide anew with
+    `flowkiln env lock --upgrade-base`.
+    """
+
+    code = "IMG024"
+    title = "The Python that compiles bytecode is missing"
+
+
+class NotBaked(ImageError):
+    """`images.policy` is `never`, and an image that a step needs is not there.
+
+    Bake it where that is allowed, for example in CI: `flowkiln env bake FLOW.py --push`.
+    """
+
+    code = "IMG025"
+    title = "An image is missing and may not be baked"
+
+
+class NoRepository(ImageError):
+    """An image is to be pushed, and nobody has said where to.
+
+    The setting `images.repository` names the repository of all images, such as `registry.example.com/team/flows`.
+    """
+
+    code = "IMG026"
+    title = "No repository for images"

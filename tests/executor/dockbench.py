@@ -25,7 +25,9 @@ PLAIN = Prefix(python="python3", version="3.11.0", platform="linux/amd64")
 class DockBench:
     """Runs attempts of one step in containers and gives their outcomes."""
 
-    def __init__(self, folder: Path, engine: Engine, script: str, image: ImageRef, run: str, **options: Any) -> None:
+    def __init__(
+        self, folder: Path, engine: Engine, script: str, image: ImageRef, run: str, **options: Any
+    ) -> None:
         self.engine = engine
         self.run_id = run
         self.folder = folder

@@ -10,13 +10,14 @@ import os
 import subprocess
 import tarfile
 from dataclasses import dataclass
+from typing import Literal
 
 from flowkiln._base.endpoints import find
 from flowkiln._base.engine import Engine
 from flowkiln.executor.plan import ImageRef, Prefix
 from tests import stack
 
-BASE = "slim-python:3.11"
+BASE: Literal["slim-python:3.11"] = "slim-python:3.11"
 ENV_ID = "sha256:" + "e" * 64
 SITE = "lib/python3.11/site-packages"
 PYTHON = "/usr/local/bin/python3"
@@ -120,7 +121,10 @@ def _build(kind: str, name: str, files: dict[str, bytes], spoil: str) -> None:
     lines += [f"RUN cd /opt/env && {spoil}"] if spoil else []
     context = io.BytesIO()
     with tarfile.open(fileobj=context, mode="w") as archive:
-        for path, data in {"Dockerfile": "\n".join(lines).encode(), **{f"env/{k}": v for k, v in files.items()}}.items():
+        for path, data in {
+            "Dockerfile": "\n".join(lines).encode(),
+            **{f"env/{k}": v for k, v in files.items()},
+        }.items():
             member = tarfile.TarInfo(path)
             member.size, member.mode = len(data), mode_of(path.removeprefix("env/"))
             archive.addfile(member, io.BytesIO(data))

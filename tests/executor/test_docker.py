@@ -42,13 +42,13 @@ def dock(tmp_path: Path, runtime_cache: Path) -> Iterator[Make]:
     """Makes one run whose step has the given body; its containers are gone at the end of the test."""
     made: list[DockBench] = []
 
-    def make(body: str = "", *, image: ImageRef | None = None, engine: Engine | None = None, **more: Any) -> DockBench:
+    def make(
+        body: str = "", *, image: ImageRef | None = None, engine: Engine | None = None, **more: Any
+    ) -> DockBench:
         script = more.pop("script", None) or worker(body)
         engine = engine or images.engine("overlay2")
         run = f"t{time.time_ns()}"
-        bench = DockBench(
-            tmp_path / run, engine, script, image or images.plain(), run, cache=runtime_cache, **more
-        )
+        bench = DockBench(tmp_path / run, engine, script, image or images.plain(), run, cache=runtime_cache, **more)
         made.append(bench)
         return bench
 
@@ -210,7 +210,9 @@ def test_the_engine_is_told_no_secret(dock: Make) -> None:
 
 
 def test_the_variables_are_those_of_the_allow_list(dock: Make) -> None:
-    run = dock("return sorted(os.environ)", host={"HTTP_PROXY": "p", "SECRET": "s"}, container=ContainerSettings(cpus=1))
+    run = dock(
+        "return sorted(os.environ)", host={"HTTP_PROXY": "p", "SECRET": "s"}, container=ContainerSettings(cpus=1)
+    )
     names = run.run_one().artifacts["value"]["v"]
     assert not {"HTTP_PROXY", "SECRET", "HOSTNAME", "FLOWKILN_WORKER"} & set(names)
     assert {"PATH", "HOME", "TMPDIR", "LANG", "OMP_NUM_THREADS", "PYTHONHASHSEED"} <= set(names)
@@ -229,7 +231,8 @@ def test_limits_and_places_are_as_asked(dock: Make, tmp_path: Path) -> None:
     except OSError as error:
         closed = error.errno
     interfaces = [name for _, name in socket.if_nameindex()]
-    return [limit, os.statvfs("/dev/shm").f_frsize * os.statvfs("/dev/shm").f_blocks, closed, interfaces, os.getcwd()]
+    shared = os.statvfs("/dev/shm")
+    return [limit, shared.f_frsize * shared.f_blocks, closed, interfaces, os.getcwd()]
     """
     asked = ContainerSettings(
         cpus=0.5,
@@ -280,13 +283,18 @@ def test_the_work_folder_and_what_lies_there_belong_to_the_caller(dock: Make) ->
 
 def test_the_environment_of_an_image_is_proved_and_recorded(dock: Make) -> None:
     made = images.marked("overlay2")
-    run = dock("import thing; return [thing.VALUE, sys.prefix, os.environ['PATH']]", image=made.image, prefix=made.prefix)
+    body = "import thing; return [thing.VALUE, sys.prefix, os.environ['PATH']]"
+    run = dock(body, image=made.image, prefix=made.prefix)
     outcome = run.run_one()
     assert outcome.ok, outcome.failure
     value, prefix, path = outcome.artifacts["value"]["v"]
     assert (value, prefix, path.split(":")[0]) == (1, "/opt/env", "/opt/env/bin")
     told = outcome.environment
-    assert (told["env_id"], told["tree_digest"], told["level"]) == (images.ENV_ID, made.prefix.tree_digest, "digest")
+    assert (told["env_id"], told["tree_digest"], told["level"]) == (
+        images.ENV_ID,
+        made.prefix.tree_digest,
+        "digest",
+    )
     assert told["image"]["id"] == made.image.ids[0]
     assert "pth ran" in run.log(outcome, "stderr")
 
@@ -376,7 +384,13 @@ def test_a_new_launcher_goes_on_with_running_and_ended_containers(dock: Make) ->
 
 def test_containers_outlive_a_launcher_that_was_killed(dock: Make) -> None:
     run = dock("time.sleep(2); return 5")
-    place = (str(run.folder), run.engine.endpoint.url, images.plain().reference, run.run_id, str(run.settings.cache))
+    place = (
+        str(run.folder),
+        run.engine.endpoint.url,
+        images.plain().reference,
+        run.run_id,
+        str(run.settings.cache),
+    )
     code = f"""
 import sys; sys.path[:0] = {sys.path!r}
 import os, signal

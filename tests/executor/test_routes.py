@@ -19,7 +19,7 @@ from flowkiln.executor.docker import DockerBackend, DockerSettings
 from flowkiln.executor.driver import Driver
 from flowkiln.executor.ending import RunEnd
 from flowkiln.executor.outcome import Outcome
-from flowkiln.executor.plan import ContainerSettings, ImageRef, Prefix, RunPlan
+from flowkiln.executor.plan import ContainerSettings, Prefix, RunPlan
 from flowkiln.executor.process import ProcessBackend, ProcessSettings
 from flowkiln.executor.routes import Routed
 from flowkiln.flow import checks, package, planning

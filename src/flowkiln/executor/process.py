@@ -136,7 +136,9 @@ class ProcessBackend:
         limit = time.monotonic() + timeout
         left = timeout
         self._woken = False
-        while not self._events and not self._woken and left >= 0:  # what is known is told before lines that come after it
+        while (
+            not self._events and not self._woken and left >= 0
+        ):  # what is known is told before lines that come after it
             self._turn(left)
             self._start_queued()
             left = limit - time.monotonic()

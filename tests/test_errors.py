@@ -17,8 +17,10 @@ RANGES = {
     "envs": ("ENV",),
     "store": ("STO",),
     "executor": ("RUN",),
+    "images": ("IMG",),
     "flow": ("FLW",),
     "cli": ("CLI",),
+    "images": ("IMG",),
     "wiring": ("CLI",),
 }
 

@@ -143,3 +143,14 @@ def test_results_keep_their_order() -> None:
     assert parallel.together(late, range(4), at_once=4) == [0, 1, 4, 9]
     assert parallel.together(late, [], at_once=1) == []
     assert not parallel.stopped()
+
+
+def test_what_is_given_is_read_while_the_program_writes() -> None:
+    data = bytes(range(256)) * 4000
+    code = "import sys\nwhile data := sys.stdin.buffer.read(5000): sys.stdout.buffer.write(data)"
+    assert python(code, given=data).output == data
+
+
+def test_a_program_that_reads_nothing_ends_as_it_likes() -> None:
+    ended = python("import os; os.close(0); print('done')", given=bytes(1 << 20))
+    assert (ended.code, ended.stdout) == (0, "done\n")

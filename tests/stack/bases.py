@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
@@ -132,8 +131,3 @@ def _published(where: Registry, recipe: Recipe) -> str | None:
     except urllib.error.HTTPError as error:
         error.close()
         return None
-
-
-def forget_scratch() -> None:
-    """Removes the archives that the bases were made from; the bases stay."""
-    shutil.rmtree(built("archives", EDITION), ignore_errors=True)

@@ -30,7 +30,6 @@ class Process:
     started: int
     """The kernel's ticks from its boot to the start of the process."""
 
-    @property
     def alive(self) -> bool:
         """Whether it is still there, and no zombie."""
         return _started(self.pid) == self.started
@@ -71,18 +70,18 @@ def running(name: str) -> Process | None:
     if state is None:
         return None
     process = Process(int(str(state["pid"])), int(str(state["started"])))
-    return process if process.alive else None
+    return process if process.alive() else None
 
 
 def wait_until(ready: Callable[[], bool], process: Process, log: Path, what: str, seconds: float = 60) -> None:
     """Returns when ``ready`` holds; else ends the process and raises with the end of its log."""
     give_up = time.monotonic() + seconds
-    while process.alive and time.monotonic() < give_up:
+    while process.alive() and time.monotonic() < give_up:
         with contextlib.suppress(OSError):
             if ready():
                 return
         time.sleep(0.05)
-    state = "did not answer in time" if process.alive else "ended at once"
+    state = "did not answer in time" if process.alive() else "ended at once"
     end(process)
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-8:]
     raise CannotRun(what, f"it {state}; {log} ends with:\n" + "\n".join(lines))
@@ -91,12 +90,12 @@ def wait_until(ready: Callable[[], bool], process: Process, log: Path, what: str
 def end(process: Process, seconds: float = 30) -> None:
     """Asks the process to end, waits, and kills it when it does not."""
     for sent, patience in ((signal.SIGTERM, seconds), (signal.SIGKILL, 5.0)):
-        if not process.alive:
+        if not process.alive():
             break
         with contextlib.suppress(ProcessLookupError):
             os.kill(process.pid, sent)
         give_up = time.monotonic() + patience
-        while process.alive and time.monotonic() < give_up:
+        while process.alive() and time.monotonic() < give_up:
             time.sleep(0.05)
     with contextlib.suppress(ChildProcessError):
         os.waitpid(process.pid, os.WNOHANG)  # ours, when this very process started it
@@ -105,8 +104,10 @@ def end(process: Process, seconds: float = 30) -> None:
 def port(name: str, first: int) -> int:
     """The port that the service had before, if it is free, else the first free one from ``first`` on."""
     memory = run_folder(name) / "port"
-    before = int(memory.read_text(encoding="ascii")) if memory.exists() else first
-    for candidate in (before, *range(first, first + 200)):
+    candidates = list(range(first, first + 200))
+    if memory.exists():
+        candidates.insert(0, int(memory.read_text(encoding="ascii")))
+    for candidate in candidates:
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:

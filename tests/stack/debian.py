@@ -17,11 +17,23 @@ if TYPE_CHECKING:
 EDITION = "1"
 
 _LIBRARIES = {
-    "bookworm": "libexpat1 libffi8 libncursesw6 libreadline8 libsqlite3-0 libssl3 libuuid1".split(),
-    "trixie": "libexpat1 libffi8 libncursesw6 libreadline8t64 libsqlite3-0 libssl3t64 libuuid1".split(),
+    "bookworm": ["libexpat1", "libffi8", "libncursesw6", "libreadline8", "libsqlite3-0", "libssl3", "libuuid1"],
+    "trixie": ["libexpat1", "libffi8", "libncursesw6", "libreadline8t64", "libsqlite3-0", "libssl3t64", "libuuid1"],
 }
 """What Python's own extension modules are linked to, besides what every Debian has."""
+_ESSENTIAL = (
+    "libc6",
+    "libgcc-s1",
+    "base-files",
+    "netbase",
+    "zlib1g",
+    "libbz2-1.0",
+    "liblzma5",
+    "libcrypt1",
+    "libtinfo6",
+)
 _LEAVE_OUT = ("usr/share/doc/*", "usr/share/man/*", "usr/share/locale/*")
+_UNWANTED = ("usr/share/doc/", "usr/share/man/", "usr/sbin/", "sbin/", "usr/share/bug/", "usr/share/lintian/")
 _MERGED = "/usr/share/mmdebstrap/hooks/merged-usr"
 
 _ROOT = "root:x:0:0:root:/root:/bin/bash\n"
@@ -68,7 +80,7 @@ def local_python(suite: str, python: str, architecture: str) -> tuple[str, Path]
         if not archive.exists():
             tree = _local_tree(folder, python)
             if architecture != machine():  # no package's script ran, which writes it
-                tree.texts["etc/passwd"] = (_ROOT + _NOBODY, 0o644)
+                tree.made["etc/passwd"] = ((_ROOT + _NOBODY).encode(), 0o644)
             scratch = archive.with_suffix(".new")
             tree.write(scratch)
             scratch.rename(archive)
@@ -94,65 +106,47 @@ def _local_tree(folder: Path, python: str) -> Tree:
         library,
         lambda name: name not in dropped and "__pycache__" not in name,
     )
-    tree.files[f"usr/local/bin/python{python}"] = folder / "usr" / "bin" / f"python{python}"
+    # the module site is frozen into the interpreter: there the names must be of one length, and they are
+    program = _replaced(b"dist-packages", b"site-packages", folder / "usr" / "bin" / f"python{python}")
+    tree.made[f"usr/local/bin/python{python}"] = (program, 0o755)
+    site = tree.files.pop(f"{library}/site.py")
+    tree.made[f"{library}/site.py"] = (_replaced(b"dist-packages", b"site-packages", site), 0o644)
+    (scheme,) = {f"{library}/sysconfig.py", f"{library}/sysconfig/__init__.py"} & set(tree.files)
+    changed = _replaced(b"scheme = 'posix_local'", b"scheme = 'posix_prefix'", tree.files.pop(scheme))
+    tree.made[scheme] = (changed, 0o644)
     tree.links |= {"usr/local/bin/python3": f"python{python}", "usr/local/bin/python": "python3"}
-    site = tree.files.pop(f"{library}/site.py").read_text(encoding="utf-8")
-    tree.texts[f"{library}/site.py"] = (_replaced(_DEBIAN_SITE, _SITE, site), 0o644)
-    names = [name for name in (f"{library}/sysconfig.py", f"{library}/sysconfig/__init__.py") if name in tree.files]
-    for name in names:
-        text = tree.files.pop(name).read_text(encoding="utf-8")
-        changed = _replaced(r"prefix_scheme = 'posix_local'", "prefix_scheme = 'posix_prefix'", text)
-        tree.texts[name] = (changed, 0o644)
     (wheel,) = (folder / "usr" / "share" / "python-wheels").glob("pip-*.whl")
     with zipfile.ZipFile(wheel) as packed:
         for name in packed.namelist():
-            tree.texts[f"{library}/site-packages/{name}"] = (
-                packed.read(name).decode("utf-8", "surrogateescape"),
-                0o644,
-            )
+            tree.made[f"{library}/site-packages/{name}"] = (packed.read(name), 0o644)
     script = f"#!/usr/local/bin/python{python}\nfrom pip._internal.cli.main import main\nraise SystemExit(main())\n"
-    tree.texts["usr/local/bin/pip"] = (script, 0o755)
+    tree.made["usr/local/bin/pip"] = (script.encode(), 0o755)
     tree.links["usr/local/bin/pip3"] = "pip"
     return tree
 
 
-_DEBIAN_SITE = (
-    r"(?s)            if is_virtual_environment:\n.*?        else:\n            sitepackages\.append\(prefix\)\n"
-)
-_SITE = """\
-            for libdir in libdirs:
-                path = os.path.join(prefix, libdir,
-                                    "python%d.%d" % sys.version_info[:2],
-                                    "site-packages")
-                sitepackages.append(path)
-        else:
-            sitepackages.append(prefix)
-"""
-
-
-def _replaced(pattern: str, replacement: str, text: str) -> str:
-    changed, count = re.subn(pattern, lambda _: replacement, text)
-    if count != 1:
-        raise CannotRun("a base image", f"Debian's Python has {count} places like {pattern!r}")
-    return changed
+def _replaced(old: bytes, new: bytes, path: Path) -> bytes:
+    data = path.read_bytes()
+    if old not in data:
+        raise CannotRun("a base image", f"Debian's {path.name} has nowhere {old.decode()!r}")
+    return data.replace(old, new)
 
 
 def distroless(suite: str, python: str) -> Path:
     """Python and the libraries it needs, with no shell and no package tool, for a user who is not root."""
     packages = [f"python{python}-minimal", f"libpython{python}-minimal", f"libpython{python}-stdlib"]
-    libraries = "libc6 libgcc-s1 base-files netbase zlib1g libbz2-1.0 liblzma5 libcrypt1 libtinfo6".split()
-    folder = unpacked(suite, *packages, *libraries, *_LIBRARIES[suite])
+    folder = unpacked(suite, *packages, *_ESSENTIAL, *_LIBRARIES[suite])
     archive = built("archives", EDITION, f"distroless-{python}.tar")
     with locked(f"archive-{archive.stem}"):
         if not archive.exists():
             tree = Tree()
-            tree.add(
-                folder, wanted=lambda name: not name.startswith(("usr/share/doc", "usr/share/man", "usr/sbin"))
-            )
+            tree.add(folder, wanted=lambda name: not name.startswith(_UNWANTED))
             tree.links |= {"usr/bin/python3": f"python{python}", "usr/bin/python": f"python{python}"}
             user = "nonroot:x:65532:65532:nonroot:/home/nonroot:/sbin/nologin\n"
-            tree.texts["etc/passwd"] = (_ROOT.replace("/bin/bash", "/sbin/nologin") + _NOBODY + user, 0o644)
-            tree.texts["etc/group"] = ("root:x:0:\nnobody:x:65534:\nnonroot:x:65532:\n", 0o644)
+            tree.folders["home/nonroot"] = (0o700, 65532)
+            users = _ROOT.replace("/bin/bash", "/sbin/nologin") + _NOBODY + user
+            tree.made["etc/passwd"] = (users.encode(), 0o644)
+            tree.made["etc/group"] = (b"root:x:0:\nnobody:x:65534:\nnonroot:x:65532:\n", 0o644)
             scratch = archive.with_suffix(".new")
             tree.write(scratch)
             scratch.rename(archive)

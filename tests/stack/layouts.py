@@ -37,39 +37,45 @@ class Tree:
 
     files: dict[str, Path] = field(default_factory=dict)
     """Copied from disk, symbolic links as they are."""
-    texts: dict[str, tuple[str, int]] = field(default_factory=dict)
+    made: dict[str, tuple[bytes, int]] = field(default_factory=dict)
+    """Contents and modes."""
     links: dict[str, str] = field(default_factory=dict)
+    folders: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """Modes and owners; parents that are not named here are made."""
 
     def add(self, folder: Path, below: str = "", wanted: Callable[[str], bool] = lambda _: True) -> None:
         """Adds what lies in ``folder``, its own path replaced by ``below``."""
         for path in folder.rglob("*"):
             name = str(Path(below) / path.relative_to(folder))
-            if (path.is_symlink() or not path.is_dir()) and wanted(name):
+            if not wanted(name):
+                continue
+            if path.is_dir() and not path.is_symlink():
+                self.folders[name] = (path.stat().st_mode & 0o7777, 0)
+            else:
                 self.files[name] = path
 
     def write(self, target: Path) -> None:
         """Writes the archive: sorted, owned by root, with every parent folder once."""
-        folders = {str(parent) for name in self._names() for parent in Path(name).parents} - {"."}
+        names = {*self.files, *self.made, *self.links, *self.folders}
+        parents = {str(parent) for name in names for parent in Path(name).parents} - {"."}
         with tarfile.open(target, "w", format=tarfile.PAX_FORMAT) as archive:
-            for name in sorted(folders | self._names()):
-                self._write(archive, name, name in folders)
+            for name in sorted(parents | names):
+                self._write(archive, name)
 
-    def _names(self) -> set[str]:
-        return {*self.files, *self.texts, *self.links}
-
-    def _write(self, archive: tarfile.TarFile, name: str, folder: bool) -> None:
+    def _write(self, archive: tarfile.TarFile, name: str) -> None:
         entry = tarfile.TarInfo(name)
         entry.mode = 0o755
-        if name in self.texts:
-            text, entry.mode = self.texts[name]
-            entry.size = len(text.encode())
-            archive.addfile(entry, io.BytesIO(text.encode()))
+        if name in self.made:
+            data, entry.mode = self.made[name]
+            entry.size = len(data)
+            archive.addfile(entry, io.BytesIO(data))
         elif name in self.links or (name in self.files and self.files[name].is_symlink()):
             entry.type = tarfile.SYMTYPE
             entry.linkname = self.links.get(name) or str(self.files[name].readlink())
             archive.addfile(entry)
-        elif folder:
+        elif name not in self.files:
             entry.type = tarfile.DIRTYPE
+            entry.mode, entry.uid = self.folders.get(name, (0o755, 0))
             archive.addfile(entry)
         else:
             status = self.files[name].stat()
@@ -128,11 +134,14 @@ def _layer(layout: Path, archive: Path) -> tuple[str, dict[str, Any]]:
     packed = archive.with_suffix(".tar.gz")
     whole = hashlib.sha256()
     scratch = archive.with_suffix(".new")
-    with archive.open("rb") as source, scratch.open("wb") as raw:
-        with gzip.GzipFile(fileobj=raw, mode="wb", mtime=0, filename="", compresslevel=_GZIP_LEVEL) as zipped:
-            while chunk := source.read(_CHUNK):
-                whole.update(chunk)
-                zipped.write(chunk)
+    with (
+        archive.open("rb") as source,
+        scratch.open("wb") as raw,
+        gzip.GzipFile(fileobj=raw, mode="wb", mtime=0, filename="", compresslevel=_GZIP_LEVEL) as zipped,
+    ):
+        while chunk := source.read(_CHUNK):
+            whole.update(chunk)
+            zipped.write(chunk)
     scratch.rename(packed)
     with packed.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()

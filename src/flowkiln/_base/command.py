@@ -40,8 +40,13 @@ class Finished:
     code: int
     ended: Ended
     seconds: float
-    stdout: str
+    output: bytes
     stderr: str
+
+    @property
+    def stdout(self) -> str:
+        """``output`` as text; bytes that are not UTF-8 are replaced."""
+        return self.output.decode(errors="replace")
 
 
 def run(
@@ -52,20 +57,23 @@ def run(
     limits: Limits | None = None,
     on_line: Callable[[str], None] | None = None,
     tick: Callable[[float], None] | None = None,
+    given: bytes = b"",
+    await_output: bool = True,
 ) -> Finished:
     """Runs a program to its end and returns its output; never raises for a bad exit code.
 
-    ``environment`` is the whole environment. ``on_line`` gets each line of stderr as it comes, ``tick`` the
-    seconds since the start about once a second. A program that reaches a limit is ended with its group (SIGTERM,
-    then SIGKILL after two seconds), and so it is when the caller is interrupted or told to stop
-    (``parallel.together``). Raises ``ToolMissing`` when the program cannot be started.
+    ``environment`` is the whole environment, ``given`` what stdin holds. ``on_line`` gets each line of stderr as
+    it comes, ``tick`` the seconds since the start about once a second. Without ``await_output`` the end of the
+    program is enough: what it left behind may keep its output open. A program that reaches a limit is ended
+    with its group (SIGTERM, then SIGKILL after two seconds), and so it is when the caller is interrupted or told
+    to stop (``parallel.together``). Raises ``ToolMissing`` when the program cannot be started.
     """
     limits = limits or Limits()
     started = time.monotonic()
     try:
         process = subprocess.Popen(
             [os.fspath(argument) for argument in arguments],
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE if given else subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env=dict(environment),
@@ -75,7 +83,7 @@ def run(
     except OSError as error:
         message = f"cannot start {arguments[0]}: {error.strerror or error}"
         raise ToolMissing(message) from error
-    streams = _Streams(process, on_line)
+    streams = _Streams(process, on_line, given, await_output=await_output)
     try:
         ended = streams.read(limits, started, tick)
         if ended != "exit":
@@ -90,8 +98,8 @@ def run(
         code=code,
         ended=ended,
         seconds=time.monotonic() - started,
-        stdout=streams.text("stdout"),
-        stderr=streams.text("stderr"),
+        output=streams.data("stdout"),
+        stderr=streams.data("stderr").decode(errors="replace"),
     )
 
 
@@ -113,26 +121,45 @@ def _signal(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
 
 
 class _Streams:
-    """Both output streams of a process, read without blocking."""
+    """The streams of a process, read and written without blocking."""
 
-    def __init__(self, process: subprocess.Popen[bytes], on_line: Callable[[str], None] | None) -> None:
+    def __init__(
+        self,
+        process: subprocess.Popen[bytes],
+        on_line: Callable[[str], None] | None,
+        given: bytes,
+        *,
+        await_output: bool,
+    ) -> None:
         self._process = process
+        self._await_output = await_output
         self._on_line = on_line
         self._parts: dict[str, list[bytes]] = {"stdout": [], "stderr": []}
         self._rest = b""
+        self._given = memoryview(given)
         self._selector = selectors.DefaultSelector()
-        for name in self._parts:
-            stream = cast("BinaryIO", getattr(process, name))
-            os.set_blocking(stream.fileno(), False)
-            self._selector.register(stream, selectors.EVENT_READ, name)
+        for name in (*self._parts, "stdin"):
+            stream = cast("BinaryIO | None", getattr(process, name))
+            if stream is not None:
+                os.set_blocking(stream.fileno(), False)
+                event = selectors.EVENT_WRITE if name == "stdin" else selectors.EVENT_READ
+                self._selector.register(stream, event, name)
 
     def read(self, limits: Limits, started: float, tick: Callable[[float], None] | None) -> Ended:
-        """Reads until both streams end or a limit is reached."""
+        """Reads until both streams end, or as ``await_output`` says the program, or a limit is reached."""
         heard = ticked = started
         while self._selector.get_map():
-            for key, _ in self._selector.select(0.25):
-                self._take(key)
+            # Asked before the last look: what the program wrote before its end is in the pipes then.
+            over = not self._await_output and self._process.poll() is not None
+            for key, _ in self._selector.select(0 if over else 0.25 if self._await_output else 0.02):
+                if key.data == "stdin":
+                    self._give(key)
+                else:
+                    self._take(key)
                 heard = time.monotonic()
+                over = False
+            if over:
+                break
             if parallel.stopped():
                 raise KeyboardInterrupt
             now = time.monotonic()
@@ -145,15 +172,27 @@ class _Streams:
                 tick(now - started)
         return "exit"
 
-    def text(self, name: str) -> str:
-        """What was read of one stream; bytes that are not UTF-8 are replaced."""
-        return b"".join(self._parts[name]).decode(errors="replace")
+    def data(self, name: str) -> bytes:
+        """What was read of one stream."""
+        return b"".join(self._parts[name])
 
     def close(self) -> None:
         """Closes the pipes."""
         self._selector.close()
-        for name in self._parts:
-            getattr(self._process, name).close()
+        for stream in (self._process.stdout, self._process.stderr, self._process.stdin):
+            if stream is not None:
+                with contextlib.suppress(BrokenPipeError):
+                    stream.close()
+
+    def _give(self, key: selectors.SelectorKey) -> None:
+        """Writes what the pipe has room for; its end, when all is written or the process reads no more."""
+        try:
+            self._given = self._given[os.write(key.fd, self._given[: 1 << 16]) :]
+        except BrokenPipeError:
+            self._given = self._given[:0]
+        if not self._given:
+            self._selector.unregister(key.fileobj)
+            cast("BinaryIO", key.fileobj).close()
 
     def _take(self, key: selectors.SelectorKey) -> None:
         data = os.read(key.fd, 1 << 16)

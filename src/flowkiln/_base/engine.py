@@ -25,6 +25,8 @@ from flowkiln._base.enginewire import Stream, Wire
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from types import TracebackType
+    from typing import Self
 
     from flowkiln._base.endpoints import Endpoint
     from flowkiln._base.engineanswers import Output
@@ -57,6 +59,14 @@ class Engine:
     def close(self) -> None:
         """Ends the connections that are kept; the engine can be used again."""
         self._wire.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
     # -- the engine itself
 
@@ -165,7 +175,10 @@ class Engine:
             body=json.dumps(spec).encode(),
             headers={"Content-Type": "application/json"},
         )
-        return str(self._checked(answer, {404: ImageMissing, 409: NameTaken}).json()["Id"])
+        if answer.status == 404:  # the image, or a network or volume
+            body = answer.read()
+            raise answers.refusal(404, body, {404: ImageMissing if b"image" in body.lower() else EngineRefused})
+        return str(self._checked(answer, {409: NameTaken}).json()["Id"])
 
     def start(self, container: str) -> None:
         """The container runs, or has run. Raises ``ContainerMissing``."""

@@ -58,8 +58,6 @@ def refusal(status: int, body: bytes, kinds: Mapping[int, type[EngineError]]) ->
     if any(words in text.lower() for words in _FULL):
         return EngineFull(text, status=status)
     kind = kinds.get(status)
-    if kind is ImageMissing and "image" not in text.lower() and "manifest" not in text.lower():
-        kind = None
     if kind is None and status in {401, 403}:
         kind = EngineDenied
     if kind is None:

@@ -95,9 +95,9 @@ class Connection(http.client.HTTPConnection):
         """What ssh wrote to its error output; empty without ssh."""
         return self._program.said() if self._program else ""
 
-    def close(self) -> None:
-        """Ends the connection and the ssh behind it."""
-        super().close()
+    def end(self) -> None:
+        """Ends the connection and the ssh behind it, which ``close`` leaves: http.client calls that one as well."""
+        self.close()
         if self._program is not None:
             self._program.close()
             self._program = None
@@ -201,15 +201,20 @@ class Answer:
     def chunks(self) -> Iterator[bytes]:
         """The body as it comes; :meth:`cut` ends it early. Raises ``EngineUnreachable`` when it broke off."""
         whole = False
+        left = self._response.length  # None where the answer comes in chunks, which end it themselves
         try:
             while block := self._response.read1(BLOCK):
+                left = None if left is None else left - len(block)
                 yield block
-            whole = not self._cut and self._response.isclosed() and not self._response.will_close
+            if left:
+                raise http.client.IncompleteRead(b"", left)
+            whole = not self._cut and not self._response.will_close
         except _BROKEN as error:
             if not self._cut:
                 raise self._wire.broken(error, "broke off in the middle of an answer") from error
         finally:
             if whole:
+                self._response.close()  # its buffer only: the connection lives on
                 self._wire.keep(self._connection)
             else:
                 self.close()
@@ -240,7 +245,7 @@ class Answer:
     def close(self) -> None:
         """Gives the answer up, and its connection."""
         self._response.close()
-        self._connection.close()
+        self._connection.end()
 
 
 class Stream(Generic[_Item]):
@@ -314,17 +319,17 @@ class Wire:
             except (http.client.RemoteDisconnected, BrokenPipeError, ConnectionResetError) as error:
                 again = connection.used and method in _REPEATABLE and not chunked
                 said = connection.said()
-                connection.close()
+                connection.end()
                 if not again:
                     raise self.broken(error, said or "closed the connection") from error
             except TimeoutError as error:
-                connection.close()
+                connection.end()
                 raise self.broken(error, f"did not answer within {limit:g} s") from error
             except http.client.HTTPException as error:
-                connection.close()
+                connection.end()
                 raise self.broken(error, f"answered something that is no HTTP: {error}") from error
             except BaseException:
-                connection.close()
+                connection.end()
                 raise
 
     def _exchange(
@@ -356,12 +361,12 @@ class Wire:
                 break
             if not connection.stale():
                 return connection
-            connection.close()
+            connection.end()
         connection = Connection(self.endpoint, self.timeout)
         try:
             connection.connect()
         except OSError as error:
-            connection.close()
+            connection.end()
             raise self._unopened(error) from error
         return connection
 
@@ -371,14 +376,14 @@ class Wire:
             if len(self._idle) < _KEPT:
                 self._idle.append(connection)
                 return
-        connection.close()
+        connection.end()
 
     def close(self) -> None:
         """Ends the idle connections."""
         with self._lock:
             idle, self._idle = self._idle, []
         for connection in idle:
-            connection.close()
+            connection.end()
 
     def broken(self, error: BaseException, what: str) -> EngineUnreachable:
         """The error for an exchange that did not come to its end."""

@@ -120,6 +120,36 @@ TABLE: tuple[Setting, ...] = (
         default=(),
         help="Variables of the launcher that steps in a locked environment may see.",
     ),
+    Setting(
+        key="images.base",
+        kind="text",
+        default="python:{python}-slim",
+        help="Image that environments are baked on; `{python}` stands for the environment's X.Y.",
+    ),
+    Setting(
+        key="images.repository",
+        kind="text",
+        help="Repository that images are pushed to, as `registry.example.com/team/flows`. Default: none.",
+    ),
+    Setting(
+        key="images.policy",
+        kind="text",
+        default="if-missing",
+        choices=("if-missing", "never"),
+        help="Whether an image that the repository lacks is baked, or is an error.",
+    ),
+    Setting(
+        key="images.pull-as",
+        kind="text",
+        help="Host that a cluster pulls from, where it knows the registry that is pushed to by another name.",
+    ),
+    Setting(
+        key="images.compression",
+        kind="text",
+        default="gzip",
+        choices=("gzip", "zstd"),
+        help="How layers are compressed. zstd needs Docker 23, containerd 1.5 or newer.",
+    ),
 )
 BY_KEY = {setting.key: setting for setting in TABLE}
 

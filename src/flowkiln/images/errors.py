@@ -62,6 +62,19 @@ class ForeignImage(ImageError):
     exit_code = ExitCode.ENVIRONMENT
 
 
+class CompilerFailed(ImageError):
+    """The interpreter that compiles an image's bytecode failed, or is not the Python that the lock names.
+
+    Files that are no Python of that version are left out and are no failure. This is the interpreter itself: it was
+    replaced by another version since it was found, was killed, or ran out of memory.
+    """
+
+    code = "IMG023"
+    title = "Bytecode could not be compiled"
+    exit_code = ExitCode.ENVIRONMENT
+    advice = "Run it again; if the interpreter was updated, `flowkiln env lock --base` pins what there is now."
+
+
 class LoadDiffers(ImageError):
     """The local engine took an image and made another one of it: its id or its layers are not those that were sent.
 

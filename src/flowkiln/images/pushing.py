@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from flowkiln._base import files
 from flowkiln.envs.spread import spread
-from flowkiln.images import manifest, oci
+from flowkiln.images import manifest, oci, reference
 from flowkiln.images.errors import ForeignImage
 from flowkiln.images.records import ImageRecord
 from flowkiln.images.uploading import Upload
@@ -155,7 +155,7 @@ class Publisher:
         with self._reporter.phase(f"push {plan.name}", total=sum(sizes), unit="bytes") as phase:
             upload = Upload(self._repository, self._registries, phase)
             jobs = [partial(self._layer, upload, plan, one) for one in baked.layers]
-            source = self._bases.reference(plan.base)
+            source = reference.parse(plan.base.reference)
             jobs += [partial(upload.base_layer, source, one) for one in base.layers]
             spread(lambda job: job(), jobs, threads=_AT_ONCE)
             upload.document(config)

@@ -10,13 +10,14 @@ import os
 import subprocess
 import tarfile
 from dataclasses import dataclass
+from typing import Literal
 
 from flowkiln._base.endpoints import find
 from flowkiln._base.engine import Engine
 from flowkiln.executor.plan import ImageRef, Prefix
 from tests import stack
 
-BASE = "slim-python:3.11"
+BASE: Literal["slim-python:3.11"] = "slim-python:3.11"
 ENV_ID = "sha256:" + "e" * 64
 SITE = "lib/python3.11/site-packages"
 PYTHON = "/usr/local/bin/python3"

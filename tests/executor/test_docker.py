@@ -231,7 +231,8 @@ def test_limits_and_places_are_as_asked(dock: Make, tmp_path: Path) -> None:
     except OSError as error:
         closed = error.errno
     interfaces = [name for _, name in socket.if_nameindex()]
-    return [limit, os.statvfs("/dev/shm").f_frsize * os.statvfs("/dev/shm").f_blocks, closed, interfaces, os.getcwd()]
+    shared = os.statvfs("/dev/shm")
+    return [limit, shared.f_frsize * shared.f_blocks, closed, interfaces, os.getcwd()]
     """
     asked = ContainerSettings(
         cpus=0.5,
@@ -282,9 +283,8 @@ def test_the_work_folder_and_what_lies_there_belong_to_the_caller(dock: Make) ->
 
 def test_the_environment_of_an_image_is_proved_and_recorded(dock: Make) -> None:
     made = images.marked("overlay2")
-    run = dock(
-        "import thing; return [thing.VALUE, sys.prefix, os.environ['PATH']]", image=made.image, prefix=made.prefix
-    )
+    body = "import thing; return [thing.VALUE, sys.prefix, os.environ['PATH']]"
+    run = dock(body, image=made.image, prefix=made.prefix)
     outcome = run.run_one()
     assert outcome.ok, outcome.failure
     value, prefix, path = outcome.artifacts["value"]["v"]

@@ -111,8 +111,8 @@ TABLE: tuple[Setting, ...] = (
         kind="text",
         default="auto",
         choices=("auto", "digest", "stat", "full"),
-        help="How a task's environment is proved before it starts: by its image's digest, by the facts of its files, "
-        "or by hashing every byte. `auto` is the digest in containers and the facts elsewhere.",
+        help="How a task's environment is proved before it starts: by its image's digest, by facts of its "
+        "files, or by hashing every byte. `auto` is the digest in containers and facts elsewhere.",
     ),
     Setting(
         key="pass-environment",

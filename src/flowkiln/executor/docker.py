@@ -56,7 +56,7 @@ def _nobody_watches(_task: int, _attempt: int, _line: LogLine) -> None:
 class DockerBackend:
     """Runs attempts in containers; implements ``backend.DurableBackend``.
 
-    Attempts of steps with an ``image`` in the plan, at most ``plan.max_workers`` at once as the driver submits them.
+    Takes attempts of steps with an ``image``, at most ``plan.max_workers`` at once: the driver submits no more.
     ``on_line`` gets each line as soon as it is known, in the thread that polls.
     """
 

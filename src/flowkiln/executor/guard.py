@@ -17,7 +17,6 @@ from flowkiln._base.json import compact
 from flowkiln.executor.backend import Assignment
 from flowkiln.executor.inside import FAILED, LEASE, SEALED, STORE, Leave
 from flowkiln.executor.memory import MemoryKills
-from flowkiln.executor.outcome import Outcome
 from flowkiln.executor.plan import StepPlan
 from flowkiln.executor.supervisor import Attempt, require_sound_store
 from flowkiln.store import keys
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
 
     from flowkiln._base.json import JSONObject
     from flowkiln.executor.inside import Child, Signals
+    from flowkiln.executor.outcome import Outcome
     from flowkiln.executor.supervisor import Reason, Stream
     from flowkiln.store.logs import LogLine
 

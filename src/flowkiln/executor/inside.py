@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from flowkiln._base.json import JSONObject
-    from flowkiln.executor.outcome import Outcome
     from flowkiln.executor.guard import Guard
+    from flowkiln.executor.outcome import Outcome
 
 TASK_FILE = "/mnt/flowkiln/task/task.json"
 """What is to be done, written by the launcher."""
@@ -78,7 +78,7 @@ class Signals:
 
 
 class Child:
-    """The step's process, started with its order waiting; ``stdout`` and ``stderr`` are the read ends of its output."""
+    """The step's process, its order waiting for it; ``stdout`` and ``stderr`` are the read ends of its output."""
 
     def __init__(self, task: JSONObject) -> None:
         self.channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)

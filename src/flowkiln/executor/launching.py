@@ -8,7 +8,6 @@ import socket
 import threading
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from flowkiln._base import json
@@ -22,6 +21,7 @@ from flowkiln.store import keys
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from flowkiln._base.json import JSONObject
     from flowkiln.executor.backend import Assignment
@@ -44,8 +44,10 @@ class DockerSettings:
 
     ``code_dir`` is the unpacked code package, ``cache`` the user's cache folder, ``info`` goes to every step's
     process as it is. ``host`` is the launcher's environment; ``passed`` names variables of it that steps see.
-    ``files`` says how files reach a container. ``runtime_inside`` is False for baked images that lack the runtime.
-    ``patience`` is how long, in seconds, an engine that does not answer is asked again before attempts are given up.
+    ``grace`` and ``drain`` are as for processes. ``files`` says how files reach a container: mounted, or copied in
+    and out where they cannot be. ``at_once`` bounds the calls that make containers. ``patience`` is how long, in
+    seconds, an engine that does not answer is asked again. ``runtime_inside`` is False where baked images lack the
+    runtime.
     """
 
     code_dir: Path

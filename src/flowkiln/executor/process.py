@@ -119,6 +119,7 @@ class ProcessBackend:
         self._numbers = itertools.count()
         self._warmed: set[str] = set()
         self._exposing = time.monotonic() + _EXPOSED_EVERY
+        self._woken = False
 
     # -- the Backend protocol ----------------------------------------------------------------------------------
 
@@ -134,7 +135,10 @@ class ProcessBackend:
         """
         limit = time.monotonic() + timeout
         left = timeout
-        while not self._events and left >= 0:  # what is known is told before lines that come after it
+        self._woken = False
+        while (
+            not self._events and not self._woken and left >= 0
+        ):  # what is known is told before lines that come after it
             self._turn(left)
             self._start_queued()
             left = limit - time.monotonic()
@@ -173,8 +177,17 @@ class ProcessBackend:
         self._attempts.clear()
         self._selector.close()
 
+    def wake_by(self, descriptor: int) -> None:
+        """Lets ``poll`` return early whenever there is something to read from ``descriptor``, and reads it."""
+        self._selector.register(descriptor, selectors.EVENT_READ, descriptor)
+
     def prewarm(self, step: str) -> None:
-        """Starts the template of ``step`` so that it warms up meanwhile; its attempts will tell what went wrong."""
+        """Starts the template of ``step`` so that it warms up meanwhile; its attempts will tell what went wrong.
+
+        Steps that run in containers have none.
+        """
+        if self._steps[step].image is not None:
+            return
         with contextlib.suppress(FlowkilnError, OSError):
             self._template(step)
 
@@ -267,6 +280,9 @@ class ProcessBackend:
             if isinstance(key.data, Forked):
                 if key.fd in key.data.descriptors():
                     self._read(key.data, key.fd)
+            elif isinstance(key.data, int):
+                os.read(key.fd, 4096)
+                self._woken = True
             elif isinstance(key.data, tuple):
                 template: Template = key.data[0]
                 if template.listening and not template.read_output():

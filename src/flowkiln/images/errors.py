@@ -205,3 +205,13 @@ class NoRepository(ImageError):
 
     code = "IMG026"
     title = "No repository for images"
+
+
+class NoImage(ImageError):
+    """The engine has no such image, although pulling it seemed to succeed.
+
+    An image that is only in another engine has to be pushed to a registry, or loaded into this one.
+    """
+
+    code = "IMG028"
+    title = "The engine has no such image"

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from flowkiln._base.json import JSONObject
     from flowkiln.envs.basepin import Libc
+    from flowkiln.images.evidence import Reading
 
 _BUFFER = 1 << 16
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -137,27 +138,32 @@ def survey(
     for number, opened in enumerate(layers, 1):
         files.next_layer()
         try:
-            _add(files, opened())
+            add_layer(files, opened(), evidence.reading)
         except (tarfile.TarError, ValueError) as error:
             message = f"layer {number} of {name} is no archive of files: {error}"
             raise BaseUnreadable(message) from error
     return _Image(files, config).survey()
 
 
-def _add(files: RootFS, chunks: Iterator[bytes]) -> None:
-    """Puts a layer on ``files``, to the last byte: what lies behind the archive belongs to the layer's digest."""
+def add_layer(files: RootFS, chunks: Iterator[bytes], reading: Callable[[str], Reading | None]) -> None:
+    """Puts a layer on ``files``, to the last byte: what lies behind the archive belongs to the layer's digest.
+
+    ``reading`` says what of a path is remembered. Raises ``tarfile.TarError`` and ``ValueError``.
+    """
     stream = Chunks(decompressed(chunks))
     if stream.ended:
         return
     with tarfile.open(fileobj=stream, mode="r|", bufsize=_BUFFER) as archive:
         while (member := archive.next()) is not None:
-            _enter(files, archive, member)
+            _enter(files, archive, member, reading)
             archive.members = []  # type: ignore[attr-defined]  # it keeps every member otherwise
     while stream.read(_BUFFER):
         pass
 
 
-def _enter(files: RootFS, archive: tarfile.TarFile, member: tarfile.TarInfo) -> None:
+def _enter(
+    files: RootFS, archive: tarfile.TarFile, member: tarfile.TarInfo, wanted: Callable[[str], Reading | None]
+) -> None:
     path = member.name
     if "/.wh." in f"/{path}" and files.whiteout(path):
         return
@@ -168,7 +174,7 @@ def _enter(files: RootFS, archive: tarfile.TarFile, member: tarfile.TarInfo) -> 
     elif member.islnk():
         files.put_hard_link(path, member.linkname)
     else:
-        reading = evidence.reading(path) if member.isreg() else None
+        reading = wanted(path) if member.isreg() else None
         if reading is None or (reading.executable and not member.mode & 0o111):
             files.put_other(path)
         elif reading.made is None:

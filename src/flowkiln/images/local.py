@@ -45,7 +45,7 @@ class Placed:
 
 
 class LocalImages:
-    """Puts images into one engine. ``registries`` gives the client of a base's host, ``pull`` gets a base by digest."""
+    """Puts images into one engine. ``registries`` gives the client of a host, ``pull`` has it get a base."""
 
     def __init__(
         self,

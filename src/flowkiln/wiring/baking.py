@@ -1,10 +1,10 @@
-"""Locks and bases become images: settings make the indexes, registries, interpreters and engine that baking needs."""
+"""Locks and bases become images: settings make the registries, interpreters and engine that baking needs."""
 
 from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 from flowkiln._base import paths
@@ -124,7 +124,9 @@ class Bakery:
         found = self._find_compiler(pin)
         if found is None:
             message = f"the lock has bytecode of images on {pin.reference} compiled by Python {pin.bytecode}"
-            hint = f"`uv python install {pin.bytecode}` installs it, and a container engine of {pin.platform} has it."
+            hint = (
+                f"`uv python install {pin.bytecode}` installs it, and a container engine of {pin.platform} has it."
+            )
             raise CompilerMissing(f"{message}, which is neither on this machine nor in an engine", hint=hint)
         return found
 
@@ -154,7 +156,10 @@ class Bakery:
     def _stdlib(self, pin: BasePin) -> list[tuple[str, bytes]]:
         assert pin.facts.stdlib is not None
         self._reporter.say(f"reading the standard library of {pin.reference}")
-        return stdlib.sources(self.bases.opened(pin), pin.facts.stdlib)
+        source = reference.parse(pin.reference)
+        registry = self.registries(source.host)
+        layers = [partial(registry.blob, source.repository, one.digest) for one in self.bases.opened(pin).layers]
+        return stdlib.sources(layers, pin.facts.stdlib)
 
     # -- plans -------------------------------------------------------------------------------------------------
 

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 from flowkiln._base import paths
 from flowkiln._base.engineerrors import ImageMissing
 from flowkiln._base.platforms import Platform
-from flowkiln.envs.lockfolder import LockFolder
 from flowkiln.executor.plan import ImageRef, Prefix
 from flowkiln.images import places, reference
-from flowkiln.images.errors import NotBaked
+from flowkiln.images.errors import NoImage, NotBaked
 from flowkiln.images.local import LocalImages
+from flowkiln.wiring import locks
 from flowkiln.wiring.baking import Bakery, Wish, default_base
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from flowkiln._base.settings import Settings
     from flowkiln.envs.lock import EnvLock
     from flowkiln.images.plan import ImagePlan
+    from flowkiln.wiring.locks import Request
     from flowkiln.wiring.policy import Policy
 
 _AT_ONCE = 2
@@ -33,10 +34,10 @@ _AT_ONCE = 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """A step that runs in a container: its lock with the folder it stands in, or None, and the base it names."""
+    """A step that runs in a container: its lock with the request that it answers, if any, and the base it names."""
 
     lock: EnvLock | None
-    folder: LockFolder | None
+    request: Request | None
     base: str | None = None
 
 
@@ -54,7 +55,9 @@ def prepare(
     plans = {step: bakery.plan(wish, pins[wish]) for step, wish in wishes.items()}
     unique = {plan.image_key: plan for plan in plans.values()}
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        placed = dict(zip(unique, pool.map(partial(_placed, bakery, settings, reporter), unique.values()), strict=True))
+        placed = dict(
+            zip(unique, pool.map(partial(_placed, bakery, settings, reporter), unique.values()), strict=True)
+        )
     found = {step: placed[plan.image_key] for step, plan in plans.items()}
     for step, one in steps.items():
         if one.lock is None:
@@ -64,8 +67,9 @@ def prepare(
 
 def _wish(step: str, one: Wanted, platform: Platform) -> Wish:
     assert one.lock is not None
-    assert one.folder is not None
-    return Wish(lock=one.lock, folder=one.folder, platform=platform, base=one.base, steps=(step,))
+    assert one.request is not None
+    folder = locks.standing_folder(one.request.folder)
+    return Wish(lock=one.lock, folder=folder, platform=platform, base=one.base, steps=(step,))
 
 
 def local_images(bakery: Bakery, reporter: Reporter) -> LocalImages:
@@ -160,7 +164,7 @@ def _as_it_is(
         found = bakery.engine.image(name)
     if found is None:
         message = f"the engine has no image {name}, and pulling it did not bring one"
-        raise ImageMissing(message, step=step)
+        raise NoImage(message, step=step, hint="Name an image that the engine has or can pull: @docker(image=...).")
     digests = [str(text).partition("@")[2] for text in found.get("RepoDigests") or ()]
     image = ImageRef(
         reference=str(found["Id"]),

@@ -20,8 +20,8 @@ CRANES = ("v0.20.6", "v0.15.2")
 def find_tool(name: Tool) -> Path:
     """Where the program is; installed, built or unpacked when it is missing.
 
-    ``qemu-user`` runs a program of this machine's kind on other models of processor (``-cpu``). It is only unpacked:
-    an installed one would make programs of other platforms run in containers.
+    ``qemu-user`` runs a program of this machine's kind on other models of processor (``-cpu``). It is only
+    unpacked: an installed one would make programs of other platforms run in containers.
     """
     if name == "crane":
         return _crane()

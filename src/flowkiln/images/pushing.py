@@ -129,7 +129,9 @@ class Publisher:
         for one in pushed:
             fetched = self._registry.manifest(repository, one.reference.version)
             assert fetched is not None
-            rows.append((oci.Document(media_type=fetched.media_type, data=fetched.data), _platform(one.plan)))
+            rows.append(
+                (oci.Document(media_type=fetched.media_type, data=fetched.data), manifest.platform_of(one.plan))
+            )
         notes = {f"{manifest.LABEL}.lock-id": pushed[0].plan.lock_id, f"{manifest.LABEL}.environment": name}
         document = manifest.index(rows, notes)
         tag = f"{name}-{pushed[0].plan.lock_id.removeprefix('sha256:')[:16]}"
@@ -221,10 +223,3 @@ class Publisher:
         )
         self._baker.records.add_image(self._place, record)
         self._baker.records.add_tree(plan.part.env_id, found.tree_digest)
-
-
-def _platform(plan: ImagePlan) -> JSONObject:
-    platform = {"architecture": plan.part.platform.arch, "os": plan.part.platform.os}
-    if plan.part.platform.arch == "arm64":
-        platform["variant"] = "v8"
-    return platform

@@ -55,7 +55,7 @@ class Bakery:
 
     def __init__(self, settings: Settings, reporter: Reporter) -> None:
         self._settings = settings
-        self._reporter = reporter
+        self.reporter = reporter
         self.registries = Registries(settings)
         self.bases = Bases(self.registries, paths.cache_root())
         self._host = Host(settings)
@@ -77,7 +77,7 @@ class Bakery:
             runtime=self._runtime,
             compiler=self.compiler,
             stdlib=self._stdlib,
-            reporter=self._reporter,
+            reporter=self.reporter,
         )
         return Baker(shop)
 
@@ -99,7 +99,7 @@ class Bakery:
                 folder,
                 wanted,
                 self._settings,
-                self._reporter,
+                self.reporter,
                 policy=policy,
                 upgrade=upgrade,
                 bases=self.bases,
@@ -113,7 +113,7 @@ class Bakery:
         version = pin.facts.python
         if version is None or self._find_compiler(replace(pin, bytecode=version)) is not None:
             return replace(pin, bytecode=version)
-        self._reporter.warn(
+        self.reporter.warn(
             f"images on {pin.reference} get no bytecode: neither this machine nor a container engine "
             f"has Python {version}; each task compiles what it imports"
         )
@@ -155,7 +155,7 @@ class Bakery:
 
     def _stdlib(self, pin: BasePin) -> list[tuple[str, bytes]]:
         assert pin.facts.stdlib is not None
-        self._reporter.say(f"reading the standard library of {pin.reference}")
+        self.reporter.say(f"reading the standard library of {pin.reference}")
         source = reference.parse(pin.reference)
         registry = self.registries(source.host)
         layers = [partial(registry.blob, source.repository, one.digest) for one in self.bases.opened(pin).layers]
@@ -177,7 +177,7 @@ class Bakery:
             self.bases,
             self.baker,
             compression=compression_of(self._settings),
-            reporter=self._reporter,
+            reporter=self.reporter,
             locks=paths.cache_root() / "locks" / "images",
         )
 

@@ -55,9 +55,7 @@ def prepare(
     plans = {step: bakery.plan(wish, pins[wish]) for step, wish in wishes.items()}
     unique = {plan.image_key: plan for plan in plans.values()}
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        placed = dict(
-            zip(unique, pool.map(partial(_placed, bakery, settings, reporter), unique.values()), strict=True)
-        )
+        placed = dict(zip(unique, pool.map(partial(_placed, bakery, settings), unique.values()), strict=True))
     found = {step: placed[plan.image_key] for step, plan in plans.items()}
     for step, one in steps.items():
         if one.lock is None:
@@ -72,7 +70,7 @@ def _wish(step: str, one: Wanted, platform: Platform) -> Wish:
     return Wish(lock=one.lock, folder=folder, platform=platform, base=one.base, steps=(step,))
 
 
-def local_images(bakery: Bakery, reporter: Reporter) -> LocalImages:
+def local_images(bakery: Bakery) -> LocalImages:
     """The images of the user's engine."""
 
     def pull(plan: ImagePlan) -> None:
@@ -84,14 +82,14 @@ def local_images(bakery: Bakery, reporter: Reporter) -> LocalImages:
         bakery.bases,
         bakery.registries,
         pull,
-        reporter=reporter,
+        reporter=bakery.reporter,
         locks=paths.cache_root() / "locks" / "images",
     )
 
 
-def _placed(bakery: Bakery, settings: Settings, reporter: Reporter, plan: ImagePlan) -> tuple[Prefix, ImageRef]:
+def _placed(bakery: Bakery, settings: Settings, plan: ImagePlan) -> tuple[Prefix, ImageRef]:
     """The image of ``plan`` in the engine: there already, or pulled from the team's repository, or baked."""
-    images = local_images(bakery, reporter)
+    images = local_images(bakery)
     found = images.find(plan)
     if found is None and settings.text("images.repository"):
         pulled = _pulled(bakery, plan)

@@ -17,7 +17,6 @@ RANGES = {
     "envs": ("ENV",),
     "store": ("STO",),
     "executor": ("RUN",),
-    "images": ("IMG",),
     "flow": ("FLW",),
     "cli": ("CLI",),
     "wiring": ("CLI",),

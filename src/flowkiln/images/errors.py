@@ -57,7 +57,7 @@ class BasePythonDiffers(ImageError):
 
 
 class BaseVersionUnknown(ImageError):
-    """A base image has a Python, and neither its config nor its package database nor a header says which release.
+    """A base image has a Python, and nothing in it says which release: no config, package database or header.
 
     A base is never run to find out. Declare it in the base itself: ``ENV PYTHON_VERSION=3.11.9`` in its Dockerfile.
     """

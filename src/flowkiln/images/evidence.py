@@ -14,10 +14,14 @@ MACHINES = {"amd64": 62, "arm64": 183}
 
 
 class Program(NamedTuple):
-    """An executable of 64 bits. ``loader`` is the path of its dynamic loader, None where it was not seen."""
+    """A program or library of 64 bits. ``loader`` is the path of its dynamic loader, None where it was not seen.
+
+    ``versions`` are the texts of the form X.Y.Z in it: a Python has its own among them.
+    """
 
     machine: int
     loader: str | None
+    versions: frozenset[str]
 
 
 class CLibrary(NamedTuple):
@@ -47,10 +51,14 @@ class Reading(NamedTuple):
     executable: bool = False
 
 
+_INTERPRETER = 3
+"""ELF's number of the segment that names the loader."""
 _HEAD = 1 << 20
-_WHOLE = 1 << 26
+_LIBRARY = 1 << 25
+_DATABASE = 1 << 26
 _BANNER = re.compile(rb"GNU C Library [^\n]{0,200}release version (\d+)\.(\d+)")
 _DEFINED = re.compile(rb"\0GLIBC_(\d+)\.(\d+)(?=[.\0])")
+_VERSION = re.compile(rb"\0(3\.\d+\.\d+)(?=\0)")
 _PATCHLEVEL = re.compile(rb'^\s*#\s*define\s+PY_VERSION\s+"(3\.\d+\.\d+)\+?"', re.MULTILINE)
 _RELEASE = re.compile(r"(?:\d+:)?(3\.\d+)(\.\d+)(?![\d.]|[~]?(?:a|b|c|rc|dev)\d)")
 _DEBIAN = re.compile(r"(?:lib)?python3\.\d+(?:-minimal|-stdlib)?")
@@ -73,10 +81,15 @@ def _fits(folder: str, name: str) -> bool:
 
 
 def program(data: bytes) -> Program | None:
-    """The executable that ``data`` is the beginning of; None for a script and for 32 bits."""
+    """The program or library that ``data`` is; None for a script and for 32 bits."""
     if len(data) < 64 or data[:4] != b"\x7fELF" or data[4:6] != b"\x02\x01":
         return None
     (machine,) = struct.unpack_from("<H", data, 18)
+    return Program(machine, _loader(data), frozenset(one.decode() for one in _VERSION.findall(data)))
+
+
+def _loader(data: bytes) -> str | None:
+    """The dynamic loader that an ELF file names."""
     (offset,) = struct.unpack_from("<Q", data, 32)
     size, count = struct.unpack_from("<HH", data, 54)
     for number in range(count):
@@ -85,9 +98,9 @@ def program(data: bytes) -> Program | None:
             break
         kind, _, where = struct.unpack_from("<IIQ", data, at)
         (length,) = struct.unpack_from("<Q", data, at + 32)
-        if kind == 3 and where + length <= len(data):
-            return Program(machine, data[where : where + length].rstrip(b"\0").decode(errors="replace"))
-    return Program(machine, None)
+        if kind == _INTERPRETER and where + length <= len(data):
+            return data[where : where + length].rstrip(b"\0").decode(errors="replace")
+    return None
 
 
 def c_library(data: bytes) -> CLibrary | None:
@@ -136,20 +149,21 @@ def _packages(data: bytes, name_key: str, version_key: str, wanted: re.Pattern[s
     return Packages(tuple(sorted(found.items())))
 
 
-_STATUS = Reading(_WHOLE, debian)
+_STATUS = Reading(_DATABASE, debian)
 _PRESENT = Reading(0, None)
 _BY_NAME = {
-    "libc.so.6": Reading(_WHOLE, c_library),
+    "libc.so.6": Reading(_LIBRARY, c_library),
     "patchlevel.h": Reading(_HEAD, header),
     "status": _STATUS,
-    "installed": Reading(_WHOLE, alpine),
+    "installed": Reading(_DATABASE, alpine),
     "os.py": _PRESENT,
     "os.pyc": _PRESENT,
 }
 _FOLDERS = {"status": "var/lib/dpkg", "installed": "lib/apk/db"}
 _BY_PATTERN = (
-    (re.compile(r"python[0-9.]*[a-z]?"), Reading(_HEAD, program, executable=True)),
-    (re.compile(r"libc-2\.\d+\.so"), Reading(_WHOLE, c_library)),
+    (re.compile(r"python[0-9.]*[a-z]?"), Reading(_LIBRARY, program, executable=True)),
+    (re.compile(r"libpython3\.\d+\.so\.1\.0"), Reading(_LIBRARY, program)),
+    (re.compile(r"libc-2\.\d+\.so"), Reading(_LIBRARY, c_library)),
     (re.compile(r"os\.cpython-3\d+\.pyc"), _PRESENT),
     (re.compile(r"ld-(?:linux|musl|2\.).*"), _PRESENT),
 )

@@ -245,15 +245,15 @@ class _Image:
         stdlib, bytecode = self._stdlib(prefix, python)
         return Python(
             python=python,
-            version=self._version(prefix, python),
+            version=self._version(prefix, python, program),
             interpreter=interpreter,
             runtime=self._runtime(program.loader),
             stdlib=stdlib,
             stdlib_bytecode=bytecode,
         )
 
-    def _version(self, prefix: str, python: str) -> str | None:
-        """X.Y.Z by the config, else by the package database for what it installs, else by the header."""
+    def _version(self, prefix: str, python: str, program: Program) -> str | None:
+        """X.Y.Z by the config, else by the package database for what it installs, by the header, by the program."""
         if _VERSION.fullmatch(self._declared) and self._declared.rpartition(".")[0] == python:
             return self._declared
         if prefix == "/usr":
@@ -263,7 +263,20 @@ class _Image:
                     return dict(packages.pythons)[python]
         header = self._content(f"{prefix}/include/python{python}/patchlevel.h")
         version = header.version if isinstance(header, Header) else None
-        return version if version is not None and version.rpartition(".")[0] == python else None
+        if version is not None and version.rpartition(".")[0] == python:
+            return version
+        return self._compiled(prefix, python, program)
+
+    def _compiled(self, prefix: str, python: str, program: Program) -> str | None:
+        """The one X.Y.Z that stands in the program, or in the library that has most of it; None for several."""
+        triplet = _TRIPLETS.get(self._arch, "")
+        for folder in ("", f"{prefix}/lib", f"{prefix}/lib64", f"{prefix}/lib/{triplet}"):
+            found = self._content(f"{folder}/libpython{python}.so.1.0") if folder else program
+            if isinstance(found, Program) and found.machine == self._machine:
+                versions = [one for one in found.versions if one.rpartition(".")[0] == python]
+                if versions:
+                    return versions[0] if len(versions) == 1 else None
+        return None
 
     def _databases(self) -> Iterator[str]:
         yield from _DATABASES

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flowkiln._base.platforms import Platform
@@ -18,6 +17,7 @@ from flowkiln.wiring.policy import Policy
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from flowkiln._base.settings import Settings
     from flowkiln.cli.env_bake import Sink
@@ -72,7 +72,9 @@ def _bases(
 ) -> dict[str | None, tuple[str, ...]]:
     """The bases that an environment is baked on, each with the steps that have it there."""
     if isinstance(target, targets.FolderTarget) and one.folder is not None:
-        pinned = [pin.reference for pin in one.folder.read_bases() if one.name in pin.environments]
+        pinned: list[str | None] = [
+            pin.reference for pin in one.folder.read_bases() if one.name in pin.environments
+        ]
         return dict.fromkeys(pinned or [None], one.steps)
     found: dict[str | None, tuple[str, ...]] = {}
     for step in one.steps:

@@ -1,8 +1,8 @@
 """Proof that the environment of an image is the one that was locked, from what lies in the image.
 
-``.flowkiln/tree.json`` says what was installed, the files in ``.flowkiln/parts`` list what each layer of packages
-holds: together they are what the tree's digest is taken over. Runs before ``.pth`` files and ``sitecustomize`` do, and before any
-user code; needs nothing but the standard library.
+``.flowkiln/tree.json`` says what was installed; the files in ``.flowkiln/parts`` list what each layer of packages
+holds: together they are what the tree's digest is taken over. Runs before ``.pth`` files and ``sitecustomize`` do,
+and before any user code; needs nothing but the standard library.
 """
 
 from __future__ import annotations

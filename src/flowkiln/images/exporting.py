@@ -1,4 +1,4 @@
-"""Images go to an OCI layout on disk: a folder or an archive, with the base's layers, complete without a registry."""
+"""Images go to an OCI layout on disk, a folder or an archive, with the base's layers: complete by itself."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from flowkiln._base import paths
 from flowkiln._base.engineerrors import EngineError
 from flowkiln.envs.describing import Describer
 from flowkiln.executor import runtime
-from flowkiln.images import basing, bytecode, plan, reference, stdlib
+from flowkiln.images import bytecode, fitness, plan, reference, stdlib
 from flowkiln.images.bake import Baker, Workshop
 from flowkiln.images.basing import Bases
 from flowkiln.images.errors import CompilerMissing, NoRepository
@@ -57,7 +57,7 @@ class Bakery:
         self._settings = settings
         self.reporter = reporter
         self.registries = Registries(settings)
-        self.bases = Bases(self.registries, paths.cache_root())
+        self.bases = Bases(self.registries, paths.cache_root(), reporter)
         self._host = Host(settings)
         self._runtime = runtime.files()
         self.runtime_id = runtime.identity(self._runtime)
@@ -94,16 +94,19 @@ class Bakery:
         """
         found: dict[Wish, BasePin] = {}
         for folder, group in _by_folder(wishes).items():
-            wanted = list(dict.fromkeys((self.reference_of(wish), wish.platform) for wish in group))
+            users: dict[tuple[str, Platform], set[str]] = {}
+            for wish in group:
+                users.setdefault((self.reference_of(wish), wish.platform), set()).add(wish.lock.name)
             pins = bases.settle(
                 folder,
-                wanted,
+                list(users),
                 self._settings,
                 self.reporter,
                 policy=policy,
                 upgrade=upgrade,
                 bases=self.bases,
                 decide=self._decided,
+                users=users,
             )
             found.update({wish: pins[self.reference_of(wish), wish.platform] for wish in group})
         return found
@@ -166,7 +169,7 @@ class Bakery:
     def plan(self, wish: Wish, pin: BasePin) -> ImagePlan:
         """The plan of one image. Raises the errors of a base that the environment cannot stand on."""
         part = part_for(wish.lock, wish.platform, steps=wish.steps)
-        basing.check(pin, part, name=wish.lock.name)
+        fitness.check(pin, part, name=wish.lock.name)
         return plan.plan(wish.lock.name, wish.lock.lock_id, part, pin, self.runtime_id)
 
     def publisher(self, repository: str | None = None) -> Publisher:

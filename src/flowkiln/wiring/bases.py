@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from flowkiln._base import parallel
@@ -12,7 +12,7 @@ from flowkiln.envs.errors import Offline, UnpinnedBase
 from flowkiln.envs.lockfolder import INDEX
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from flowkiln._base.platforms import Platform
     from flowkiln._base.report import Reporter
@@ -28,7 +28,7 @@ AT_ONCE = 4
 """Bases that are read at once."""
 
 
-def settle(
+def settle(  # noqa: PLR0913  what it is about, how, and for whom
     folder: LockFolder,
     wanted: Sequence[tuple[str, Platform]],
     settings: Settings,
@@ -38,8 +38,11 @@ def settle(
     upgrade: bool = False,
     bases: Bases,
     decide: Callable[[BasePin], BasePin],
+    users: Mapping[tuple[str, Platform], Iterable[str]] | None = None,
 ) -> dict[tuple[str, Platform], BasePin]:
     """The pin of every base that is wanted, made now where ``policy`` allows it.
+
+    ``users`` names the environments that are baked on each: a pin keeps them, for those who have lock files alone.
 
     Standing pins are used as they are; only ``upgrade`` moves them, to what their references name now. ``decide``
     gives a new pin its bytecode. Raises ``UnpinnedBase``, ``Offline``, ``ReadOnly``, and the errors of bases and
@@ -56,7 +59,22 @@ def settle(
             message = f"pinning base {making[0][0]} needs its registry, and the network is switched off"
             raise Offline(message, hint="Run the command once without --offline.")
         standing |= _make(folder, making, reporter, _Maker(bases, decide, upgrade))
+    if users and not (policy.locked or policy.frozen):
+        standing |= _noted(folder, {key: standing[key] for key in keys}, users)
     return {key: standing[key] for key in keys}
+
+
+def _noted(folder: LockFolder, pins: dict[Key, BasePin], users: Mapping[Key, Iterable[str]]) -> dict[Key, BasePin]:
+    """``pins`` with those who use them, written where that is new."""
+    noted = {
+        key: replace(pin, environments=tuple(sorted({*pin.environments, *users.get(key, ())})))
+        for key, pin in pins.items()
+    }
+    if noted != pins:
+        target = folder.or_cache()
+        with target.hold():
+            target.write_bases((_by_key(target.read_bases()) | noted).values())
+    return noted
 
 
 def _standing(folder: LockFolder, keys: Iterable[Key]) -> dict[Key, BasePin]:

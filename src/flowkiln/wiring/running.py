@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import getpass
-import os
 import socket
 import sys
 from contextlib import contextmanager, suppress
@@ -25,15 +24,15 @@ from flowkiln.wiring.backends import backend_for, prewarm
 from flowkiln.wiring.unmanaged import unmanaged
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from flowkiln._base.json import JSONObject
     from flowkiln._base.report import Reporter
     from flowkiln._base.settings import Settings
-    from flowkiln.executor.driver import Driver
-    from flowkiln.executor.ending import RunEnd
     from flowkiln.envs.lock import EnvLock
     from flowkiln.executor.backend import Backend
+    from flowkiln.executor.driver import Driver
+    from flowkiln.executor.ending import RunEnd
     from flowkiln.executor.plan import ImageRef, Prefix
     from flowkiln.executor.progress import Observer
     from flowkiln.flow.graph import Graph

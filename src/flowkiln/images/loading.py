@@ -5,9 +5,9 @@ writes it, which the others read. Our layers lie in it uncompressed, those of th
 is made while it is sent: no layer is held in memory or written to disk.
 
 The image gets its name when it is known to be whole. An engine with the containerd store keeps the name of a load
-that it refused, and inspecting such an image shows nothing wrong, so that each load has a name of its own first. Nor
-does it fetch a blob of the base whose snapshot it has from elsewhere; what is made on that runs, but is not listed
-and cannot be pushed: such a load is done again with everything.
+that it refused, and inspecting such an image shows nothing wrong, so that each load has a name of its own first.
+Nor does it fetch a blob of the base whose snapshot it has from elsewhere; what is made on that runs, but is not
+listed and cannot be pushed: such a load is done again with everything.
 """
 
 from __future__ import annotations

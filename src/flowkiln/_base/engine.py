@@ -30,8 +30,9 @@ if TYPE_CHECKING:
 
     from flowkiln._base.endpoints import Endpoint
     from flowkiln._base.engineanswers import Output
+    from flowkiln._base.engineconnection import Body
     from flowkiln._base.engineerrors import EngineError
-    from flowkiln._base.enginewire import Answer, Body
+    from flowkiln._base.enginewire import Answer
     from flowkiln._base.json import JSONObject
 
 OURS = (1, 43)

@@ -27,7 +27,7 @@ from flowkiln.images.manifest import LABEL
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from flowkiln._base.enginewire import Body
+    from flowkiln._base.engineconnection import Body
     from flowkiln._base.json import JSONObject
     from flowkiln._base.report import Phase, Reporter
     from flowkiln.images.archive import Sink

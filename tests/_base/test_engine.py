@@ -206,6 +206,15 @@ def test_absent_is_only_what_the_engine_says_is_absent(
         call(engine)
 
 
+def test_an_image_that_goes_away_during_a_list(fake: FakeEngine, engine: Engine) -> None:
+    gone = message(404, "failed to calculate size of image x: content digest sha256:0: not found")
+    fake.on("GET", "/images/json", gone, gone, document([{"Id": "sha256:1"}]))
+    assert engine.images(labels={}) == [{"Id": "sha256:1"}]
+    fake.on("GET", "/images/json", gone)
+    with pytest.raises(EngineRefused, match="calculate size"):
+        engine.images(labels={})
+
+
 # -- what an engine says with status 200
 
 

@@ -169,7 +169,7 @@ class Upload:
         if self._place is None:
             return False
         before = self._offset
-        if self._counted >= self._size and self._is_there():
+        if self._is_there():
             return True
         answer = self._session.send("GET", self._place, self._scopes)
         answer.close()

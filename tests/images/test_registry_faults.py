@@ -55,6 +55,7 @@ QUESTIONS: dict[str, Callable[[Registry], object]] = {
     "tags": lambda registry: registry.tags(NAME),
     "put": put,
     "push": lambda registry: registry.put_manifest(NAME, image(b"x").document),
+    "check": lambda registry: registry.check_push(NAME),
     "remove": lambda registry: registry.delete_manifest(NAME, ABSENT),
 }
 
@@ -155,7 +156,7 @@ def test_repository_that_nobody_made(fake_registry: FakeRegistry, clients: Clien
     fake_registry.repositories = {"other"}
     registry = clients(fake_registry.host).registry
     assert registry.manifest(NAME, "v1") is None
-    for question in ("put", "push"):
+    for question in ("check", "put", "push"):
         with pytest.raises(RepositoryUnknown, match=f"{NAME} does not exist") as raised:
             QUESTIONS[question](registry)
         assert "images.repository" in (raised.value.hint or "")
@@ -337,6 +338,13 @@ def test_answer_that_was_lost_is_not_an_upload_that_was_lost(fake_registry: Fake
     assert fake_registry.requests["PUT", "upload"] == 1
 
 
+def test_registry_that_takes_long_to_keep_what_it_was_sent(fake_registry: FakeRegistry, clients: Clients) -> None:
+    fake_registry.fault("upload", Fault(delay=0.5), method="PUT")
+    client = clients(fake_registry.host, stall=0.2)
+    put(client.registry)
+    assert client.waits == []
+
+
 def test_upload_that_is_throttled(fake_registry: FakeRegistry, clients: Clients) -> None:
     fake_registry.fault("upload", Fault(status=429, headers={"Retry-After": "9"}, times=1), method="PUT")
     client = clients(fake_registry.host)
@@ -395,6 +403,19 @@ def test_login_is_not_told_to_the_host_that_a_blob_is_on(fake_registry: FakeRegi
     assert [one.authorization is None for one in fake_registry.seen if one.kind == "blob"] == [True, False, False]
 
 
+def test_redirects_end(fake_registry: FakeRegistry, clients: Clients) -> None:
+    fake_registry.fault("blob", Fault(status=307, body=b"", headers={"Location": "/v2/a/blobs/sha256:0"}))
+    with pytest.raises(RegistryFailed, match="redirected too often"):
+        clients(fake_registry.host).registry.read_blob(NAME, DIGEST)
+    assert fake_registry.requests["GET", "blob"] == 10
+
+
+def test_redirect_to_something_else_than_http(fake_registry: FakeRegistry, clients: Clients) -> None:
+    fake_registry.fault("blob", Fault(status=307, body=b"", headers={"Location": "file:///etc/passwd"}))
+    with pytest.raises(RegistryFailed, match="not http"):
+        clients(fake_registry.host).registry.read_blob(NAME, DIGEST)
+
+
 def test_tags_of_all_pages(fake_registry: FakeRegistry, clients: Clients) -> None:
     fake_registry.page = 2
     for number in range(5):
@@ -404,6 +425,13 @@ def test_tags_of_all_pages(fake_registry: FakeRegistry, clients: Clients) -> Non
 
 
 # -- mounts and referrers ----------------------------------------------------------------------------------------
+
+
+def test_asking_whether_a_push_is_allowed_leaves_nothing_behind(
+    fake_registry: FakeRegistry, clients: Clients
+) -> None:
+    clients(fake_registry.host).registry.check_push(NAME)
+    assert fake_registry.state.uploads == {}
 
 
 def test_mount_that_is_not_done_leaves_no_upload_behind(fake_registry: FakeRegistry, clients: Clients) -> None:

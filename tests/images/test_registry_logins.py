@@ -17,6 +17,7 @@ from flowkiln.images.registryerrors import (
     RegistryForbidden,
     RegistryUntrusted,
     RepositoryUnknown,
+    UploadFailed,
 )
 from flowkiln.images.tokens import Challenge, parse
 from tests.images.registries import Client, Clients, digest_of, image, push
@@ -24,6 +25,7 @@ from tests.services.proxy import Authority, Proxy
 from tests.services.registry import FakeRegistry, Fault, basic
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 NAME = "team/flows"
@@ -275,7 +277,7 @@ class World:
 
 
 @pytest.fixture
-def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> object:
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     authority = Authority("registry-1.docker.io", ECR, "registry.example.test")
     with FakeRegistry(tls=authority.server()) as registry, Proxy(registry.port) as proxy:
         monkeypatch.setenv("HTTPS_PROXY", proxy.url)
@@ -330,6 +332,6 @@ def test_registry_behind_something_that_ends_tls(world: World, user: Home) -> No
     client = world.client("registry.example.test", user)
     fault = Fault(status=202, body=b"", headers={"Location": "http://registry.example.test/v2/a/blobs/uploads/1"})
     world.registry.fault("upload", fault, method="POST")
-    with pytest.raises(Exception, match="unknown"):
+    with pytest.raises(UploadFailed, match="BLOB_UPLOAD_UNKNOWN"):
         put(client)
     assert {one.split()[0] for one in world.proxy.seen} == {"CONNECT"}

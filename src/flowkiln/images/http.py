@@ -123,10 +123,12 @@ class Http:
         *,
         headers: Mapping[str, str] | None = None,
         body: bytes | Iterable[bytes] | None = None,
+        patience: int = 1,
     ) -> Answer:
         """The answer to one request, whatever its status; no redirect is followed.
 
-        A ``body`` that comes in blocks needs a Content-Length in ``headers``. Raises RegistryUnreachable,
+        A ``body`` that comes in blocks needs a Content-Length in ``headers``. Once it is sent, the answer may take
+        ``patience`` times the silence that is allowed elsewhere. Raises RegistryUnreachable,
         RegistrySilent and RegistryUntrusted.
         """
         sent = dict(headers or {})
@@ -140,7 +142,7 @@ class Http:
                 decode_content=False,
                 redirect=False,
                 retries=False,
-                timeout=urllib3.Timeout(connect=self._stall, read=self._stall),
+                timeout=urllib3.Timeout(connect=self._stall, read=self._stall * patience),
             )
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise translated(url, error, self._stall) from error

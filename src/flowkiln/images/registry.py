@@ -158,6 +158,19 @@ class Registry:
             url = urljoin(answer.url, following[1]) if following and names else None
         return sorted(found)
 
+    def check_push(self, repository: str) -> None:
+        """Returns when something may be pushed to the repository: to be asked before the work, not after it.
+
+        Raises RepositoryUnknown, RegistryDenied, RegistryForbidden and the other registry errors.
+        """
+        scopes = pushing(repository)
+        answer = self._session.send("POST", self._url(repository, "blobs/uploads/"), scopes)
+        place = self._session.location(answer)
+        if answer.status != 202 or place is None:
+            raise self._session.refusal(repository, "begin an upload", answer)
+        answer.close()
+        self._session.send("DELETE", place, scopes).close()
+
     # -- blobs -------------------------------------------------------------------------------------------------
 
     def has_blob(self, repository: str, digest: str) -> bool:

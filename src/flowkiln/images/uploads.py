@@ -152,11 +152,8 @@ class Upload:
             self._session.renew(answer, used, self._scopes)
             return self._session.denied(answer, self._scopes)
         error = self._session.refusal(self._repository, self._doing, answer)
-        lost = answer.status == 404 and any(
-            code == "BLOB_UPLOAD_UNKNOWN" for code, _ in refusals.problems(refusals.document(answer))
-        )
-        if lost:
-            self._place = None
+        if answer.status == 404 and error.retryable:
+            self._place = None  # the registry has forgotten this upload
         elif answer.status != 416 and not error.retryable:
             raise error
         return error

@@ -231,11 +231,13 @@ def test_upload_on_another_host_is_not_told_the_login(
 ) -> None:
     fake_registry.require_password("me", SECRET)
     user.log_in(fake_registry.host)
+    client = clients(fake_registry.host, environ=user.environ)
+    assert client.registry.exists(NAME, "v1") is None, "it knows by now what the registry wants"
     there = f"http://localhost:{fake_registry.port}/elsewhere/upload"
     fake_registry.fault("upload", Fault(status=202, body=b"", headers={"Location": there}), method="POST")
     fake_registry.fault("elsewhere", Fault(status=403), method="PUT")
     with pytest.raises(RegistryForbidden):
-        put(clients(fake_registry.host, environ=user.environ))
+        put(client)
     assert [one.authorization for one in fake_registry.seen if one.kind == "elsewhere"] == [None]
 
 
@@ -280,7 +282,10 @@ class World:
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     authority = Authority("registry-1.docker.io", ECR, "registry.example.test")
     with FakeRegistry(tls=authority.server()) as registry, Proxy(registry.port) as proxy:
-        monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+        for name in ("HTTPS_PROXY", "HTTP_PROXY", "https_proxy", "http_proxy"):
+            monkeypatch.setenv(name, proxy.url)
+        for name in ("NO_PROXY", "no_proxy"):
+            monkeypatch.setenv(name, "")
         clients = Clients(tmp_path / "nobody")
         yield World(registry, proxy, authority.write(tmp_path / "authority.pem"), clients)
         clients.close()

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
-from flowkiln._base import digests, files
+from flowkiln._base import digests, files, parallel
 from flowkiln._base.json import compact
 from flowkiln._base.report import Silent
 from flowkiln.envs.basepin import BasePin
@@ -231,6 +231,8 @@ class Bases:
 
 def _counted(opened: Callable[[], Iterator[bytes]], phase: Phase) -> Iterator[bytes]:
     for block in opened():
+        if parallel.stopped():
+            raise KeyboardInterrupt
         phase.advance(len(block))
         yield block
 

@@ -27,7 +27,8 @@ _WINDOW = 1 << 27
 def decompressed(chunks: Iterable[bytes]) -> Iterator[bytes]:
     """The bytes that ``chunks`` are the compressed form of, in pieces of a bounded size.
 
-    All of ``chunks`` is taken. Raises ``ValueError`` for a stream that is damaged or ends early.
+    All of ``chunks`` is taken. Raises ``ValueError`` for a stream that is damaged, and for gzip that ends early; of
+    zstd that does, only the archive in it can tell.
     """
     source = iter(chunks)
     head = b""
@@ -73,6 +74,7 @@ def _zstd(chunks: Iterable[bytes]) -> Iterator[bytes]:
     decompressor = zstandard.ZstdDecompressor(max_window_size=_WINDOW)
     source = cast("IO[bytes]", Chunks(chunks))
     with decompressor.stream_reader(source, read_across_frames=True) as stream:
+        empty = True
         while True:
             try:
                 out = stream.read(_PIECE)
@@ -80,8 +82,12 @@ def _zstd(chunks: Iterable[bytes]) -> Iterator[bytes]:
                 message = f"its zstd is damaged: {error}"
                 raise ValueError(message) from error
             if not out:
-                return
+                break
+            empty = False
             yield out
+    if empty:  # no archive is empty, and a frame that was cut off gives nothing and no error
+        message = "its zstd holds nothing"
+        raise ValueError(message)
 
 
 class Chunks(io.RawIOBase):

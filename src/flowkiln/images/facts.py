@@ -181,7 +181,8 @@ def _enter(
             files.put_file(path)
         else:
             content = archive.extractfile(member)
-            files.put_file(path, reading.made(content.read(reading.limit) if content is not None else b""))
+            size = min(reading.limit, member.size)  # a buffer of that size is made, whatever there is to read
+            files.put_file(path, reading.made(content.read(size) if content is not None else b""))
 
 
 class _Image:

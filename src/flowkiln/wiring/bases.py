@@ -42,10 +42,9 @@ def settle(  # noqa: PLR0913  what it is about, how, and for whom
 ) -> dict[tuple[str, Platform], BasePin]:
     """The pin of every base that is wanted, made now where ``policy`` allows it.
 
-    ``users`` names the environments that are baked on each: a pin keeps them, for those who have lock files alone.
-
     Standing pins are used as they are; only ``upgrade`` moves them, to what their references name now. ``decide``
-    gives a new pin its bytecode. Raises ``UnpinnedBase``, ``Offline``, ``ReadOnly``, and the errors of bases and
+    gives a new pin its bytecode. ``users`` names the environments that are baked on each: a pin keeps them, for
+    those who have lock files alone. Raises ``UnpinnedBase``, ``Offline``, ``ReadOnly``, and the errors of bases and
     registries.
     """
     keys = list(dict.fromkeys(wanted))
@@ -65,16 +64,19 @@ def settle(  # noqa: PLR0913  what it is about, how, and for whom
 
 
 def _noted(folder: LockFolder, pins: dict[Key, BasePin], users: Mapping[Key, Iterable[str]]) -> dict[Key, BasePin]:
-    """``pins`` with those who use them, written where that is new."""
-    noted = {
-        key: replace(pin, environments=tuple(sorted({*pin.environments, *users.get(key, ())})))
-        for key, pin in pins.items()
-    }
-    if noted != pins:
-        target = folder.or_cache()
-        with target.hold():
-            target.write_bases((_by_key(target.read_bases()) | noted).values())
-    return noted
+    """``pins`` with those who use them, written where that is new. In a folder that cannot be written they stay."""
+    if all({*users.get(key, ())} <= {*pin.environments} for key, pin in pins.items()):
+        return pins
+    target = folder.or_cache()
+    with target.hold():
+        standing = _by_key(target.read_bases())  # as they are by now: others may have moved them or noted more
+        noted = {
+            key: replace(pin, environments=tuple(sorted({*pin.environments, *users.get(key, ())})))
+            for key, pin in standing.items()
+            if key in pins
+        }
+        target.write_bases((standing | noted).values())
+    return pins | noted
 
 
 def _standing(folder: LockFolder, keys: Iterable[Key]) -> dict[Key, BasePin]:
@@ -109,10 +111,12 @@ class _Maker:
         return self.bases.pin(*key)
 
     def decided(self, found: BasePin, before: BasePin | None) -> BasePin:
-        """``found`` with its bytecode; ``before`` where that is the same base, decided already."""
-        if before is not None and before.manifest == found.manifest and before.bytecode is not None:
+        """``found`` with its bytecode and users; ``before`` where that is the same base, decided already."""
+        if before is None:
+            return self.decide(found)
+        if before.manifest == found.manifest and before.bytecode is not None:
             return before
-        return self.decide(found)
+        return self.decide(replace(found, environments=before.environments))
 
 
 def _make(folder: LockFolder, making: Sequence[Key], reporter: Reporter, maker: _Maker) -> dict[Key, BasePin]:

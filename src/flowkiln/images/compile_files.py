@@ -35,6 +35,8 @@ _LIBRARIES = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
 _UNCHECKED = b"\x01\x00\x00\x00"  # PEP 552: named by the hash of its source, and loaded without a look at it
 _STACK = 64 << 20
 _PLENTY = 64 << 20
+_CHARACTERS = [sys.intern(chr(number)) for number in range(256)]
+"""Each of these strings exists once, and Python 3.11 writes it in another way once something has interned it."""
 
 
 def frame(path: str, data: bytes) -> bytes:

@@ -35,8 +35,6 @@ _LIBRARIES = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
 _UNCHECKED = b"\x01\x00\x00\x00"  # PEP 552: named by the hash of its source, and loaded without a look at it
 _STACK = 64 << 20
 _PLENTY = 64 << 20
-_CHARACTERS = [sys.intern(chr(number)) for number in range(256)]
-"""Each of these strings exists once, and Python 3.11 writes it in another way once something has interned it."""
 
 
 def frame(path: str, data: bytes) -> bytes:
@@ -72,6 +70,7 @@ def environment(environ: dict[str, str]) -> dict[str, str]:
 
 def bytecode(path: str, source: bytes) -> bytes | None:
     """The content of the ``.pyc`` file of ``source`` at ``path``; None where it is no Python of this version."""
+    path = sys.intern(path)  # as it may be already
     try:
         code = compile(source, path, "exec", dont_inherit=True, optimize=0)
         held, unsettled = _strings(code)
@@ -121,6 +120,16 @@ def _strings(code: CodeType) -> tuple[list[str], bool]:
         elif isinstance(one, slice):
             pending += (one.start, one.stop, one.step)
     return found, unsettled or not dotted.isdisjoint(constants)
+
+
+def _single() -> list[str]:
+    """The strings that exist once in every Python and are written in another way once something interns them."""
+    anonymous = "lambda: ([0 for _ in _], {0 for _ in _}, {0: 0 for _ in _}, (0 for _ in _))"
+    names, _ = _strings(compile(anonymous, "", "exec"))
+    return [sys.intern(name) for name in (*map(chr, range(256)), *names)]
+
+
+_SINGLE = _single()
 
 
 def interpreter() -> str:

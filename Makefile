@@ -3,7 +3,7 @@ BIN := .venv/bin
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast stack lint format bench docs wheel clean
+.PHONY: help setup demo test test-fast stack stack-stop lint format bench docs wheel clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -20,8 +20,12 @@ test: setup ## run all tests
 test-fast: setup ## run the tests that need no service and no download, stop at the first failure
 	$(BIN)/pytest -n $(WORKERS) --dist loadfile -x -m "not e2e and not slow"
 
-stack: setup ## prepare the services that the tests use, and say what they are
+stack: setup ## start the services that the tests use, and say what they are
 	@$(BIN)/python -m tests.services
+	@$(BIN)/python -m tests.stack start
+
+stack-stop: ## stop the services that are running; what they are made of stays in the cache
+	@$(BIN)/python -m tests.stack stop
 
 lint: setup ## style, types, import rules, generated files
 	$(BIN)/ruff check .

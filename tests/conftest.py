@@ -9,10 +9,13 @@ import pytest
 
 from tests.services.home import HOSTILE, MACHINE, Home, is_ambient
 from tests.services.index import PackageIndex
+from tests.services.registry import FakeRegistry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+pytest_plugins = ["tests.stack.fixtures"]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -72,3 +75,17 @@ def start_index() -> Iterator[Callable[[], PackageIndex]]:
     yield start
     for index in started:
         index.stop()
+
+
+@pytest.fixture(scope="session")
+def _fake_registry() -> Iterator[FakeRegistry]:
+    with FakeRegistry() as registry:
+        yield registry
+
+
+@pytest.fixture
+def fake_registry(_fake_registry: FakeRegistry) -> Iterator[FakeRegistry]:
+    """An empty registry of images in memory, for faults that a real one won't produce. The server is shared."""
+    _fake_registry.reset()
+    yield _fake_registry
+    _fake_registry.reset()

@@ -17,6 +17,7 @@ RANGES = {
     "envs": ("ENV",),
     "store": ("STO",),
     "executor": ("RUN",),
+    "images": ("IMG",),
     "flow": ("FLW",),
     "cli": ("CLI",),
     "wiring": ("CLI",),

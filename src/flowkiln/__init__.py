@@ -12,7 +12,7 @@ if sys.platform == "win32":
 
 if TYPE_CHECKING:
     from flowkiln.flow.current import current
-    from flowkiln.flow.decorators import catch, environment, pypi, pypi_base, resources, retry, timeout
+    from flowkiln.flow.decorators import catch, docker, environment, pypi, pypi_base, resources, retry, timeout
     from flowkiln.flow.includes import IncludeFile
     from flowkiln.flow.marks import step
     from flowkiln.flow.parameters import JSONType, JSONTypeClass, Parameter
@@ -28,6 +28,7 @@ __all__ = [
     "Parameter",
     "catch",
     "current",
+    "docker",
     "environment",
     "pypi",
     "pypi_base",
@@ -45,6 +46,7 @@ _HOMES = {
     "Parameter": "parameters",
     "catch": "decorators",
     "current": "current",
+    "docker": "decorators",
     "environment": "decorators",
     "pypi": "decorators",
     "pypi_base": "decorators",

@@ -114,7 +114,7 @@ def test_the_path_holds_only_code_runtime_and_the_prefix(
     assert code == str(run.folder / "code")
     assert seen["flowkiln"] == runtime
     assert Path(runtime).parent == run.cache / "runtime"
-    assert [entry.name for entry in Path(runtime).iterdir()] == ["flowkiln"]
+    assert {entry.name for entry in Path(runtime).iterdir()} == {"flowkiln", "supervise.py"}
     for folder in rest:
         assert folder.startswith((seen["prefix"], seen["base"])), folder
     assert not [name for name in seen["modules"] if name.split(".")[1:2] in (["cli"], ["envs"], ["wiring"])]

@@ -30,7 +30,7 @@ def package(folder: Path, **files: str) -> Path:
 def test_it_holds_our_package_and_nothing_else(tmp_path: Path) -> None:
     folder = runtime_folder(tmp_path)
     assert folder.parent == tmp_path / "runtime"
-    assert names(folder) == ["flowkiln"]
+    assert names(folder) == ["flowkiln", "supervise.py"]
     assert not {"cli", "envs", "wiring"} & set(names(folder / "flowkiln"))
     assert (folder / "flowkiln/executor/child.py").read_bytes() == (PACKAGE / "executor/child.py").read_bytes()
     assert runtime_folder(tmp_path) == folder
@@ -69,7 +69,7 @@ def test_a_damaged_copy_is_made_anew(tmp_path: Path, damage: str) -> None:
         child.write_text("x = 2" if damage == "edited" else "")
     assert runtime_folder(tmp_path, source) == folder
     assert child.read_text() == "x = 1"
-    assert names(folder) == ["flowkiln"]
+    assert names(folder) == ["flowkiln", "supervise.py"]
     assert names(tmp_path / "runtime") == [folder.name]
 
 

@@ -1,6 +1,7 @@
 """Real services for tests of images: engines, registries, base images. Each starts when it is first asked for.
 
-What is asked for keeps running after the tests: the next run finds it. ``python -m tests.stack stop`` ends it.
+What was started keeps running after the tests, so that the next run finds it; ``python -m tests.stack stop`` ends
+it. A registry begins empty but for the bases, the engines keep their images.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from tests.stack.tools import Tool, find_tool
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["Engine", "Registry", "base", "engine", "registry", "tool"]
+__all__ = ["Base", "Engine", "EngineKind", "Registry", "RegistryKind", "Tool", "base", "engine", "registry", "tool"]
 
 
 def engine(kind: EngineKind) -> Engine:

@@ -104,8 +104,10 @@ def end(process: Process, seconds: float = 30) -> None:
 def port(name: str, first: int) -> int:
     """The port that the service had before, if it is free, else the first free one from ``first`` on."""
     memory = run_folder(name) / "port"
-    before = int(memory.read_text(encoding="ascii")) if memory.exists() else first
-    for candidate in (before, *range(first, first + 200)):
+    candidates = list(range(first, first + 200))
+    if memory.exists():
+        candidates.insert(0, int(memory.read_text(encoding="ascii")))
+    for candidate in candidates:
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import ssl
 import urllib.error
 import urllib.request
@@ -65,6 +66,9 @@ def _described(name: str, kind: RegistryKind) -> Registry:
 def _start(name: str, kind: RegistryKind) -> None:
     program = need("docker-registry", "docker-registry")
     folder = run_folder(name)
+    shutil.rmtree(
+        folder / "storage", ignore_errors=True
+    )  # what earlier tests pushed; bases come again by themselves
     address = f"127.0.0.1:{port(name, FIRST_PORT[kind])}"
     settings: dict[str, object] = {
         "version": 0.1,

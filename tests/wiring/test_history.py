@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from flowkiln.envs.errors import MissingLock
+from flowkiln.envs.lockfolder import LockFolder
+from flowkiln.envs.spec import EnvSpec
 from flowkiln.store import keys, runs
 from flowkiln.store.folder import FolderStore
 from flowkiln.store.runs import Run
-from flowkiln.wiring import history
+from flowkiln.wiring import history, requests
 from flowkiln.wiring.errors import UnknownRun
+from flowkiln.wiring.locks import Request
+from tests.envs.test_lockbases import a_pin
+from tests.envs.test_lockfolder import a_lock
 
 FLOW = """
 from flowkiln import FlowSpec, step
@@ -93,3 +100,20 @@ def test_logs_are_read_from_outcomes(finished: tuple[FolderStore, Run]) -> None:
     assert lines == ["item a", "item b", "item c"]
     assert store.records.read(keys.outcome(run.run, 1, 9)) is None
     assert history.outcome(store, run.run, 1, 9) is None
+
+
+def test_the_record_of_a_run_has_the_locks_and_bases_of_its_steps(
+    finished: tuple[FolderStore, Run], tmp_path: Path
+) -> None:
+    store, run = finished
+    lock, pin = a_lock(), a_pin()
+    folder = LockFolder(tmp_path / "wide.locks")
+    request = Request(name="fit", spec=EnvSpec(), folder=folder, declared=tmp_path / "wide.py")
+    wanted = {"start": request, "each": request, "end": None}
+    locks = requests.record_of_steps(wanted, {"start": lock, "each": lock, "end": None}, store.blobs, {"each": pin})
+    recorded = replace(run, opened={**run.opened, "locks": locks})
+    for step, base in (("start", None), ("each", pin)):
+        assert history.lock_of(store, recorded, step) == (lock, folder.path)
+        assert history.base_of(store, recorded, step) == base
+    with pytest.raises(MissingLock, match="no lock for step 'end'"):
+        history.base_of(store, recorded, "end")

@@ -58,11 +58,13 @@ def run(
     on_line: Callable[[str], None] | None = None,
     tick: Callable[[float], None] | None = None,
     given: bytes = b"",
+    await_output: bool = True,
 ) -> Finished:
     """Runs a program to its end and returns its output; never raises for a bad exit code.
 
     ``environment`` is the whole environment, ``given`` what stdin holds. ``on_line`` gets each line of stderr as
-    it comes, ``tick`` the seconds since the start about once a second. A program that reaches a limit is ended
+    it comes, ``tick`` the seconds since the start about once a second. Without ``await_output`` the end of the
+    program is enough: what it left behind may keep its output open. A program that reaches a limit is ended
     with its group (SIGTERM, then SIGKILL after two seconds), and so it is when the caller is interrupted or told
     to stop (``parallel.together``). Raises ``ToolMissing`` when the program cannot be started.
     """
@@ -81,7 +83,7 @@ def run(
     except OSError as error:
         message = f"cannot start {arguments[0]}: {error.strerror or error}"
         raise ToolMissing(message) from error
-    streams = _Streams(process, on_line, given)
+    streams = _Streams(process, on_line, given, await_output=await_output)
     try:
         ended = streams.read(limits, started, tick)
         if ended != "exit":
@@ -122,9 +124,15 @@ class _Streams:
     """The streams of a process, read and written without blocking."""
 
     def __init__(
-        self, process: subprocess.Popen[bytes], on_line: Callable[[str], None] | None, given: bytes
+        self,
+        process: subprocess.Popen[bytes],
+        on_line: Callable[[str], None] | None,
+        given: bytes,
+        *,
+        await_output: bool,
     ) -> None:
         self._process = process
+        self._await_output = await_output
         self._on_line = on_line
         self._parts: dict[str, list[bytes]] = {"stdout": [], "stderr": []}
         self._rest = b""
@@ -138,15 +146,20 @@ class _Streams:
                 self._selector.register(stream, event, name)
 
     def read(self, limits: Limits, started: float, tick: Callable[[float], None] | None) -> Ended:
-        """Reads until both streams end or a limit is reached."""
+        """Reads until both streams end, or as ``await_output`` says the program, or a limit is reached."""
         heard = ticked = started
         while self._selector.get_map():
-            for key, _ in self._selector.select(0.25):
+            # Asked before the last look: what the program wrote before its end is in the pipes then.
+            over = not self._await_output and self._process.poll() is not None
+            for key, _ in self._selector.select(0 if over else 0.25 if self._await_output else 0.02):
                 if key.data == "stdin":
                     self._give(key)
                 else:
                     self._take(key)
                 heard = time.monotonic()
+                over = False
+            if over:
+                break
             if parallel.stopped():
                 raise KeyboardInterrupt
             now = time.monotonic()

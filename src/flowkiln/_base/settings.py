@@ -109,15 +109,46 @@ TABLE: tuple[Setting, ...] = (
     Setting(
         key="verify-env",
         kind="text",
-        default="stat",
-        choices=("stat", "full"),
-        help="How a task's environment is proved before it starts: by file facts or by hashing every byte.",
+        default="auto",
+        choices=("auto", "digest", "stat", "full"),
+        help="How a task's environment is proved before it starts: by its image's digest, by facts of its "
+        "files, or by hashing every byte. `auto` is the digest in containers and facts elsewhere.",
     ),
     Setting(
         key="pass-environment",
         kind="items",
         default=(),
         help="Variables of the launcher that steps in a locked environment may see.",
+    ),
+    Setting(
+        key="images.base",
+        kind="text",
+        default="python:{python}-slim",
+        help="Image that environments are baked on; `{python}` stands for the environment's X.Y.",
+    ),
+    Setting(
+        key="images.repository",
+        kind="text",
+        help="Repository that images are pushed to, as `registry.example.com/team/flows`. Default: none.",
+    ),
+    Setting(
+        key="images.policy",
+        kind="text",
+        default="if-missing",
+        choices=("if-missing", "never"),
+        help="Whether an image that the repository lacks is baked, or is an error.",
+    ),
+    Setting(
+        key="images.pull-as",
+        kind="text",
+        help="Host that a cluster pulls from, where it knows the registry that is pushed to by another name.",
+    ),
+    Setting(
+        key="images.compression",
+        kind="text",
+        default="gzip",
+        choices=("gzip", "zstd"),
+        help="How layers are compressed. zstd needs Docker 23, containerd 1.5 or newer.",
     ),
 )
 BY_KEY = {setting.key: setting for setting in TABLE}

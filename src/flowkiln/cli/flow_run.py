@@ -98,7 +98,7 @@ def _tags(context: click.Context, parameter: click.Parameter, value: tuple[str, 
 @flag("max-workers", type=int, metavar="N", help="Tasks that run at once. Default: the number of cores.")
 @flag("max-num-splits", type=int, metavar="N", help="Widest foreach that may run. Default: 100000.")
 @flag("isolation", metavar="HOW", help="How a task's process is made: auto, fork or spawn.")
-@flag("verify-env", metavar="LEVEL", help="How a task's environment is proved: stat or full.")
+@flag("verify-env", metavar="LEVEL", help="How a task's environment is proved: digest, stat or full.")
 @click.option(
     "--run-id-file", type=click.Path(path_type=Path, dir_okay=False), help="File to write the run's id to."
 )

@@ -237,3 +237,15 @@ class UnsupportedTarget(EnvError):
     code = "ENV020"
     title = "Platform or floor not supported"
     advice = "Platforms are linux/amd64, linux/arm64, darwin/arm64 and darwin/amd64."
+
+
+class UnpinnedBase(EnvError):
+    """The base of an image has no pin in the lock, and ``--locked`` or ``--frozen`` forbids making one.
+
+    A base is pinned by the digest of its manifest for a platform, so that images are baked on the same bytes
+    everywhere. Run ``flowkiln env lock --base`` and put the files it names under version control.
+    """
+
+    code = "ENV022"
+    title = "Base of an image is not pinned"
+    exit_code = ExitCode.LOCK

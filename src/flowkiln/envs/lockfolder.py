@@ -1,9 +1,9 @@
 """The folder of lock files beside the file that declares environments: ``train.locks/`` for ``train.py``.
 
-``flowkiln.lock`` is the index (environments, steps, ids, bounds); ``pylock.<env>-<platform>.toml`` the platforms.
-A change of several files is one change: the new files are gathered in a scratch folder, which one rename makes the
-pending change; readers look there first, so that they see all of it or nothing. Moving the files into place can be
-interrupted at any point and is finished by the next writer.
+``flowkiln.lock`` is the index (environments, steps, ids, bounds, the bases of images);
+``pylock.<env>-<platform>.toml`` the platforms. A change of several files is one change: the new files are gathered
+in a scratch folder, which one rename makes the pending change; readers look there first, so that they see all of it
+or nothing. Moving the files into place can be interrupted at any point and is finished by the next writer.
 """
 
 from __future__ import annotations
@@ -17,12 +17,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from flowkiln._base import digests, files, paths
-from flowkiln.envs import lockindex, pylock
+from flowkiln.envs import lockbases, lockindex, pylock
 from flowkiln.envs.errors import BadLockFile
 from flowkiln.envs.lock import EnvLock, PlatformLock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from flowkiln.envs.basepin import BasePin
 
 INDEX = "flowkiln.lock"
 _PENDING = ".pending"
@@ -104,19 +106,51 @@ class LockFolder:
         index = texts[INDEX] = self._text(INDEX)
         if index is None:
             return {}
-        entries = lockindex.parse(index, self.path / INDEX)
+        entries = lockindex.parse(index, self.path / INDEX).entries
         return {entry.name: self._lock(entry, texts, partly=partly) for entry in entries}
 
-    def write(self, locks: Mapping[str, EnvLock]) -> list[Path]:
+    def read_bases(self) -> tuple[BasePin, ...]:
+        """Every base that is pinned here, by reference and platform. Raises as ``read`` does."""
+        index = self._text(INDEX)
+        return () if index is None else lockindex.parse(index, self.path / INDEX).bases
+
+    def write(self, locks: Mapping[str, EnvLock], bases: Iterable[BasePin] | None = None) -> list[Path]:
         """Makes ``locks`` the content of the folder; the paths of the files that changed.
 
-        Files that no lock needs any more are removed, the folder with its last lock; equal files are not touched.
-        Call inside ``hold()``. Raises ``ReadOnly``, ``NoSpace``.
+        ``bases`` are the pins that it has then, None for those that stand there. Files that no lock needs any more
+        are removed, the folder with its last lock and pin; equal files are not touched.
+        Call inside ``hold()``. Raises ``ReadOnly``, ``NoSpace``, and as ``read_bases`` does.
         """
         self._finish()
-        if not locks:
+        pins = self.read_bases() if bases is None else tuple(bases)
+        if not locks and not pins:
             return self._clear()
-        wanted = texts_of(locks.values())
+        wanted = texts_of(locks.values(), pins)
+        changed = self._put(wanted)
+        self._remove_others(set(wanted))
+        return changed
+
+    def write_bases(self, bases: Iterable[BasePin]) -> list[Path]:
+        """Makes ``bases`` the pins of the folder and touches nothing else; the paths of the files that changed.
+
+        Call inside ``hold()``. Raises ``ReadOnly``, ``NoSpace``, ``BadLockFile`` and ``FormatTooNew``.
+        """
+        self._finish()
+        pins = tuple(bases)
+        text = self._text(INDEX)
+        if text is None:
+            return self._put({INDEX: lockindex.serialise((), pins)}) if pins else []
+        before = lockindex.parse(text, self.path / INDEX)
+        if not before.entries and not pins:
+            return self._clear()
+        after = lockbases.replaced(text, pins)
+        if lockindex.parse(after, self.path / INDEX).entries != before.entries:
+            what = "its tables are not as flowkiln writes them"
+            raise pylock.bad_file(self.path / INDEX, text, "bases", what)
+        return self._put({INDEX: after})
+
+    def _put(self, wanted: Mapping[str, str]) -> list[Path]:
+        """Makes ``wanted`` the texts of those files, all at once; the paths of those that changed."""
         changed = {name: text for name, text in wanted.items() if self._text(name) != text}
         if changed:
             with files.disk_errors(self.path), files.scratch_folder(self.path) as scratch:
@@ -125,11 +159,10 @@ class LockFolder:
                     (scratch / name).chmod(0o644)
                 scratch.rename(self.path / _PENDING)
             self._finish()
-        self._remove_others(set(wanted))
         return [self.path / name for name in sorted(changed)]
 
     def _clear(self) -> list[Path]:
-        """Removes every lock, the index first, and the folder unless somebody else's files are in it."""
+        """Removes every lock and pin, the index first, and the folder unless somebody else's files are in it."""
         index = self.path / INDEX
         if not index.exists():
             return []
@@ -224,15 +257,15 @@ class CarriedLocks(LockFolder):
         return self.texts.get(name)
 
 
-def texts_of(locks: Iterable[EnvLock]) -> dict[str, str]:
-    """The files of a folder that holds ``locks``: names and texts, a function of the locks alone."""
+def texts_of(locks: Iterable[EnvLock], bases: Iterable[BasePin] = ()) -> dict[str, str]:
+    """The files of a folder that holds ``locks`` and ``bases``: names and texts, a function of those alone."""
     listed = list(locks)
     texts = {
         file_name(lock.name, part.platform.slug): pylock.serialise(part.python, part.wheels)
         for lock in listed
         for part in lock.platforms
     }
-    return {**texts, INDEX: lockindex.serialise(listed)}
+    return {**texts, INDEX: lockindex.serialise(listed, bases)}
 
 
 def _name_of(entry: lockindex.Entry, place: lockindex.PlatformEntry) -> str:

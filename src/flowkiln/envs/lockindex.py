@@ -1,4 +1,7 @@
-"""``flowkiln.lock``, schema 1: which environments a lock folder has, for which steps, platforms and bounds."""
+"""``flowkiln.lock``, schema 1: which environments a lock folder has, for which steps, platforms and bounds.
+
+The bases that images are baked on stand at its end; a lock without them is written as it was before there were any.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from flowkiln._base import digests
 from flowkiln._base.errors import FormatTooNew
 from flowkiln._base.platforms import Platform
-from flowkiln.envs import pylock
+from flowkiln.envs import lockbases, pylock
 from flowkiln.envs.errors import BadLockFile
 from flowkiln.envs.lock import LOCK_SCHEMA, AbsentPlatform
 from flowkiln.envs.pylock import AGAIN, quoted
@@ -17,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
+    from flowkiln.envs.basepin import BasePin
     from flowkiln.envs.lock import EnvLock, PlatformLock
 
 _HEADER = "# Written by flowkiln. Belongs in version control; `flowkiln env lock` changes it."
@@ -47,9 +51,21 @@ class Entry:
     absent: tuple[AbsentPlatform, ...]
 
 
-def serialise(locks: Iterable[EnvLock]) -> str:
-    """The text of the index; a function of the locks alone."""
-    lines = [_HEADER, f"schema = {LOCK_SCHEMA}"]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Index:
+    """What an index says: its environments, and the bases that are pinned, by reference and platform."""
+
+    entries: tuple[Entry, ...]
+    bases: tuple[BasePin, ...]
+
+
+EMPTY = f"{_HEADER}\nschema = {LOCK_SCHEMA}\n"
+"""The index of a folder without environments and bases."""
+
+
+def serialise(locks: Iterable[EnvLock], bases: Iterable[BasePin] = ()) -> str:
+    """The text of the index; a function of the locks and bases alone."""
+    lines = EMPTY.splitlines()
     for lock in sorted(locks, key=lambda one: one.name):
         lines += ["", "[[environments]]", f"name = {quoted(lock.name)}"]
         lines += [f"steps = [{', '.join(quoted(step) for step in sorted(lock.steps))}]"]
@@ -60,7 +76,7 @@ def serialise(locks: Iterable[EnvLock]) -> str:
         for absent in sorted(lock.absent, key=lambda one: one.platform):
             lines += ["", "[[environments.absent]]", f"platform = {quoted(str(absent.platform))}"]
             lines += ["reason = [", *(f"  {quoted(line)}," for line in absent.reason.splitlines()), "]"]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *lockbases.lines(bases)]) + "\n"
 
 
 def _platform_lines(part: PlatformLock) -> list[str]:
@@ -77,8 +93,8 @@ def _platform_lines(part: PlatformLock) -> list[str]:
     return lines
 
 
-def parse(text: str, path: Path) -> tuple[Entry, ...]:
-    """The entries of an index. Raises ``BadLockFile`` naming file and line, ``FormatTooNew``."""
+def parse(text: str, path: Path) -> Index:
+    """What an index says. Raises ``BadLockFile`` naming file and line, ``FormatTooNew``."""
     document = pylock.load_toml(text, path)
     schema = document.get("schema")
     if not isinstance(schema, int) or isinstance(schema, bool) or schema < 1:
@@ -96,7 +112,7 @@ def parse(text: str, path: Path) -> tuple[Entry, ...]:
             raise pylock.bad_file(path, text, f'name = "{name}"', what) from error
     if len({entry.name for entry in entries}) != len(entries):
         raise BadLockFile(f"{path}: an environment is listed twice", hint=AGAIN)
-    return tuple(entries)
+    return Index(entries=tuple(entries), bases=lockbases.parse(document, text, path))
 
 
 def _entry(table: dict[str, Any]) -> Entry:

@@ -9,7 +9,8 @@ ExecutorError
 ├── RunAbandoned     RUN006
 ├── RunHasDriver     RUN007
 ├── RunEnded         RUN008
-└── AttemptHeld      RUN040
+├── AttemptHeld      RUN040
+└── ForeignImage     RUN041
 """
 
 from __future__ import annotations
@@ -129,3 +130,16 @@ class AttemptHeld(ExecutorError):
     code = "RUN040"
     title = "Attempt is held by another process"
     exit_code = ExitCode.LEASE
+
+
+class ForeignImage(ExecutorError):
+    """The engine would run another image under this name than the one that was baked for the step's environment.
+
+    No user code was run. Somebody has given the image's name to another image: ``flowkiln env bake`` makes the
+    right one again.
+    """
+
+    code = "RUN041"
+    title = "Image is not the one that was baked"
+    exit_code = ExitCode.ENVIRONMENT
+    advice = "`flowkiln env bake` makes the image again."

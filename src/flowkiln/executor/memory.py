@@ -6,6 +6,10 @@ import os
 from pathlib import Path
 
 _GIB = 1 << 30
+_GROUPS = Path("/sys/fs/cgroup")
+_EVENTS = "memory.events"
+_UNLIMITED = 1 << 60
+"""What version 1 of control groups writes for no limit is near the largest number of all."""
 
 
 class MemoryKills:
@@ -15,7 +19,7 @@ class MemoryKills:
     """
 
     def __init__(self) -> None:
-        self._sources = [place for place in (_group_events(), Path("/proc/vmstat")) if place is not None]
+        self._sources = [*_events(), Path("/proc/vmstat")]
         self._seen = self._count()
 
     def happened(self) -> bool:
@@ -47,13 +51,13 @@ class MemoryKills:
 
 def memory_limit() -> int | None:
     """The bytes of memory that this process and its children may use together, None where unknown."""
-    events = _group_events()
-    if events is not None:
+    for events in _events():
+        name = "memory.max" if events.name == _EVENTS else "memory.limit_in_bytes"
         try:
-            text = (events.parent / "memory.max").read_text().strip()
+            text = (events.parent / name).read_text().strip()
         except OSError:
-            text = "max"
-        if text.isdigit():
+            continue
+        if text.isdigit() and int(text) < _UNLIMITED:
             return int(text)
     try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
@@ -61,14 +65,21 @@ def memory_limit() -> int | None:
         return None
 
 
-def _group_events() -> Path | None:
-    """The event counters of this process's control group (version 2), if it has one."""
+def _events() -> list[Path]:
+    """The event counters of this process's control group, of version 2 or 1, where there are any.
+
+    A container of version 1 sees the path that its group has on the host, and the group itself as the root.
+    """
     try:
         lines = Path("/proc/self/cgroup").read_text().splitlines()
     except OSError:
-        return None
+        return []
+    found = []
     for line in lines:
-        if line.startswith("0::"):
-            path = Path("/sys/fs/cgroup") / line[3:].lstrip("/") / "memory.events"
-            return path if path.exists() else None
-    return None
+        number, controllers, path = line.split(":", 2)
+        below = path.lstrip("/")
+        if number == "0" and not controllers:
+            found.append(_GROUPS / below / _EVENTS)
+        elif "memory" in controllers.split(","):
+            found += [_GROUPS / "memory" / below / "memory.oom_control", _GROUPS / "memory" / "memory.oom_control"]
+    return [place for place in found if place.exists()]

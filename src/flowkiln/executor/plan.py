@@ -161,7 +161,9 @@ class RunPlan:
 
     ``script`` is the flow file's path inside the code package, ``code`` the package's digest.
     ``user_folder`` is the folder the run was started in: the working directory of process steps.
-    ``max_workers`` bounds concurrent attempts, ``max_splits`` the width of a foreach.
+    ``max_workers`` bounds concurrent attempts, ``max_splits`` the width of a foreach. ``verify`` is the level at
+    which environments are proved; ``auto`` is ``stat`` for processes and ``digest`` in containers, and what
+    only containers have is ``stat`` for processes.
     """
 
     flow: str
@@ -172,8 +174,13 @@ class RunPlan:
     max_workers: int
     max_splits: int
     isolation: Literal["auto", "fork", "spawn"] = "auto"
-    verify: Literal["stat", "full"] = "stat"
+    verify: Literal["auto", "digest", "stat", "full"] = "auto"
     tags: tuple[str, ...] = field(default=())
+
+    @property
+    def process_level(self) -> Literal["stat", "full"]:
+        """The level at which environments of processes are proved."""
+        return "full" if self.verify == "full" else "stat"
 
     def step(self, name: str) -> StepPlan:
         """The step called ``name``. Raises ``KeyError``."""

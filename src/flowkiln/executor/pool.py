@@ -64,7 +64,7 @@ class Pool:
         found = self._templates.get(key)
         if found is None:
             self._make_room()
-            self._verify(step.prefix, self._plan.verify)
+            self._verify(step.prefix, self._plan.process_level)
             found = self._templates[key] = Template(self._how_to_start(key))
             self._selector.register(found, selectors.EVENT_READ, found)
             self._selector.register(found.output, selectors.EVENT_READ, (found,))

@@ -19,11 +19,12 @@ from typing import TYPE_CHECKING
 
 from flowkiln._base.errors import FlowkilnError
 from flowkiln.executor.channel import Closed
+from flowkiln.executor.forked import Forked
 from flowkiln.executor.ledger import Ledger
 from flowkiln.executor.memory import MemoryKills
 from flowkiln.executor.outcome import Failure, Outcome
 from flowkiln.executor.pool import Pool, Surroundings
-from flowkiln.executor.supervisor import Attempt, require_sound_store
+from flowkiln.executor.supervisor import require_sound_store
 from flowkiln.executor.vocabulary import Began, CancelConfirmed, Sealed, Verdict
 from flowkiln.store.logs import LogLine, LogWriter
 
@@ -112,12 +113,13 @@ class ProcessBackend:
         )
         self._pool = Pool(plan, around, verify, self._selector)
         self._queue: deque[Assignment] = deque()
-        self._attempts: dict[int, Attempt] = {}
-        self._waiting: dict[Template, deque[Attempt]] = {}
+        self._attempts: dict[int, Forked] = {}
+        self._waiting: dict[Template, deque[Forked]] = {}
         self._events: list[Event] = []
         self._numbers = itertools.count()
         self._warmed: set[str] = set()
         self._exposing = time.monotonic() + _EXPOSED_EVERY
+        self._woken = False
 
     # -- the Backend protocol ----------------------------------------------------------------------------------
 
@@ -133,7 +135,10 @@ class ProcessBackend:
         """
         limit = time.monotonic() + timeout
         left = timeout
-        while not self._events and left >= 0:  # what is known is told before lines that come after it
+        self._woken = False
+        while (
+            not self._events and not self._woken and left >= 0
+        ):  # what is known is told before lines that come after it
             self._turn(left)
             self._start_queued()
             left = limit - time.monotonic()
@@ -172,8 +177,17 @@ class ProcessBackend:
         self._attempts.clear()
         self._selector.close()
 
+    def wake_by(self, descriptor: int) -> None:
+        """Lets ``poll`` return early whenever there is something to read from ``descriptor``, and reads it."""
+        self._selector.register(descriptor, selectors.EVENT_READ, descriptor)
+
     def prewarm(self, step: str) -> None:
-        """Starts the template of ``step`` so that it warms up meanwhile; its attempts will tell what went wrong."""
+        """Starts the template of ``step`` so that it warms up meanwhile; its attempts will tell what went wrong.
+
+        Steps that run in containers have none.
+        """
+        if self._steps[step].image is not None:
+            return
         with contextlib.suppress(FlowkilnError, OSError):
             self._template(step)
 
@@ -203,7 +217,7 @@ class ProcessBackend:
             self._seal(assignment, Outcome(status="failed", failure=failure))
             return
         grace, drain = self._settings.grace, self._settings.drain
-        attempt = Attempt(next(self._numbers), assignment, step, template, grace=grace, drain=drain)
+        attempt = Forked(next(self._numbers), assignment, step, template, grace=grace, drain=drain)
         self._attempts[attempt.number] = attempt
         template.running += 1
         self._waiting[template].append(attempt)
@@ -220,7 +234,7 @@ class ProcessBackend:
         while waiting and template.ready is not None and template.unanswered < _UNANSWERED:
             self._send(waiting.popleft())
 
-    def _send(self, attempt: Attempt) -> None:
+    def _send(self, attempt: Forked) -> None:
         """Records that the attempt begins, and orders it."""
         assignment, template = attempt.assignment, attempt.template
         before = self._ledger.begin(assignment)
@@ -246,7 +260,7 @@ class ProcessBackend:
 
     def _warm_next(self, step: StepPlan) -> None:
         """Starts the templates of the steps that follow while this one runs, where that takes no long proof."""
-        if step.name not in self._warmed and self._plan.verify == "stat":
+        if step.name not in self._warmed and self._plan.process_level == "stat":
             self._warmed.add(step.name)
             for target in step.targets:
                 self.prewarm(target)
@@ -263,9 +277,12 @@ class ProcessBackend:
         if self._attempts:
             due = min(due, self._exposing)
         for key, _ in self._selector.select(max(0.0, min(timeout, due - now))):
-            if isinstance(key.data, Attempt):
+            if isinstance(key.data, Forked):
                 if key.fd in key.data.descriptors():
                     self._read(key.data, key.fd)
+            elif isinstance(key.data, int):
+                os.read(key.fd, 4096)
+                self._woken = True
             elif isinstance(key.data, tuple):
                 template: Template = key.data[0]
                 if template.listening and not template.read_output():
@@ -279,7 +296,7 @@ class ProcessBackend:
             for attempt in self._attempts.values():
                 attempt.expose_log(now - _EXPOSED_EVERY)
 
-    def _read(self, attempt: Attempt, descriptor: int) -> int:
+    def _read(self, attempt: Forked, descriptor: int) -> int:
         count = attempt.read(descriptor, self._on_line)
         if count == 0:
             self._selector.unregister(descriptor)
@@ -299,7 +316,7 @@ class ProcessBackend:
                 if number == signal.SIGKILL:
                     attempt.template.end_if_stopped()
 
-    def _cut_off(self, attempt: Attempt) -> None:
+    def _cut_off(self, attempt: Forked) -> None:
         for descriptor in attempt.descriptors():
             self._selector.unregister(descriptor)
         attempt.cut_off(self._on_line)
@@ -340,7 +357,7 @@ class ProcessBackend:
             attempt.has_ended(now, message["status"])
             self._drain(attempt)
 
-    def _drain(self, attempt: Attempt) -> None:
+    def _drain(self, attempt: Forked) -> None:
         """Reads what an ended attempt has left in its pipes: mostly all, and then it is finished at once."""
         if not attempt.descriptors():
             self._finish(attempt)
@@ -370,7 +387,7 @@ class ProcessBackend:
 
     # -- sealing -----------------------------------------------------------------------------------------------
 
-    def _finish(self, attempt: Attempt, outcome: Outcome | None = None) -> None:
+    def _finish(self, attempt: Forked, outcome: Outcome | None = None) -> None:
         """Seals an attempt that has ended: ``outcome``, else what it came to. Raises the store's errors."""
         outcome = outcome or attempt.outcome(self._memory)
         attempt.remove_spool()
@@ -380,7 +397,7 @@ class ProcessBackend:
         outcome = dataclasses.replace(
             outcome,
             logs=attempt.logs(self._store.blobs),
-            environment=attempt.proof(self._plan.verify),
+            environment=attempt.proof(self._plan.process_level),
             usage=attempt.usage,
             execution=execution,
         )
@@ -392,7 +409,7 @@ class ProcessBackend:
         sealed = self._ledger.seal(assignment, outcome)
         self._events.append(Sealed(assignment.task, assignment.attempt, Verdict.of(sealed)))
 
-    def _forget(self, attempt: Attempt) -> None:
+    def _forget(self, attempt: Forked) -> None:
         del self._attempts[attempt.number]
         attempt.template.running -= 1
         if attempt.template.ended and not attempt.template.running:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json as json_
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -69,6 +71,17 @@ def outcome(records: Records, run: str, task: int, attempt: int) -> Outcome | No
         return None
     what = f"the outcome of task {task}, attempt {attempt}, of run {run}"
     return Outcome.from_json(formats.document_of(data, OUTCOME_SCHEMA, what))
+
+
+def now_us() -> int:
+    """Microseconds since the epoch."""
+    return time.time_ns() // 1000
+
+
+def document(data: bytes) -> JSONObject:
+    """The JSON object of a stored record."""
+    found: JSONObject = json_.loads(data)
+    return found
 
 
 def attempt(records: Records, run: str, task: int, number: int) -> Sealed | Began | None:

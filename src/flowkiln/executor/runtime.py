@@ -16,14 +16,28 @@ import flowkiln
 from flowkiln._base.files import disk_errors, put_folder, scratch_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 _NOT_IN_STEPS = frozenset({"cli", "envs", "images", "cards", "client", "deploy", "wiring"})
 _EXECUTOR_IN_STEPS = frozenset(
     f"executor/{name}.py"
-    for name in ("__init__", "backend", "channel", "child", "deadline", "isolation", "outcome", "plan", "template")
+    for name in (
+        *("__init__", "backend", "channel", "child", "deadline", "isolation", "outcome", "plan", "template"),
+        *("classify", "inside", "lines", "marker", "memory", "supervisor", "guard"),
+    )
 )
-_SCHEMA = b"flowkiln runtime 1\n"
+_SCHEMA = b"flowkiln runtime 2\n"
+CONTAINER_FOLDER = "/opt/flowkiln"
+"""Where the runtime lies in a container, below its identity."""
+START = "supervise.py"
+_START = b"""import sys
+
+if __name__ == "__main__":
+    sys.path.insert(0, __file__.rpartition("/")[0])
+    from flowkiln.executor.inside import main
+
+    main()
+"""
 
 
 def runtime_folder(cache: Path, package: Path | None = None) -> Path:
@@ -32,11 +46,9 @@ def runtime_folder(cache: Path, package: Path | None = None) -> Path:
     What is not as it was made is made anew. ``package`` is the folder of our package, by default the one that is
     running. Raises NoSpace, ReadOnly.
     """
-    source = package or Path(flowkiln.__file__).parent
-    files = [(name, (source / name).read_bytes()) for name in _names(source)]
+    wanted = files(package)
     parent = cache / "runtime"
-    folder = parent / _identity(files)
-    wanted = {f"{source.name}/{name}": content for name, content in files}
+    folder = parent / identity(wanted)
 
     def sound(made: Path) -> bool:
         return _holds(made, wanted)
@@ -54,6 +66,25 @@ def runtime_folder(cache: Path, package: Path | None = None) -> Path:
     return folder
 
 
+def files(package: Path | None = None) -> dict[str, bytes]:
+    """The runtime's files by path: our package as far as steps need it, and the start of a container's supervisor.
+
+    ``package`` is the folder of our package, by default the one that is running.
+    """
+    source = package or Path(flowkiln.__file__).parent
+    found = {f"{source.name}/{name}": (source / name).read_bytes() for name in _names(source)}
+    return {**found, START: _START}
+
+
+def identity(files: Mapping[str, bytes]) -> str:
+    """What names these files: 32 hex digits that follow their paths and bytes alone."""
+    digest = hashlib.sha256(_SCHEMA)
+    for name, content in sorted(files.items()):
+        digest.update(f"{name}\0{len(content)}\0".encode())
+        digest.update(content)
+    return digest.hexdigest()[:32]
+
+
 def _holds(folder: Path, wanted: dict[str, bytes]) -> bool:
     """Whether ``folder`` holds these files, unchanged, and nothing else that Python could import."""
     found = 0
@@ -69,14 +100,6 @@ def _holds(folder: Path, wanted: dict[str, bytes]) -> bool:
     except OSError:
         return False
     return found == len(wanted)
-
-
-def _identity(files: list[tuple[str, bytes]]) -> str:
-    digest = hashlib.sha256(_SCHEMA)
-    for name, content in files:
-        digest.update(f"{name}\0{len(content)}\0".encode())
-        digest.update(content)
-    return digest.hexdigest()[:32]
 
 
 def _names(package: Path) -> list[str]:

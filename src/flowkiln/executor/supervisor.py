@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from flowkiln.executor.backend import Assignment
     from flowkiln.executor.memory import MemoryKills
     from flowkiln.executor.plan import StepPlan
-    from flowkiln.executor.templates import Template
     from flowkiln.store.interfaces import Blobs
 
     OnLine = Callable[[int, int, LogLine], None]
@@ -34,7 +33,7 @@ _DAMAGE: dict[str | None, type[StoreError]] = {
     kind.code: kind for kind in (RecordDamaged, BlobMissing, BlobDamaged)
 }
 
-Reason = Literal["timeout", "cancelled", "lost"]
+Reason = Literal["timeout", "cancelled", "interrupted", "lost"]
 Stream = Literal["stdout", "stderr"]
 
 NOTHING = -1
@@ -53,7 +52,6 @@ class Attempt:
         number: int,
         assignment: Assignment,
         step: StepPlan,
-        template: Template,
         *,
         grace: float,
         drain: float,
@@ -72,7 +70,6 @@ class Attempt:
         self.log = LogWriter(Path())
         self._log_trouble = ""
         self._spool: Path | None = None
-        self.template = template
         self._grace = grace
         self._drain = drain
         self._since = _NEVER
@@ -88,15 +85,17 @@ class Attempt:
 
     def open(self, spool: Path, log: LogWriter) -> tuple[int, int]:
         """The write ends of new pipes for standard output and error; the caller closes them."""
+        out, error = os.pipe(), os.pipe()
+        self.connect(spool, log, out[0], error[0])
+        return out[1], error[1]
+
+    def connect(self, spool: Path, log: LogWriter, stdout: int, stderr: int) -> None:
+        """Takes the read ends of the process's output, its log, and where it will leave its result."""
         self._spool, self.log = spool, log
-        ends: list[int] = []
-        streams: tuple[Stream, Stream] = ("stdout", "stderr")
-        for stream in streams:
-            reading, writing = os.pipe()
+        streams: tuple[tuple[int, Stream], ...] = ((stdout, "stdout"), (stderr, "stderr"))
+        for reading, stream in streams:
             os.set_blocking(reading, False)
             self._streams[reading] = (stream, Lines())
-            ends.append(writing)
-        return ends[0], ends[1]
 
     def descriptors(self) -> list[int]:
         """The read ends that are open."""
@@ -189,10 +188,10 @@ class Attempt:
             self.due = now + self.step.timeout + self._grace
             self._signals = [signal.SIGTERM, signal.SIGKILL]
 
-    def cancel(self, now: float) -> None:
+    def cancel(self, now: float, reason: Reason = "cancelled") -> None:
         """Lets the attempt be ended from now on: SIGTERM at once, SIGKILL after the grace time."""
         if self.reason is None and not self.ended:
-            self.reason = "cancelled"
+            self.reason = reason
             self.due = now
             self._signals = [signal.SIGTERM, signal.SIGKILL]
 
@@ -226,25 +225,11 @@ class Attempt:
 
     # -- the outcome -------------------------------------------------------------------------------------------
 
-    def proof(self, level: str) -> JSONObject:
-        """What the environment was proved to be, by verification of ``level``, and how the process was made."""
-        prefix, ready = self.step.prefix, self.template.ready or {}
-        proof: JSONObject = {"python": ready.get("python", prefix.version), "platform": prefix.platform}
-        if prefix.managed:
-            proof |= {"env_id": prefix.env_id, "lock_id": prefix.lock_id, "tree_digest": prefix.tree_digest}
-            proof |= {"name": prefix.name, "level": level, "other_platform": prefix.other_platform}
-        proof["unmanaged"] = not prefix.managed
-        if ready:
-            proof["isolation"] = ready["isolation"]
-            if ready["reason"]:
-                proof["reason"] = ready["reason"]
-        return proof
-
     def outcome(self, kills: MemoryKills) -> Outcome:
         """What the attempt came to; ``kills`` knows whether the kernel ended something for memory."""
         result = self._result()
         killed = self.status is None or os.WIFSIGNALED(self.status)
-        ours = self.reason in {"timeout", "cancelled"}
+        ours = self.reason in {"timeout", "cancelled", "interrupted"}
         if result is not None and not (ours and (killed or not result.ok)):
             return result
         return Outcome(status="failed", failure=self._failure(kills))
@@ -266,6 +251,7 @@ class Attempt:
             began=self.began,
             cancelled=self.reason == "cancelled",
             timed_out=self.reason == "timeout",
+            interrupted=self.reason == "interrupted",
             out_of_memory=memory_text is not None,
         )
         ending = classify(self.status, flags)

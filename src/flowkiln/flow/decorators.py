@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
+from flowkiln.flow import containers
 from flowkiln.flow.marks import Decorator, attach, attach_to_flow, caller
 
 if TYPE_CHECKING:
@@ -119,6 +120,47 @@ def resources(
 ) -> F | Callable[[F], F]:
     """Declares what a step needs where it runs remotely: cores, and sizes in MB. Local runs ignore it."""
     return _use("resources", function, unknown, locals())
+
+
+@overload
+def docker(function: F, /) -> F: ...
+@overload
+def docker(
+    *,
+    image: str | None = None,
+    cpu: float | None = None,
+    memory: float | None = None,
+    shared_memory: float | None = None,
+    gpu: int | None = None,
+    user: str | None = None,
+    mounts: Sequence[str] | None = None,
+    network: str | None = None,
+    read_only: bool = False,
+) -> Callable[[F], F]: ...
+def docker(  # noqa: PLR0913  the public signature
+    function: F | None = None,
+    /,
+    *,
+    image: str | None = None,
+    cpu: float | None = None,
+    memory: float | None = None,
+    shared_memory: float | None = None,
+    gpu: int | None = None,
+    user: str | None = None,
+    mounts: Sequence[str] | None = None,
+    network: str | None = None,
+    read_only: bool = False,
+    **unknown: object,
+) -> F | Callable[[F], F]:
+    """Runs a step in a container of its environment's image, on the engine that the docker command uses.
+
+    ``image`` is the base to bake the environment on (default: the setting ``images.base``); a step without an
+    environment runs in it as it is. ``cpu`` are cores, ``memory`` and ``shared_memory`` MB, ``gpu`` a number of
+    GPUs (-1: all); what ``@resources`` declares holds where it is more. ``mounts`` are ``SOURCE:TARGET[:ro]``, a
+    relative source from the flow file's folder. ``network`` is the engine's name of one, ``none`` for none; ``user``
+    is ``UID[:GID]``, by default yours; ``read_only`` closes the root file system.
+    """
+    return _use("docker", function, unknown, locals())
 
 
 @overload
@@ -366,6 +408,7 @@ CHECKS: dict[str, Callable[[Mapping[str, Any]], list[str]]] = {
     "timeout": _check_timeout,
     "environment": _check_environment,
     "resources": _check_resources,
+    "docker": containers.problems,
     "pypi": _check_pypi,
     "pypi_base": _check_pypi,
 }
@@ -375,6 +418,7 @@ DECORATORS: dict[str, Any] = {
     "timeout": timeout,
     "environment": environment,
     "resources": resources,
+    "docker": docker,
     "pypi": pypi,
     "pypi_base": pypi_base,
 }

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 _OPEN = {"{": "}", "[": "]", "(": ")"}
 _TEXT = frozenset(
     {"var", "python", "name", "requirements", "pyproject", "group", "extra", "exclude_newer", "glibc"}
+    | {"image", "user", "network"}
 )
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from flowkiln.executor.plan import RunPlan, StepPlan
+from flowkiln.flow import containers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from flowkiln.executor.plan import Prefix
+    from flowkiln.executor.plan import ImageRef, Prefix
     from flowkiln.flow.graph import Graph, Node
 
 
@@ -22,20 +23,35 @@ class Options:
     max_workers: int
     max_splits: int
     isolation: Literal["auto", "fork", "spawn"] = "auto"
-    verify: Literal["stat", "full"] = "stat"
+    verify: Literal["auto", "digest", "stat", "full"] = "auto"
     tags: tuple[str, ...] = ()
     local: bool = True
     """Whether retries follow each other at once, as they do on this machine."""
 
 
-def plan(graph: Graph, prefixes: Mapping[str, Prefix], *, script: str, code: str, options: Options) -> RunPlan:
-    """The plan of a sound graph. ``prefixes`` has one for each step; ``script`` is the flow file in ``code``."""
+def plan(
+    graph: Graph,
+    prefixes: Mapping[str, Prefix],
+    images: Mapping[str, ImageRef] | None = None,
+    *,
+    script: str,
+    code: str,
+    options: Options,
+) -> RunPlan:
+    """The plan of a sound graph. ``prefixes`` has one for each step; ``script`` is the flow file in ``code``.
+
+    ``images`` has one for each step that runs in a container.
+    """
     inside = graph.frames()
     steps = []
     for name in graph.order():
         parents = graph.parents(name)
         closes = graph.edge(parents[0], name, inside)[-1].step if graph.nodes[name].joins else None
-        steps.append(_step(graph, graph.nodes[name], prefixes[name], parents, closes, local=options.local))
+        step = _step(graph, graph.nodes[name], prefixes[name], parents, closes, local=options.local)
+        image = (images or {}).get(name)
+        if image is not None:
+            step = replace(step, image=image, container=containers.settings(graph.nodes[name]))
+        steps.append(step)
     return RunPlan(
         flow=graph.flow,
         steps=tuple(steps),

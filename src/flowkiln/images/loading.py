@@ -123,7 +123,7 @@ def load(
     """
     name = references.parse(reference)
     expected = image.manifest.digest if engine.containerd_store else image.config.digest
-    if _is(engine.image(str(name)), expected, image):
+    if is_same(engine.image(str(name)), expected, image):
         return Loaded(id=expected, manifest=image.manifest, sent=0)
     job = _Load(engine, image, name, expected, base_bytes, reporter)
     known = _known(engine, name, image.diff_ids)
@@ -153,7 +153,7 @@ class _Load:
         scratch = self.name.tagged(f"{LOADING}{os.urandom(8).hex()}")
         try:
             sent = self._send(scratch, skipped)
-            if not _is(self.engine.image(str(scratch)), self.expected, self.image):
+            if not is_same(self.engine.image(str(scratch)), self.expected, self.image):
                 message = f"the engine made another image of {self.name} than it was given"
                 raise LoadDiffers(message, data={"expected": self.expected})
             self.engine.tag(str(scratch), self.name.name, self.name.version)
@@ -229,7 +229,7 @@ def _wrong_size(digest: str, size: int) -> LayerDiffers:
     return LayerDiffers(message, hint="Bake the image again.", data={"digest": digest, "size": size})
 
 
-def _is(found: JSONObject | None, expected: str, image: Image) -> bool:
+def is_same(found: JSONObject | None, expected: str, image: Image) -> bool:
     """Whether the engine's image has the id and the layers that it must have."""
     layers = ((found or {}).get("RootFS") or {}).get("Layers")
     return found is not None and found.get("Id") == expected and layers == image.diff_ids

@@ -13,6 +13,8 @@ from flowkiln._base import digests
 from flowkiln.images.errors import BadReference
 
 HUB = "docker.io"
+_OLD_HUB = "index.docker.io"
+_LONGEST = 255
 _COMPONENT = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
 _REPOSITORY = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
 _TAG = re.compile(r"\w[\w.-]{0,127}", re.ASCII)
@@ -62,6 +64,7 @@ def parse(text: str) -> Reference:
         host, path = first, after
         if not _HOST.fullmatch(host):
             raise _bad(text, f"{host!r} is no host")
+        host = HUB if host == _OLD_HUB else host
     path, colon, tag = path.partition(":")
     if colon and not _TAG.fullmatch(tag):
         raise _bad(text, f"{tag!r} is no tag")
@@ -69,8 +72,12 @@ def parse(text: str) -> Reference:
         raise _bad(
             text, f"{path!r} is no repository" + (": write it in lower case" if path.lower() != path else "")
         )
+    if host == HUB and re.fullmatch("[0-9a-f]{64}", path):
+        raise _bad(text, "it may as well be the id of an image")
     if host == HUB and "/" not in path:
         path = f"library/{path}"
+    if len(host) + 1 + len(path) > _LONGEST:
+        raise _bad(text, f"host and repository are longer than {_LONGEST} characters")
     return Reference(host, path, tag or None, digest or None)
 
 

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from flowkiln._base.settings import Settings
+    from flowkiln.envs.basepin import BasePin
     from flowkiln.envs.lock import EnvLock
+    from flowkiln.envs.lockfolder import CarriedLocks
     from flowkiln.executor.outcome import Outcome
     from flowkiln.executor.vocabulary import Event
     from flowkiln.store.logs import LogLine
@@ -72,6 +74,17 @@ def lock_of(store: FolderStore, run: Run, step: str) -> tuple[EnvLock, Path]:
 
     Raises ``MissingLock`` when the run's record has none, and the store's errors.
     """
+    carried = _carried(store, run, step)
+    (lock,) = carried.read().values()
+    return lock, carried.path
+
+
+def base_of(store: FolderStore, run: Run, step: str) -> BasePin | None:
+    """The base of the image that ``step`` of the run had, None where it ran in none. Raises as ``lock_of`` does."""
+    return next(iter(_carried(store, run, step).read_bases()), None)
+
+
+def _carried(store: FolderStore, run: Run, step: str) -> CarriedLocks:
     from flowkiln.envs.errors import MissingLock
     from flowkiln.envs.lockfolder import CarriedLocks
 
@@ -79,9 +92,7 @@ def lock_of(store: FolderStore, run: Run, step: str) -> tuple[EnvLock, Path]:
     if recorded is None:
         message = f"the record of run {run.flow}/{run.run} has no lock for step {step!r}"
         raise MissingLock(message, hint=f"`flowkiln run show {run.flow}/{run.run}` shows what it has.")
-    folder = Path(recorded["folder"])
-    (lock,) = CarriedLocks(folder, json.loads(store.blobs.read(recorded["sha256"]))).read().values()
-    return lock, folder
+    return CarriedLocks(Path(recorded["folder"]), json.loads(store.blobs.read(recorded["sha256"])))
 
 
 def tasks(store: FolderStore, run: Run) -> list[TaskRow]:

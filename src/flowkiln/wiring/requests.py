@@ -13,12 +13,13 @@ from flowkiln.wiring import locks
 from flowkiln.wiring.locks import Request
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from flowkiln._base.json import JSONObject
     from flowkiln._base.report import Reporter
     from flowkiln._base.settings import Settings
+    from flowkiln.envs.basepin import BasePin
     from flowkiln.envs.lock import EnvLock
     from flowkiln.flow.environments import EnvRequest
     from flowkiln.flow.graph import Graph
@@ -98,20 +99,27 @@ def locks_of_steps(
 
 
 def record_of_steps(
-    wanted: dict[str, Request | None], found: dict[str, EnvLock | None], blobs: Blobs
+    wanted: dict[str, Request | None],
+    found: dict[str, EnvLock | None],
+    blobs: Blobs,
+    pins: Mapping[str, BasePin] | None = None,
 ) -> dict[str, JSONObject]:
-    """The lock of each step for the record of a run: the files' texts as a blob, and where they stood."""
-    made: dict[Request, JSONObject] = {}
+    """The lock of each step for the record of a run: the files' texts as a blob, and where they stood.
+
+    ``pins`` are the bases of the steps that run in images.
+    """
+    made: dict[tuple[Request, BasePin | None], JSONObject] = {}
     record: dict[str, JSONObject] = {}
     for step, request in wanted.items():
         lock = found[step]
         if request is None or lock is None:
             continue
-        if request not in made:
-            data = json.compact(texts_of([lock]))
+        pin = (pins or {}).get(step)
+        if (request, pin) not in made:
+            data = json.compact(texts_of([lock], [] if pin is None else [pin]))
             folder = str(locks.standing_folder(request.folder).path)
-            made[request] = {"sha256": blobs.put(data), "size": len(data), "folder": folder}
-        record[step] = made[request]
+            made[request, pin] = {"sha256": blobs.put(data), "size": len(data), "folder": folder}
+        record[step] = made[request, pin]
     return record
 
 

@@ -1,0 +1,51 @@
+"""How a container ended that left no outcome, from what its engine knows of it."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import TYPE_CHECKING
+
+from flowkiln.executor.classify import Flags, classify, signal_name
+from flowkiln.executor.outcome import Failure
+
+if TYPE_CHECKING:
+    from flowkiln._base.json import JSONObject
+
+_KILLED = 128
+
+
+def failure_of(found: JSONObject | None, name: str, words: str, *, cancelled: bool) -> Failure:
+    """The failure of an attempt whose container ``name`` has ended; ``found`` is the engine's document of it.
+
+    ``words`` are the last that the container wrote to standard error. The container's first process is
+    flowkiln's own, which no code of a step can kill: a signal comes from outside.
+    """
+    if cancelled:
+        return Failure(failure_class="cancelled", cause="cancelled", text="cancelled")
+    if found is None:
+        text = f"the container {name} was removed before the step had finished"
+        return Failure(failure_class="infrastructure", cause="lost", text=text)
+    state = found["State"]
+    code = int(state.get("ExitCode") or 0)
+    if state.get("OOMKilled"):
+        limit = (found.get("HostConfig") or {}).get("Memory") or 0
+        of = f" of {limit / (1 << 30):.1f} GiB" if limit else ""
+        text = f"the container{of} ran out of memory, and the kernel ended it"
+        return Failure(failure_class="user", cause="out-of-memory", text=text, signal=signal.SIGKILL)
+    told = ": ".join(part for part in (str(state.get("Error") or ""), words) if part)
+    if code > _KILLED and code - _KILLED in set(signal.Signals):
+        text = f"the container was killed from outside by {signal_name(code - _KILLED)}"
+        return Failure(failure_class="infrastructure", cause="interrupted", text=text, signal=code - _KILLED)
+    ending = classify(_status(code), Flags(began=False))
+    text = f"{ending.text}: {told}" if told else ending.text
+    return Failure(
+        failure_class=ending.failure_class, cause=ending.cause, text=text, exit_code=code, trace=told or None
+    )
+
+
+def _status(code: int) -> int:
+    """``code`` as waitpid gives it."""
+    status = (code & 0xFF) << 8
+    assert os.WIFEXITED(status)
+    return status

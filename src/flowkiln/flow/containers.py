@@ -1,0 +1,104 @@
+"""What a step's containers are given: ``@docker`` and ``@resources`` as the executor's values."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from flowkiln.executor.plan import ContainerSettings
+    from flowkiln.flow.graph import Node
+
+_MEGABYTE = 1 << 20
+_MOUNT = "SOURCE:TARGET[:ro]"
+
+
+def problems(given: Mapping[str, Any]) -> list[str]:
+    """What is wrong with the arguments of ``@docker``, a sentence each."""
+    found = []
+    for key in ("cpu", "memory", "shared_memory"):
+        value = given[key]
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if value is not None and not (number and value > 0):
+            found.append(f"{key} is a number above 0, not {value!r}")
+    gpus = given["gpu"]
+    if gpus is not None and (not isinstance(gpus, int) or isinstance(gpus, bool) or gpus < -1):
+        found.append(f"gpu is a whole number from 0, or -1 for all, not {gpus!r}")
+    for key in ("image", "user", "network"):
+        value = given[key]
+        if value is not None and not (isinstance(value, str) and value.strip() == value and value):
+            found.append(f"{key} is text, not {value!r}")
+    if not isinstance(given["read_only"], bool):
+        found.append(f"read_only is True or False, not {given['read_only']!r}")
+    return found + _mount_problems(given["mounts"])
+
+
+def _mount_problems(mounts: object) -> list[str]:
+    if mounts is None:
+        return []
+    if not isinstance(mounts, (list, tuple)) or not all(isinstance(one, str) for one in mounts):
+        return [f'mounts is a list of texts such as ["./data:/data:ro"], not {mounts!r}']
+    return [f"{one!r} in mounts is not {_MOUNT} with an absolute target" for one in mounts if _parts(one) is None]
+
+
+def _parts(text: str) -> tuple[str, str, bool] | None:
+    source, colon, rest = text.partition(":")
+    target, _, mode = rest.partition(":")
+    if not colon or not source or not target.startswith("/") or mode not in ("", "ro", "rw"):
+        return None
+    return source, os.path.normpath(target), mode == "ro"
+
+
+def base_of(node: Node) -> str | None:
+    """The image that ``@docker`` names for a step, None where it names none."""
+    used = _arguments(node, "docker") or {}
+    image: str | None = used.get("image")
+    return image
+
+
+def wanted(node: Node) -> bool:
+    """Whether the step runs in a container."""
+    return _arguments(node, "docker") is not None
+
+
+def settings(node: Node) -> ContainerSettings:
+    """What the step's containers are given: the larger of what ``@docker`` and ``@resources`` ask for."""
+    from flowkiln.executor.plan import ContainerSettings  # noqa: PLC0415  a step's process does without
+
+    own, shared = _arguments(node, "docker") or {}, _arguments(node, "resources") or {}
+    folder = os.path.dirname(os.path.abspath(node.file))
+    gpus = max((int(value) for value in (own.get("gpu"), shared.get("gpu")) if value is not None), default=None)
+    if own.get("gpu") == -1:
+        gpus = -1
+    return ContainerSettings(
+        cpus=_larger(own.get("cpu"), shared.get("cpu")),
+        memory=_bytes(_larger(own.get("memory"), shared.get("memory"))),
+        shared_memory=_bytes(_larger(own.get("shared_memory"), shared.get("shared_memory"))),
+        gpus=gpus or None,
+        user=own.get("user"),
+        mounts=tuple(_mount(text, folder) for text in own.get("mounts") or ()),
+        network=own.get("network"),
+        read_only=bool(own.get("read_only")),
+    )
+
+
+def _mount(text: str, folder: str) -> tuple[str, str, bool]:
+    parts = _parts(text)
+    assert parts is not None
+    source, target, read_only = parts
+    return os.path.normpath(os.path.join(folder, os.path.expanduser(source))), target, read_only
+
+
+def _larger(one: float | None, other: float | None) -> float | None:
+    given = [float(value) for value in (one, other) if value is not None]
+    return max(given, default=None)
+
+
+def _bytes(megabytes: float | None) -> int | None:
+    return None if megabytes is None else int(megabytes * _MEGABYTE)
+
+
+def _arguments(node: Node, name: str) -> Mapping[str, Any] | None:
+    return next((one.arguments for one in node.decorators if one.name == name), None)

@@ -38,5 +38,5 @@ RUN if ! command -v git >/dev/null; then \
     fi
 COPY --from=build /opt/flowkiln-ci /opt/flowkiln-ci
 # a job may run as any user, with a read-only root: all it needs to write to is /tmp and its checkout
-ENV PATH=/opt/flowkiln-ci/bin:${PATH} HOME=/tmp CI=true
+ENV PATH=/opt/flowkiln-ci/bin:${PATH} HOME=/tmp
 CMD ["flowkiln", "--help"]

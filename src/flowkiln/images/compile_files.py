@@ -4,7 +4,7 @@ Standard library only, for every supported Python. A file's bytecode depends on 
 and on nothing else: not on the files before it, on how this Python was built, or on the machine.
 
     python -s -S -B -P compile_files.py < REQUEST > ANSWER           in an environment without other settings
-    python -I -S -B compile_files.py REQUEST ANSWER [FOLDER]         in any; with the standard library in FOLDER
+    python -I -S -B compile_files.py REQUEST ANSWER                  in any
 
 The first frame of an answer names the interpreter. A file without a frame does not compile.
 """
@@ -16,7 +16,6 @@ import marshal
 import os
 import sys
 from importlib.util import MAGIC_NUMBER, source_hash
-from itertools import chain
 from types import CodeType
 from typing import TYPE_CHECKING, Any
 
@@ -149,19 +148,6 @@ def answer(sources: Iterator[tuple[str, bytes]]) -> bytes:
     return b"".join(parts)
 
 
-def below(folder: str) -> Iterator[tuple[str, bytes]]:
-    """The files of the standard library in ``folder``, sorted; links are passed over."""
-    found = []
-    for at, _, names in os.walk(folder):
-        for name in names:
-            path = f"{at}/{name}"
-            if of_stdlib(path[len(folder) + 1 :]) and not os.path.islink(path):
-                found.append(path)
-    for path in sorted(found):
-        with open(path, "rb") as file:
-            yield path, file.read()
-
-
 def work(arguments: list[str]) -> None:
     """Reads the request and writes the answer, in files or, without ``arguments``, on stdin and stdout."""
     if not arguments:
@@ -169,8 +155,7 @@ def work(arguments: list[str]) -> None:
         sys.stdout.buffer.flush()
         return
     with open(arguments[0], "rb") as file:
-        sources = frames(file.read())
-    made = answer(chain(sources, *(below(folder) for folder in arguments[2:])))
+        made = answer(frames(file.read()))
     with open(arguments[1], "wb") as file:
         file.write(made)
 

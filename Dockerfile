@@ -9,6 +9,7 @@
 ARG BASE=python:3.11-slim
 
 FROM ${BASE} AS build
+LABEL io.flowkiln.stage=build
 ARG PIP_INDEX_URL=https://pypi.org/simple
 WORKDIR /build
 # the file of certificates may be absent: a pattern may match nothing where another one matches

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -186,7 +185,8 @@ def test_the_runtime_for_images_is_the_one_that_is_mounted(tmp_path: Path) -> No
 
 
 def test_lines_and_events_keep_their_order() -> None:
-    mailbox, seen = Mailbox(), []
+    mailbox = Mailbox()
+    seen: list[str] = []
 
     def on_line(task: int, attempt: int, line: LogLine) -> None:
         seen.append(line.text)
@@ -207,10 +207,14 @@ def test_lines_and_events_keep_their_order() -> None:
 
 def test_who_prints_faster_than_is_shown_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("flowkiln.executor.mailbox._MOST_LINES", 2)
-    mailbox, seen = Mailbox(), []
-    writer = threading.Thread(
-        target=lambda: [mailbox.line(1, 0, LogLine(0, "stdout", str(number))) for number in range(100)]
-    )
+    mailbox = Mailbox()
+    seen: list[str] = []
+
+    def write() -> None:
+        for number in range(100):
+            mailbox.line(1, 0, LogLine(0, "stdout", str(number)))
+
+    writer = threading.Thread(target=write)
     writer.start()
     while len(seen) < 100:
         mailbox.take(0.1, lambda task, attempt, line: seen.append(line.text))
@@ -255,30 +259,18 @@ class Broken:
         """Nothing to close."""
 
 
-@pytest.mark.parametrize("breaks", [[], [0], [3], [1, 2, 5]])
+@pytest.mark.parametrize("breaks", [[], [0], [3], [1, 2, 4]])
 @pytest.mark.parametrize("live", [True, False])
 def test_every_line_is_told_once_whatever_the_stream_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, breaks: list[int], live: bool
 ) -> None:
     monkeypatch.setattr("flowkiln.executor.tail._AGAIN", 0.01)
-    pieces = [
-        ("stdout", b"on"),
-        ("stdout", b"e\ntwo\n"),
-        ("stderr", b"bad\n"),
-        ("stdout", b"two\n"),
-        ("stdout", b"4"),
-    ]
+    pieces = [("stdout", b"on"), ("stdout", b"e\ntwo\n"), ("stderr", b"bad\n"), ("stdout", b"two\n4")]
     engine: Any = Broken(pieces, breaks)
     store, mailbox = FolderStore(tmp_path), Mailbox()
     record = LogWriter(tmp_path / "spill")
-    for stream, text in (
-        ("stdout", "one"),
-        ("stdout", "two"),
-        ("stderr", "bad"),
-        ("stdout", "two"),
-        ("stdout", "4"),
-    ):
-        record.append(LogLine(1, stream, text))  # type: ignore[arg-type]
+    for text in ("one", "two", "bad", "two", "4"):
+        record.append(LogLine(1, "stderr" if text == "bad" else "stdout", text))
     tail = Tail(engine, "c", 1, 0, mailbox)
     if live:
         tail.follow()
@@ -289,4 +281,3 @@ def test_every_line_is_told_once_whatever_the_stream_does(
     assert events == []
     assert [text for stream, text in seen if stream == "stdout"] == ["one", "two", "two", "4"]
     assert [text for stream, text in seen if stream == "stderr"] == ["bad"]
-    assert json.dumps(seen)

@@ -20,7 +20,6 @@ RANGES = {
     "images": ("IMG",),
     "flow": ("FLW",),
     "cli": ("CLI",),
-    "images": ("IMG",),
     "wiring": ("CLI",),
 }
 

@@ -154,3 +154,14 @@ def test_what_is_given_is_read_while_the_program_writes() -> None:
 def test_a_program_that_reads_nothing_ends_as_it_likes() -> None:
     ended = python("import os; os.close(0); print('done')", given=bytes(1 << 20))
     assert (ended.code, ended.stdout) == (0, "done\n")
+
+
+def test_end_of_the_program_is_enough_where_its_output_is_not_awaited() -> None:
+    """What it left behind holds its output for longer than the limit; all that it wrote itself is there."""
+    code = (
+        "import subprocess, sys; child = subprocess.Popen(['sleep', '60']); "
+        "print('x' * 50000); print(child.pid, file=sys.stderr)"
+    )
+    ended = python(code, await_output=False, limits=Limits(total=20.0, stall=20.0))
+    os.kill(int(ended.stderr), signal.SIGKILL)
+    assert (ended.ended, len(ended.stdout)) == ("exit", 50001)

@@ -206,6 +206,15 @@ def test_absent_is_only_what_the_engine_says_is_absent(
         call(engine)
 
 
+def test_an_image_that_goes_away_during_a_list(fake: FakeEngine, engine: Engine) -> None:
+    gone = message(404, "failed to calculate size of image x: content digest sha256:0: not found")
+    fake.on("GET", "/images/json", gone, gone, document([{"Id": "sha256:1"}]))
+    assert engine.images(labels={}) == [{"Id": "sha256:1"}]
+    fake.on("GET", "/images/json", gone)
+    with pytest.raises(EngineRefused, match="calculate size"):
+        engine.images(labels={})
+
+
 # -- what an engine says with status 200
 
 
@@ -258,11 +267,12 @@ def test_a_pull_names_one_version(
 # -- time and connections
 
 
-def test_a_silent_log_is_no_failure(fake: FakeEngine) -> None:
+@pytest.mark.parametrize("kept", [True, False], ids=["kept", "last"])
+def test_a_silent_log_is_no_failure(fake: FakeEngine, kept: bool) -> None:
     """The limit is for the first byte of an answer: a container may be silent for longer."""
     hold = Hold()
     pieces = (output("stdout", b"one\n"), hold, output("stderr", b"two\n"))
-    fake.on("GET", "/containers/c/logs", Reply(200, pieces))
+    fake.on("GET", "/containers/c/logs", Reply(200, pieces, read=kept))
     with Engine(Endpoint(fake.url, "test"), timeout=1.0) as client:
         client.version()
         threading.Timer(1.5, hold.release).start()
@@ -308,10 +318,11 @@ def test_pieces_of_output_arrive_as_they_were_cut(fake: FakeEngine, engine: Engi
         assert joined == {"stdout": b"stdout" * 100, "stderr": b"stderr" * 100}
 
 
+@pytest.mark.parametrize("kept", [True, False], ids=["kept", "last"])
 @pytest.mark.parametrize("begun", [True, False])
-def test_a_stream_is_ended_from_another_thread(fake: FakeEngine, engine: Engine, begun: bool) -> None:
+def test_a_stream_is_ended_from_another_thread(fake: FakeEngine, engine: Engine, begun: bool, kept: bool) -> None:
     hold = Hold()
-    fake.on("GET", "/containers/c/logs", Reply(200, (output("stdout", b"one"), hold)))
+    fake.on("GET", "/containers/c/logs", Reply(200, (output("stdout", b"one"), hold), read=kept))
     log = engine.logs("c", follow=True)
     got: list[object] = []
     reader = threading.Thread(target=lambda: got.extend(log))
@@ -393,13 +404,18 @@ def test_an_archive_in_any_form(fake: FakeEngine, engine: Engine, form: str) -> 
     assert fake.requests[-1].body == b"abcd"
 
 
-def test_what_fails_while_it_is_sent_is_what_is_raised(fake: FakeEngine, engine: Engine) -> None:
+@pytest.mark.parametrize("kind", [KeyError, ConnectionResetError, BrokenPipeError, TimeoutError])
+def test_what_fails_while_it_is_sent_is_what_is_raised(
+    fake: FakeEngine, engine: Engine, kind: type[Exception]
+) -> None:
+    """A registry that breaks off while a layer is streamed through is no failure of the engine."""
+
     def torn() -> Iterator[bytes]:
         yield b"half"
-        raise KeyError("the registry is gone")
+        raise kind("the registry is gone")
 
     fake.on("POST", "/images/load", stream({"stream": "Loaded image: a/b:1\n"}))
-    with pytest.raises(KeyError, match="the registry is gone"):
+    with pytest.raises(kind, match="the registry is gone"):
         engine.load(torn())
 
 
@@ -536,6 +552,8 @@ def test_the_life_of_a_container(real: Engine, tiny: str) -> None:
         assert real.wait(identity) == 3
         ((_, line),) = [one for one in real.logs(identity, follow=False, timestamps=True) if one[0] == "stdout"]
         assert line.split(b" ")[0].startswith(b"20")
+        assert list(real.logs(identity, follow=False, since=began + 3600)) == []
+        assert len(list(real.logs(identity, follow=False, since=began))) == 2
         with real.events(labels=labels, since=began) as events:
             assert next(one["Action"] for one in events if one["Action"] in {"start", "die"}) == "start"
         found = real.inspect(identity)

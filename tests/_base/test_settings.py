@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from flowkiln._base import settings
+from flowkiln._base import known, settings
 from flowkiln._base.errors import SettingError
 
 
@@ -126,8 +126,8 @@ def test_texts_become_values(key: str, text: str, value: object) -> None:
 
 
 def test_every_setting_has_help_and_a_variable() -> None:
-    assert all(setting.help.endswith(".") for setting in settings.TABLE)
-    assert len({setting.variable for setting in settings.TABLE}) == len(settings.TABLE)
+    assert all(setting.help.endswith(".") for setting in known.TABLE)
+    assert len({setting.variable for setting in known.TABLE}) == len(known.TABLE)
 
 
 def test_the_store_is_that_of_the_nearest_project_root(project: Path) -> None:

@@ -7,7 +7,7 @@ import re
 import click
 import pytest
 
-from flowkiln._base import settings
+from flowkiln._base import known
 from flowkiln._base.errors import ExitCode
 from flowkiln.cli import reference
 from flowkiln.cli.explain import registry
@@ -35,7 +35,7 @@ def test_the_pages_name_every_command_error_and_setting() -> None:
     pages = reference.pages()
     assert all(f"# {path}\n" in pages["commands.md"] for path in COMMANDS)
     assert all(f"## {code}: " in pages["errors.md"] for code in registry())
-    assert all(f"`{setting.key}`" in pages["settings.md"] for setting in settings.TABLE)
+    assert all(f"`{setting.key}`" in pages["settings.md"] for setting in known.TABLE)
 
 
 @pytest.mark.parametrize("path", sorted(COMMANDS))

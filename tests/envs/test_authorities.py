@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from flowkiln._base import settings as settings_module
+from flowkiln._base import known
 from flowkiln.cli.output import Session
 from flowkiln.envs import authorities, indexes, uv, uvpython
 from flowkiln.envs.uv import Solver
@@ -50,7 +50,7 @@ def test_the_setting_reaches_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     found = Session().settings(tmp_path)
     assert found.count("download-timeout") == 7
     assert authorities.named(dict(os.environ)) == str(tmp_path / "company.pem")
-    assert settings_module.BY_KEY["certificates"].variable == authorities.SETTING
+    assert known.BY_KEY["certificates"].variable == authorities.SETTING
 
 
 def test_pips_proxy_is_listed_as_ignored() -> None:

@@ -71,6 +71,11 @@ def test_pins_are_read_as_they_were_written_and_change_no_identity(folder: LockF
     assert (folder.path / INDEX).read_text().startswith(without)
 
 
+def test_the_environments_of_a_pin_are_kept_in_order(folder: LockFolder) -> None:
+    folder.write_bases([replace(PINS[0], environments=("score", "fit"))])
+    assert folder.read_bases() == (replace(PINS[0], environments=("fit", "score")),)
+
+
 def test_one_way_of_writing_gives_the_bytes_of_the_other(folder: LockFolder, tmp_path: Path) -> None:
     folder.write({"fit": a_lock()}, bases=PINS)
     other = LockFolder(tmp_path / "other.locks")
@@ -177,14 +182,15 @@ def test_a_record_of_locks_carries_the_pins() -> None:
         ('libc = "glibc"', 'libc = "ulibc"', "libc and glibc do not fit"),
         ('glibc = "2.36"', 'glibc = "2"', "libc and glibc do not fit"),
         ("entrypoint = []", "entrypoint = [1]", "no list of texts"),
+        ('environments = ["fit", "score"]', "environments = [1]", "environments is no list of names"),
+        ('environments = ["fit", "score"]', 'environments = ""', "environments is no list of names"),
         ('user = ""', "user = 0", "user is not a text"),
         ("[bases.facts]", "[bases.fact]", "facts"),
         ('reference = "python:3.11-slim"', 'reference = ""', "reference is not a text"),
     ],
 )
 def test_a_pin_edited_by_hand_is_refused_with_its_line(folder: LockFolder, old: str, new: str, said: str) -> None:
-    folder.write({}, bases=PINS[1:])
-    folder.write({}, bases=PINS)
+    folder.write({}, bases=[replace(PINS[0], environments=("fit", "score")), *PINS[1:]])
     path = folder.path / INDEX
     text = path.read_text()
     at = text.index("[[bases]]")

@@ -67,26 +67,31 @@ def mode_of(path: str) -> int:
 def tree() -> dict[str, bytes]:
     """The files of the environment, its marker included."""
     rows = [[path, mode_of(path), hashlib.sha256(data).hexdigest()] for path, data in sorted(FILES.items())]
-    listed = json.dumps({"files": rows, "schema": 1}, separators=(",", ":")).encode()
+    sized = [[*row, len(FILES[str(row[0])])] for row in rows]
     config = b"home = /usr/local/bin\ninclude-system-site-packages = false\nversion = 3.11.0\n"
     marker = {
         "schema": 1,
         "env_id": ENV_ID,
-        "tree_digest": digest_of(listed),
+        "tree_digest": tree_digest(),
         "glue": {
             "bin/python": [0o777, f"-> {PYTHON}"],
             "pyvenv.cfg": [0o644, hashlib.sha256(config).hexdigest()],
         },
     }
     body = json.dumps(marker, sort_keys=True, indent=1).encode()
-    sizes = json.dumps({path: len(data) for path, data in FILES.items()}).encode()
     return {
         **FILES,
         "pyvenv.cfg": config,
-        ".flowkiln/files.json": listed,
-        ".flowkiln/sizes.json": sizes,
+        ".flowkiln/parts/one.json": json.dumps({"files": sized[:1], "schema": 1}).encode(),
+        ".flowkiln/parts/two.json": json.dumps({"files": sized, "schema": 1}).encode(),
         ".flowkiln/tree.json": hashlib.sha256(body).hexdigest().encode() + b"\n" + body,
     }
+
+
+def tree_digest() -> str:
+    """The digest of the list of the environment's files."""
+    rows = [[path, mode_of(path), hashlib.sha256(data).hexdigest()] for path, data in sorted(FILES.items())]
+    return digest_of(json.dumps({"files": rows, "schema": 1}, separators=(",", ":")).encode())
 
 
 def digest_of(data: bytes) -> str:
@@ -111,7 +116,7 @@ def marked(kind: str, spoil: str = "") -> Marked:
         name="work",
         env_id=ENV_ID,
         lock_id="sha256:" + "1" * 64,
-        tree_digest=digest_of(files[".flowkiln/files.json"]),
+        tree_digest=tree_digest(),
     )
     return Marked(ImageRef(reference=name, ids=(known["Id"],)), prefix)
 

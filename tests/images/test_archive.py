@@ -19,7 +19,7 @@ from flowkiln.images.errors import ContentDamaged
 if TYPE_CHECKING:
     from pathlib import Path
 
-NAMES = st.text(st.characters(blacklist_characters="/\0", blacklist_categories=("Cs",)), min_size=1, max_size=40)
+NAMES = st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1, max_size=40)
 PATHS = (
     st.lists(NAMES.filter(lambda name: name not in (".", "..")), min_size=1, max_size=7)
     .map("/".join)

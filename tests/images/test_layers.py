@@ -7,6 +7,7 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flowkiln.envs.lock import LockedWheel
 from flowkiln.images import layers
 from tests.images.made import MIB, part, plan, wheel
 
@@ -71,7 +72,7 @@ def test_a_winner_inside_a_shared_layer_moves_its_key() -> None:
     assert keys_of(wheels, one) != keys_of(wheels, other)
 
 
-def keys_of(wheels: tuple[layers.LockedWheel, ...], winner: str) -> list[str]:
+def keys_of(wheels: tuple[LockedWheel, ...], winner: str) -> list[str]:
     return [layer.key for layer in layers.cut(part(*wheels, winners=(("lib/x.py", winner),)))]
 
 

@@ -70,7 +70,10 @@ Piece = bytes | Hold | Cut
 
 @dataclass(frozen=True)
 class Reply:
-    """An answer. Several pieces make it chunked; ``read`` tells whether the request's body is read first."""
+    """An answer. Several pieces make it chunked.
+
+    ``read`` tells whether the request's body is read first; without it the answer is the connection's last.
+    """
 
     status: int = 200
     pieces: Sequence[Piece] = (b"",)
@@ -290,6 +293,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(reply.status)
         if not reply.read:
             self.send_header("Connection", "close")
+            self.close_connection = True
         if whole and isinstance(reply.pieces[0], bytes):
             self.send_header("Content-Length", str(len(reply.pieces[0])))
         else:

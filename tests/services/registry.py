@@ -313,6 +313,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = answer  # noqa: N815
 
+    @property
+    def here(self) -> str:
+        """Where the client believes the registry to be."""
+        registry = self.server.registry
+        return f"{registry.url.partition(':')[0]}://{self.headers.get('Host', registry.host)}"
+
     def note(self) -> None:
         headers = self.headers
         seen = Seen(
@@ -359,7 +365,7 @@ class _Handler(BaseHTTPRequestHandler):
         with suppress(_Answered, ConnectionError):
             super().handle_one_request()
             return
-        self.close_connection = self.close_connection or self.left > 0
+        # the connection goes on after a scripted answer, and is gone after the others
 
     # -- who may --------------------------------------------------------------------------------------------
 
@@ -380,7 +386,7 @@ class _Handler(BaseHTTPRequestHandler):
             return True
         actions = "pull" if wanted == "pull" else "pull,push"
         scope = f',scope="repository:{self.name}:{actions}"' if self.name else ""
-        self.refuse(f'Bearer realm="{self.registry.url}/token",service="tests"{scope}')
+        self.refuse(f'Bearer realm="{self.here}/token",service="tests"{scope}')
         return False
 
     def refuse(self, challenge: str) -> None:
@@ -487,7 +493,7 @@ class _Handler(BaseHTTPRequestHandler):
         if data is None:
             self.say(404, _errors("BLOB_UNKNOWN", "blob unknown"))
         elif self.registry.redirects and self.command == "GET":
-            there = f"{self.registry.url.replace('127.0.0.1', 'localhost')}/elsewhere/{self.name}@{self.what}"
+            there = f"{self.here.replace('127.0.0.1', 'localhost')}/elsewhere/{self.name}@{self.what}"
             self.say(307, b"", {"Location": f"{there}?signature=abc"})
         else:
             self.serve(data, {"Docker-Content-Digest": self.what})
@@ -581,7 +587,7 @@ class _Handler(BaseHTTPRequestHandler):
         place = f"/v2/{self.name}/blobs/uploads/{self.what}?state=kept"
         absolute = self.command == "POST"
         return {
-            "Location": f"{self.registry.url}{place}" if absolute else place,
+            "Location": f"{self.here}{place}" if absolute else place,
             "Range": f"0-{max(0, len(upload.data) - 1)}",
         }
 
@@ -637,8 +643,9 @@ class _Handler(BaseHTTPRequestHandler):
     def say(
         self, status: int, body: bytes = b"", headers: dict[str, str] | None = None, *, api: bool = True
     ) -> None:
-        if self.left:  # an early answer: the rest of the request is not read
-            self.close_connection = True
+        if self.left:
+            # A request that is refused is read to its end: a reset could overtake the answer.
+            self.read_body(len)
         if self.fault.corrupt and body:
             body = body[:-1] + bytes([body[-1] ^ 1])
         self.send_response(status)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from tests.stack import debian
+from tests.stack.debian import EDITION
 from tests.stack.layouts import Variant, write_layout
 from tests.stack.packages import call, machine
 from tests.stack.place import CannotRun, built, locked
@@ -26,9 +27,6 @@ Base = Literal[
     "no-python:bookworm",
     "distroless-python:3.11",
 ]
-
-EDITION = "1"
-"""Raised when a recipe changes: what was built by an older one is left alone and not used."""
 
 _SYSTEM = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import zipfile
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 EDITION = "1"
+"""Raised when a recipe changes: what was built by an older one is left alone and not used."""
 
 _LIBRARIES = {
     "bookworm": ["libexpat1", "libffi8", "libncursesw6", "libreadline8", "libsqlite3-0", "libssl3", "libuuid1"],
@@ -151,3 +153,8 @@ def distroless(suite: str, python: str) -> Path:
             tree.write(scratch)
             scratch.rename(archive)
     return archive
+
+
+def forget_archives() -> None:
+    """Removes what the bases were made from; the bases themselves stay."""
+    shutil.rmtree(built("archives", EDITION), ignore_errors=True)

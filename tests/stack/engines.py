@@ -19,6 +19,8 @@ from tests.stack.place import CannotRun, locked, mark, read_state, run_folder, w
 EngineKind = Literal["overlay2", "containerd"]
 
 FIRST_PORT = {"overlay2": 5610, "containerd": 5810}
+_LONGEST = 107
+"""Bytes of a socket's path on Linux."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +56,10 @@ def _start(name: str, kind: EngineKind) -> None:
         raise CannotRun(name, "this is no Linux")
     if not is_root():
         raise CannotRun(name, "a Docker engine must be started by root")
-    path = _programs(kind)
     folder = run_folder(name)
+    if len(str(folder / "docker.sock")) > _LONGEST:
+        raise CannotRun(name, f"the path of its socket would be too long: {folder / 'docker.sock'}")
+    path = _programs(kind)
     _forget_killed(folder)
     listen = port(name, FIRST_PORT[kind])
     host = f"unix://{folder / 'docker.sock'}"
@@ -73,8 +77,12 @@ def _start(name: str, kind: EngineKind) -> None:
     else:
         settings["features"] = {"containerd-snapshotter": True}
     (folder / "daemon.json").write_text(json.dumps(settings, indent=1), encoding="utf-8")
-    process = launch(["dockerd", "--config-file", str(folder / "daemon.json")], folder / "log", path)
-    wait_until(lambda: _version(folder) is not None, process, folder / "log", name)
+    try:
+        process = launch(["dockerd", "--config-file", str(folder / "daemon.json")], folder / "log", path)
+        wait_until(lambda: _version(folder) is not None, process, folder / "log", name)
+    except CannotRun:
+        tidy_engine(kind)
+        raise
     write_state(
         name,
         {

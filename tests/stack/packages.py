@@ -94,13 +94,14 @@ def unpacked(suite: str, *packages: str, architecture: str | None = None) -> Pat
             for archive in _download(suite, architecture, packages, what):
                 call(["dpkg", "-x", str(archive), str(scratch)], what)
             scratch.rename(folder)
+            shutil.rmtree(root() / "built" / "apt")
     return folder
 
 
 def _download(suite: str, architecture: str, packages: Sequence[str], what: str) -> list[Path]:
     """Archives fetched by an apt with folders of its own: the machine's sources stay as they are."""
-    own = root() / "built" / "apt" / f"{suite}-{architecture}"
-    shutil.rmtree(own / "archives", ignore_errors=True)
+    own = root() / "built" / "apt"
+    shutil.rmtree(own, ignore_errors=True)
     for name in ("state/lists/partial", "cache/archives/partial", "archives"):
         (own / name).mkdir(parents=True, exist_ok=True)
     (own / "status").touch()

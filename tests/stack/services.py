@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from tests.stack.bases import RECIPES, publish_base
 from tests.stack.daemons import end, running
+from tests.stack.debian import forget_archives
 from tests.stack.engines import start_engine, tidy_engine
 from tests.stack.place import CannotRun, locked, read_state, write_state
 from tests.stack.registries import start_registry
@@ -21,7 +22,9 @@ DAEMONS = ("registry-plain", "registry-tls", "engine-overlay2", "engine-containe
 
 def _bases() -> str:
     with ThreadPoolExecutor(2) as pool:  # downloads and archives: two at once on two cores
-        return ", ".join(pool.map(publish_base, RECIPES))
+        references = list(pool.map(publish_base, RECIPES))
+    forget_archives()
+    return ", ".join(references)
 
 
 def _engine(kind: str) -> str:

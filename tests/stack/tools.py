@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from tests.stack.packages import call, need, which
+from tests.stack.packages import call, need, unpacked, which
 from tests.stack.place import CannotRun, built, locked
 
 if TYPE_CHECKING:
@@ -18,14 +18,25 @@ CRANES = ("v0.20.6", "v0.15.2")
 
 
 def find_tool(name: Tool) -> Path:
-    """Where the program is; installed or built when it is missing."""
+    """Where the program is; installed, built or unpacked when it is missing.
+
+    ``qemu-user`` runs a program of this machine's kind on other models of processor (``-cpu``). It is only
+    unpacked: an installed one would make programs of other platforms run in containers.
+    """
     if name == "crane":
         return _crane()
     if name == "skopeo":
         return need("skopeo", "skopeo")
     if name == "docker":
+        return which("docker") or _docker()
+    return unpacked("bookworm", "qemu-user-static") / "usr" / "bin" / "qemu-x86_64-static"
+
+
+def _docker() -> Path:
+    try:
         return need("docker", "docker.io")
-    return need("qemu-x86_64-static", "qemu-user-static")
+    except CannotRun:  # Debian 13 has the command in a package of its own
+        return need("docker", "docker-cli")
 
 
 def _crane() -> Path:

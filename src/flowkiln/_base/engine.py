@@ -10,6 +10,7 @@ import base64
 import json
 import math
 import threading
+import time
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import quote, urlencode
 
@@ -30,8 +31,9 @@ if TYPE_CHECKING:
 
     from flowkiln._base.endpoints import Endpoint
     from flowkiln._base.engineanswers import Output
+    from flowkiln._base.engineconnection import Body
     from flowkiln._base.engineerrors import EngineError
-    from flowkiln._base.enginewire import Answer, Body
+    from flowkiln._base.enginewire import Answer
     from flowkiln._base.json import JSONObject
 
 OURS = (1, 43)
@@ -39,6 +41,8 @@ OURS = (1, 43)
 OLDEST = (1, 40)
 _PULL_LIMIT = 300.0
 """Seconds until an engine must have found an image in its registry."""
+_PAUSES = (0.05, 0.2, 0.8)
+"""Seconds before what failed because of others is asked again."""
 _TAR = "application/x-tar"
 
 
@@ -122,7 +126,14 @@ class Engine:
     def images(self, *, labels: Mapping[str, str | None]) -> list[JSONObject]:
         """The images with all these labels; a value of None means any value."""
         query = {"filters": _filters(label=_labels(labels))}
-        return list(self._checked(self._ask("GET", "/images/json", query)).json() or [])
+        answer = self._ask("GET", "/images/json", query)
+        for pause in _PAUSES:  # "not found" is said of an image that goes away while the containerd store lists it
+            if answer.status != 404:
+                break
+            answer.read()
+            time.sleep(pause)
+            answer = self._ask("GET", "/images/json", query)
+        return list(self._checked(answer).json() or [])
 
     def pull(
         self,

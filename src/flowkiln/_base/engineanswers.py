@@ -59,7 +59,8 @@ def refusal(status: int, body: bytes, kinds: Mapping[int, type[EngineError]]) ->
         return EngineFull(text, status=status)
     kind = kinds.get(status)
     if kind is None and status in {401, 403}:
-        kind = EngineDenied
+        hint = "Whoever runs the engine forbids this: ask them, or use another engine."
+        return EngineDenied(text, hint=hint, status=status)
     if kind is None:
         kind = EngineFailed if status >= 500 else EngineRefused
     return kind(text, status=status, retryable=status >= 500)

@@ -103,7 +103,7 @@ class ImageMissing(EngineError):
 
 
 class NameTaken(EngineError):
-    """A container of that name exists already."""
+    """A container of that name exists already, perhaps of a run that was ended in a hurry."""
 
     code = "ENG007"
     title = "Name of a container is taken"

@@ -10,24 +10,21 @@ import contextlib
 import http.client
 import json
 import math
-import select
 import socket
 import ssl
-import subprocess
-import tempfile
 import threading
-from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
-from urllib.parse import urlsplit
 
+from flowkiln._base.engineconnection import Connection
 from flowkiln._base.engineerrors import EngineDenied, EngineNotFound, EngineUnreachable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from types import TracebackType
     from typing import Self
 
-    from flowkiln._base.endpoints import TLS, Endpoint
+    from flowkiln._base.endpoints import Endpoint
+    from flowkiln._base.engineconnection import Body, Writer
 
 BLOCK = 1 << 16
 _KEPT = 8
@@ -35,168 +32,20 @@ _KEPT = 8
 _REPEATABLE = ("GET", "HEAD", "DELETE", "PUT")
 _BROKEN = (http.client.HTTPException, OSError, ValueError)
 _Item = TypeVar("_Item")
-Writer = Callable[[Callable[[bytes], object]], None]
-"""Gives its bytes to the function that it is called with, as they come."""
-Body = bytes | Iterable[bytes] | Writer
-
-
-class Connection(http.client.HTTPConnection):
-    """One connection to the engine; ``used`` says that it has carried an answer."""
-
-    def __init__(self, endpoint: Endpoint, timeout: float) -> None:
-        parts = urlsplit(endpoint.url)
-        super().__init__(
-            parts.hostname or "docker", parts.port if endpoint.scheme == "tcp" else None, timeout=timeout
-        )
-        self.endpoint = endpoint
-        self.used = False
-        self._program: _Program | None = None
-
-    def connect(self) -> None:
-        """Opens the socket. Raises ``OSError``."""
-        assert self.timeout is not None
-        if self.endpoint.scheme == "ssh":
-            self._program = _Program(self.endpoint.url)
-            self.sock = self._program.socket
-            self.sock.settimeout(self.timeout)
-        else:
-            self.sock = _opened(self.endpoint, self.timeout)
-
-    def push(self, method: str, target: str, body: Writer, headers: Mapping[str, str]) -> None:
-        """Sends a request whose body is what ``body`` writes, chunk by chunk."""
-        self.putrequest(method, target)
-        for name, value in headers.items():
-            self.putheader(name, value)
-        self.endheaders()
-
-        def sink(data: bytes) -> None:
-            if data:
-                self.send(b"%x\r\n" % len(data))
-                self.send(data)
-                self.send(b"\r\n")
-
-        body(sink)
-        self.send(b"0\r\n\r\n")
-
-    def limit(self, seconds: float | None) -> None:
-        """Bounds each wait for the socket from now on."""
-        if self.sock is not None:
-            self.sock.settimeout(seconds)
-
-    def stale(self) -> bool:
-        """Whether the engine has ended this idle connection."""
-        if self.sock is None:
-            return True
-        poll = select.poll()
-        poll.register(self.sock, select.POLLIN | select.POLLHUP)
-        return bool(poll.poll(0))
-
-    def said(self) -> str:
-        """What ssh wrote to its error output; empty without ssh."""
-        return self._program.said() if self._program else ""
-
-    def end(self) -> None:
-        """Ends the connection and the ssh behind it, which ``close`` leaves: http.client calls that one as well."""
-        self.close()
-        if self._program is not None:
-            self._program.close()
-            self._program = None
-
-
-def _opened(endpoint: Endpoint, timeout: float) -> socket.socket:
-    if endpoint.scheme == "unix":
-        plain = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            plain.settimeout(timeout)
-            plain.connect(endpoint.path)
-        except BaseException:
-            plain.close()
-            raise
-        return plain
-    parts = urlsplit(endpoint.url)
-    plain = socket.create_connection((parts.hostname or "", parts.port or 0), timeout)
-    plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    plain.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for option, value in (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3)):
-        if hasattr(socket, option):  # macOS lacks the first in older versions
-            plain.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
-    if endpoint.tls is None:
-        return plain
-    try:
-        return _context(endpoint.tls).wrap_socket(plain, server_hostname=parts.hostname)
-    except BaseException:
-        plain.close()
-        raise
-
-
-def _context(tls: TLS) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=tls.ca)
-    if not tls.verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    if tls.certificate is not None:
-        context.load_cert_chain(tls.certificate, tls.key)
-    return context
-
-
-class _Program:
-    """``ssh HOST docker system dial-stdio``: the engine's socket on another machine, as a socket here."""
-
-    def __init__(self, url: str) -> None:
-        parts = urlsplit(url)
-        command = ["ssh", "-o", "ConnectTimeout=30", "-T"]
-        command += ["-l", parts.username] if parts.username else []
-        command += ["-p", str(parts.port)] if parts.port else []
-        command += ["--", parts.hostname or "", "docker"]
-        command += ["--host", f"unix://{parts.path}"] if parts.path else []
-        command += ["system", "dial-stdio"]
-        self.socket, theirs = socket.socketpair()
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115  closed with the program
-        try:
-            # a session of its own: Ctrl-C must not cut the connection over which containers are then stopped
-            self._process = subprocess.Popen(
-                command, stdin=theirs.fileno(), stdout=theirs.fileno(), stderr=self._errors, start_new_session=True
-            )
-        except BaseException:
-            self.socket.close()
-            self._errors.close()
-            raise
-        finally:
-            theirs.close()
-
-    def said(self) -> str:
-        """The end of what it wrote to its error output."""
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(0.5)
-        self._errors.seek(0)
-        return self._errors.read().decode(errors="replace").strip()[-500:]
-
-    def close(self) -> None:
-        """Ends the program."""
-        self.socket.close()
-        self._process.terminate()
-        try:
-            self._process.wait(2)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self._errors.close()
 
 
 class Answer:
     """What the engine answered. Read it to the end, or close it: an answer that was read keeps its connection."""
 
-    def __init__(self, wire: Wire, connection: Connection, response: http.client.HTTPResponse) -> None:
+    def __init__(
+        self, wire: Wire, connection: Connection, own: socket.socket | None, response: http.client.HTTPResponse
+    ) -> None:
         self._wire = wire
         self._connection = connection
         self._response = response
-        self._socket = connection.sock
+        self._socket = own
         self._cut = False
         self.status = response.status
-
-    def header(self, name: str) -> str:
-        """A header's value, or nothing."""
-        return self._response.headers.get(name) or ""
 
     def chunks(self) -> Iterator[bytes]:
         """The body as it comes; :meth:`cut` ends it early. Raises ``EngineUnreachable`` when it broke off."""
@@ -282,6 +131,26 @@ class Stream(Generic[_Item]):
         self.close()
 
 
+class _Lost(Exception):
+    """There is no answer. ``at_once``: the connection was closed, perhaps before the engine saw the request."""
+
+    def __init__(self, what: str, *, at_once: bool = False) -> None:
+        super().__init__(what)
+        self.at_once = at_once
+
+
+def _writer(body: Iterable[bytes] | Writer) -> Writer:
+    """The body as a function that writes it."""
+    if callable(body):
+        return body
+
+    def write(sink: Callable[[bytes], object]) -> None:
+        for block in body:
+            sink(block)
+
+    return write
+
+
 class Wire:
     """Requests to one engine, from any number of threads."""
 
@@ -307,50 +176,47 @@ class Wire:
         connection that turns out to be dead is replaced where repeating the request does no harm.
         """
         told = dict(headers or {})
-        chunked = body is not None and not isinstance(body, bytes)
-        if chunked:
-            told["Transfer-Encoding"] = "chunked"
         limit = self.timeout if patience is None else patience
-        bound = None if limit == math.inf else limit
         while True:
             connection = self._take()
             try:
-                return self._exchange(connection, (method, target, body, told), bound)
-            except (http.client.RemoteDisconnected, BrokenPipeError, ConnectionResetError) as error:
-                again = connection.used and method in _REPEATABLE and not chunked
+                if body is None or isinstance(body, bytes):
+                    return self._exchange(connection, (method, target, body, told), limit)
+                connection.limit(None)  # an engine may be long at work on what it was sent already
+                connection.push(method, target, _writer(body), {**told, "Transfer-Encoding": "chunked"})
+                return self._exchange(connection, None, limit)
+            except _Lost as lost:
                 said = connection.said()
                 connection.end()
-                if not again:
-                    raise self.broken(error, said or "closed the connection") from error
-            except TimeoutError as error:
-                connection.end()
-                raise self.broken(error, f"did not answer within {limit:g} s") from error
-            except http.client.HTTPException as error:
-                connection.end()
-                raise self.broken(error, f"answered something that is no HTTP: {error}") from error
+                whole = body is None or isinstance(body, bytes)
+                if not (lost.at_once and connection.used and whole and method in _REPEATABLE):
+                    raise self.broken(lost.__cause__ or lost, said or str(lost)) from lost.__cause__
             except BaseException:
                 connection.end()
                 raise
 
     def _exchange(
-        self,
-        connection: Connection,
-        request: tuple[str, str, Body | None, Mapping[str, str]],
-        limit: float | None,
+        self, connection: Connection, request: tuple[str, str, bytes | None, Mapping[str, str]] | None, limit: float
     ) -> Answer:
-        method, target, body, headers = request
-        connection.limit(None if "Transfer-Encoding" in headers else self.timeout)
-        # an engine may answer before it has read everything and hang up: its answer says why
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            if callable(body):
-                connection.push(method, target, body, headers)
-            else:
-                connection.request(method, target, body, headers, encode_chunked="Transfer-Encoding" in headers)
-        connection.limit(limit)
-        response = connection.getresponse()
-        connection.limit(None)
+        """The answer to a request, or to one that was sent already. Raises ``_Lost``."""
+        try:
+            if request is not None:
+                connection.limit(self.timeout)
+                with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                    connection.request(*request)
+            connection.limit(None if limit == math.inf else limit)
+            own = connection.sock  # http.client forgets it when the answer is the connection's last
+            response = connection.getresponse()
+        except (http.client.RemoteDisconnected, BrokenPipeError, ConnectionResetError) as error:
+            raise _Lost("closed the connection", at_once=True) from error
+        except TimeoutError as error:
+            raise _Lost(f"did not answer within {limit:g} s") from error
+        except (http.client.HTTPException, OSError) as error:
+            raise _Lost(f"did not answer as an engine does: {error}") from error
+        if own is not None:
+            own.settimeout(None)
         connection.used = True
-        return Answer(self, connection, response)
+        return Answer(self, connection, own, response)
 
     def _take(self) -> Connection:
         """A kept connection, or a new one that is open."""

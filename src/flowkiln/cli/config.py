@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from flowkiln._base import paths
+from flowkiln._base import known, paths
 from flowkiln._base import settings as settings_module
 from flowkiln._base.errors import ExitCode, SettingError
 from flowkiln.cli.options import group, session, verb
@@ -56,7 +56,7 @@ def set_value(context: click.Context, *, key: str, value: str, project: bool) ->
     return ExitCode.OK
 
 
-def _text(value: settings_module.Plain) -> str:
+def _text(value: known.Plain) -> str:
     if value is None:
         return "-"
     if isinstance(value, bool):
@@ -64,7 +64,7 @@ def _text(value: settings_module.Plain) -> str:
     return ", ".join(value) if isinstance(value, tuple) else str(value)
 
 
-def _toml(value: settings_module.Plain) -> str:
+def _toml(value: known.Plain) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, int):

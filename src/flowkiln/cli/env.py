@@ -12,6 +12,7 @@ env = group(
     "lock folder, a requirements, pyproject or script file, or a task as Flow/RUN/STEP[/TASK].",
     lazy={
         "lock": f"{_CLI}.env_lock:lock",
+        "bake": f"{_CLI}.env_bake:bake",
         "list": f"{_CLI}.env_list:list_environments",
         "show": f"{_CLI}.env_show:show",
         "why": f"{_CLI}.env_why:why",

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from flowkiln._base import known
 from flowkiln._base import settings as settings_module
 from flowkiln._base.report import Silent
 from flowkiln.cli.streams import write
@@ -16,8 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from flowkiln._base.json import JSONObject
+    from flowkiln._base.known import Plain
     from flowkiln._base.report import Reporter
-    from flowkiln._base.settings import Plain, Settings
+    from flowkiln._base.settings import Settings
 
 OUTPUT_SCHEMA = 1
 
@@ -43,7 +45,7 @@ class Session:
         for key in ("cache", "certificates"):
             told = found.text(key)
             if told:
-                os.environ[settings_module.BY_KEY[key].variable] = told
+                os.environ[known.BY_KEY[key].variable] = told
         return found
 
     def own_settings(self) -> Settings:

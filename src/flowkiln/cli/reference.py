@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from flowkiln._base import settings
+from flowkiln._base import known, settings
 from flowkiln._base.errors import ExitCode
 from flowkiln.cli.explain import page, registry
 from flowkiln.cli.flow import VERBS, FlowGroup, FlowVerb, flow_env, flow_parameters
@@ -154,7 +154,7 @@ def _settings() -> str:
         "| setting | variable | default | meaning |",
         "|---|---|---|---|",
     ]
-    for setting in settings.TABLE:
+    for setting in known.TABLE:
         default = "" if setting.default in (None, ()) else f"`{str(setting.default).lower()}`"
         choices = f" One of {', '.join(f'`{choice}`' for choice in setting.choices)}." if setting.choices else ""
         lines.append(f"| `{setting.key}` | `{setting.variable}` | {default} | {setting.help}{choices} |")

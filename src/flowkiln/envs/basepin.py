@@ -38,6 +38,7 @@ class BasePin:
 
     ``manifest`` is the digest of the platform's manifest, ``config`` that of its config. ``bytecode`` is the
     ``X.Y.Z`` whose compiler makes the bytecode of images on this base, None for images without bytecode.
+    ``environments`` are the names of those that are baked on it, sorted.
     """
 
     reference: str
@@ -46,3 +47,4 @@ class BasePin:
     config: str
     facts: BaseFacts
     bytecode: str | None = None
+    environments: tuple[str, ...] = ()

@@ -175,7 +175,7 @@ class HashMismatch(EnvError):
 
 
 class Offline(EnvError):
-    """Locking needs the package index, and the network is switched off.
+    """Locking needs the package index, or pinning a base its registry, and the network is switched off.
 
     Run the command once without ``--offline``; afterwards nothing is looked up.
     """

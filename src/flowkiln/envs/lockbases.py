@@ -28,7 +28,10 @@ def lines(pins: Iterable[BasePin]) -> list[str]:
     for pin in sorted(pins, key=lambda one: (one.reference, one.platform)):
         found += ["", _HEADER, f"reference = {quoted(pin.reference)}", f"platform = {quoted(str(pin.platform))}"]
         found += [f"manifest = {quoted(pin.manifest)}", f"config = {quoted(pin.config)}"]
-        found += [f"bytecode = {quoted(pin.bytecode or _NO_BYTECODE)}", "", "[bases.facts]"]
+        found += [f"bytecode = {quoted(pin.bytecode or _NO_BYTECODE)}"]
+        if pin.environments:
+            found.append(f"environments = [{', '.join(map(quoted, sorted(pin.environments)))}]")
+        found += ["", "[bases.facts]"]
         found += _facts_lines(pin.facts)
     return found
 
@@ -92,7 +95,15 @@ def _pin(table: dict[str, Any]) -> BasePin:
         config=_digest(table, "config"),
         facts=_facts(table["facts"]),
         bytecode=None if bytecode == _NO_BYTECODE else _version(table, "bytecode"),
+        environments=_names(table.get("environments", [])),
     )
+
+
+def _names(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(name, str) and name for name in value):
+        message = "environments is no list of names"
+        raise TypeError(message)
+    return tuple(sorted(value))
 
 
 def _facts(table: dict[str, Any]) -> BaseFacts:

@@ -1,8 +1,8 @@
 """Proof that the environment of an image is the one that was locked, from what lies in the image.
 
-``.flowkiln/tree.json`` says what was installed, ``files.json`` is the list of files that the tree's digest is
-taken over, ``sizes.json`` tells their sizes. Runs before ``.pth`` files and ``sitecustomize`` do, and before any
-user code; needs nothing but the standard library.
+``.flowkiln/tree.json`` says what was installed; the files in ``.flowkiln/parts`` list what each layer of packages
+holds: together they are what the tree's digest is taken over. Runs before ``.pth`` files and ``sitecustomize`` do,
+and before any user code; needs nothing but the standard library.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import stat
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 LEVELS = ("digest", "stat", "full")
 FOLDER = ".flowkiln"
+PARTS = "parts"
+"""The folder of the descriptions that the layers of packages bring, one each."""
 _BLOCK = 1 << 18
 _SHOWN = 6
 _WATCHED = ("bin", "site-packages")
@@ -48,9 +50,8 @@ def verify(root: str, env_id: str, tree_digest: str, level: str) -> None:
             raise Mismatch(message)
     if level == "digest":
         return
-    listed = _listed(root, tree_digest)
+    listed, sizes = _listed(root, tree_digest)
     glue = {path: (mode, content) for path, (mode, content) in marker.get("glue", {}).items()}
-    sizes = _sizes(root) if level == "stat" else {}
     changed = _changed(root, {**listed, **glue}, sizes, reads=level == "full")
     extra = _extra(root, {*listed, *glue})
     if changed or extra:
@@ -72,28 +73,24 @@ def _marker(root: str) -> JSONObject:
     return marker
 
 
-def _listed(root: str, tree_digest: str) -> Rows:
-    path = f"{root}/{FOLDER}/files.json"
+def _listed(root: str, tree_digest: str) -> tuple[Rows, dict[str, int]]:
+    """The installed files and their sizes: all parts together, which the tree's digest is the identity of."""
+    rows: dict[str, list[Any]] = {}
+    folder = f"{root}/{FOLDER}/{PARTS}"
     try:
-        data = _read(path)
-    except OSError as error:
-        message = f"the list of files of the environment cannot be read: {path}: {error.strerror}"
+        for name in sorted(os.listdir(folder)):
+            rows.update((row[0], row) for row in json.loads(_read(f"{folder}/{name}"))["files"])
+    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+        message = f"the list of files of the environment cannot be read: {folder}: {error}"
         raise Mismatch(message) from error
+    document = {"files": sorted(row[:3] for row in rows.values()), "schema": 1}
+    data = json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
     found = "sha256:" + hashlib.sha256(data).hexdigest()
     if found != tree_digest:
-        message = f"the list of files of the environment was changed: {path}\n  expected {tree_digest}"
+        message = f"the list of files of the environment was changed: {folder}\n  expected {tree_digest}"
         raise Mismatch(f"{message}\n  found    {found}")
-    return {name: (mode, sha256) for name, mode, sha256 in json.loads(data)["files"]}
-
-
-def _sizes(root: str) -> dict[str, int]:
-    path = f"{root}/{FOLDER}/sizes.json"
-    try:
-        sizes: dict[str, int] = json.loads(_read(path))
-    except (OSError, ValueError) as error:
-        message = f"the sizes of the environment's files cannot be read: {path}"
-        raise Mismatch(message) from error
-    return sizes
+    listed = {path: (mode, sha256) for path, mode, sha256, _ in rows.values()}
+    return listed, {path: size for path, _, _, size in rows.values()}
 
 
 def _changed(root: str, rows: Rows, sizes: dict[str, int], *, reads: bool) -> list[str]:

@@ -157,8 +157,8 @@ def docker(  # noqa: PLR0913  the public signature
     ``image`` is the base to bake the environment on (default: the setting ``images.base``); a step without an
     environment runs in it as it is. ``cpu`` are cores, ``memory`` and ``shared_memory`` MB, ``gpu`` a number of
     GPUs (-1: all); what ``@resources`` declares holds where it is more. ``mounts`` are ``SOURCE:TARGET[:ro]``, a
-    relative source from the flow file's folder. ``network`` is the engine's name of one, ``none`` for none; ``user`` is
-    ``UID[:GID]``, by default yours; ``read_only`` closes the root file system.
+    relative source from the flow file's folder. ``network`` is the engine's name of one, ``none`` for none;
+    ``user`` is ``UID[:GID]``, by default yours; ``read_only`` closes the root file system.
     """
     return _use("docker", function, unknown, locals())
 

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Protocol
 
 from flowkiln._base import command
 from flowkiln.images import archive, compile_files
-from flowkiln.images.compile_files import of_stdlib
 from flowkiln.images.errors import CompilerFailed
 
 if TYPE_CHECKING:
@@ -32,7 +31,7 @@ _LIMITS = command.Limits(total=3600.0, stall=3600.0)
 _FOLDER = "flowkiln-compile"
 _LABELS = {"io.flowkiln.kind": "compiler"}
 
-__all__ = ["Compiler", "Containers", "EngineCompiler", "HostCompiler", "find_host", "of_stdlib", "pyc_path"]
+__all__ = ["Compiler", "Containers", "EngineCompiler", "HostCompiler", "find_host", "pyc_path"]
 
 
 class Compiler(Protocol):
@@ -121,17 +120,10 @@ class EngineCompiler:
 
     def compile(self, sources: Sources) -> dict[str, bytes]:
         """As ``Compiler.compile``; also raises the engine's errors."""
-        return self._run(_request(sources))
-
-    def stdlib(self, folder: str) -> dict[str, bytes]:
-        """The ``.pyc`` files of the standard library in the base's ``folder``: of what ``of_stdlib`` takes."""
-        return self._run(b"", folder)
-
-    def _run(self, request: bytes, *folders: str) -> dict[str, bytes]:
         name = f"flowkiln-compile-{secrets.token_hex(6)}"
-        container = self.engine.create(name, self._spec(folders))
+        container = self.engine.create(name, self._spec())
         try:
-            self.engine.put_archive(container, "/", _packed(request))
+            self.engine.put_archive(container, "/", _packed(_request(sources)))
             self.engine.start(container)
             code = self.engine.wait(container)
             if code != 0:
@@ -144,12 +136,12 @@ class EngineCompiler:
             self.engine.remove(container)
         return _answer(made, self.version, f"{self.path} of {self.image}")
 
-    def _spec(self, folders: Sequence[str]) -> JSONObject:
+    def _spec(self) -> JSONObject:
         own = [f"/{_FOLDER}/{name}" for name in (_SCRIPT.name, "request", "answer")]
         return {
             "Image": self.image,
             "Entrypoint": [self.path],
-            "Cmd": ["-I", "-S", "-B", *own, *folders],
+            "Cmd": ["-I", "-S", "-B", *own],
             "User": "0:0",
             "WorkingDir": "/",
             "Labels": dict(_LABELS),

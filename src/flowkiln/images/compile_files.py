@@ -4,7 +4,7 @@ Standard library only, for every supported Python. A file's bytecode depends on 
 and on nothing else: not on the files before it, on how this Python was built, or on the machine.
 
     python -s -S -B -P compile_files.py < REQUEST > ANSWER           in an environment without other settings
-    python -I -S -B compile_files.py REQUEST ANSWER [FOLDER]         in any; with the standard library in FOLDER
+    python -I -S -B compile_files.py REQUEST ANSWER                  in any
 
 The first frame of an answer names the interpreter. A file without a frame does not compile.
 """
@@ -16,7 +16,6 @@ import marshal
 import os
 import sys
 from importlib.util import MAGIC_NUMBER, source_hash
-from itertools import chain
 from types import CodeType
 from typing import TYPE_CHECKING, Any
 
@@ -70,6 +69,7 @@ def environment(environ: dict[str, str]) -> dict[str, str]:
 
 def bytecode(path: str, source: bytes) -> bytes | None:
     """The content of the ``.pyc`` file of ``source`` at ``path``; None where it is no Python of this version."""
+    path = sys.intern(path)  # as it may be already
     try:
         code = compile(source, path, "exec", dont_inherit=True, optimize=0)
         held, unsettled = _strings(code)
@@ -121,6 +121,16 @@ def _strings(code: CodeType) -> tuple[list[str], bool]:
     return found, unsettled or not dotted.isdisjoint(constants)
 
 
+def _single() -> list[str]:
+    """The strings that exist once in every Python and are written in another way once something interns them."""
+    anonymous = "lambda: ([0 for _ in _], {0 for _ in _}, {0: 0 for _ in _}, (0 for _ in _))"
+    names, _ = _strings(compile(anonymous, "", "exec"))
+    return [sys.intern(name) for name in (*map(chr, range(256)), *names)]
+
+
+_SINGLE = _single()
+
+
 def interpreter() -> str:
     """``cpython 3.11.7``: which compiler this is."""
     major, minor, micro, level, serial = sys.version_info
@@ -138,19 +148,6 @@ def answer(sources: Iterator[tuple[str, bytes]]) -> bytes:
     return b"".join(parts)
 
 
-def below(folder: str) -> Iterator[tuple[str, bytes]]:
-    """The files of the standard library in ``folder``, sorted; links are passed over."""
-    found = []
-    for at, _, names in os.walk(folder):
-        for name in names:
-            path = f"{at}/{name}"
-            if of_stdlib(path[len(folder) + 1 :]) and not os.path.islink(path):
-                found.append(path)
-    for path in sorted(found):
-        with open(path, "rb") as file:
-            yield path, file.read()
-
-
 def work(arguments: list[str]) -> None:
     """Reads the request and writes the answer, in files or, without ``arguments``, on stdin and stdout."""
     if not arguments:
@@ -158,8 +155,7 @@ def work(arguments: list[str]) -> None:
         sys.stdout.buffer.flush()
         return
     with open(arguments[0], "rb") as file:
-        sources = frames(file.read())
-    made = answer(chain(sources, *(below(folder) for folder in arguments[2:])))
+        made = answer(frames(file.read()))
     with open(arguments[1], "wb") as file:
         file.write(made)
 

@@ -23,6 +23,72 @@ class BadReference(ImageError):
     advice = "Write for example registry.example.com/team/flows or python:3.11-slim."
 
 
+class BaseAbsent(ImageError):
+    """The registry has no image under the reference of a base, or no longer the manifest that the lock pins.
+
+    Registries answer so for a repository that you may not see, too. A pinned base that was removed can be pinned
+    anew with ``flowkiln env lock --upgrade-base``; images that were baked on it stay what they are.
+    """
+
+    code = "IMG002"
+    title = "No such base image"
+    advice = "Check the reference, and that you are logged in to its registry."
+
+
+class BaseOfAnotherPlatform(ImageError):
+    """A base image is not made for the platform that an environment is baked for.
+
+    The message says which platforms it has. Name another base, or drop the platform from the environment.
+    """
+
+    code = "IMG003"
+    title = "Base image lacks the platform"
+    advice = "Name a base that has the platform, or drop the platform from the environment."
+
+
+class BasePythonDiffers(ImageError):
+    """A base image has no Python, another X.Y, or a release outside the bounds of the lock.
+
+    Nothing is compiled or installed into a base: name one that has the Python of the environment.
+    """
+
+    code = "IMG004"
+    title = "Base image has not the Python of the environment"
+
+
+class BaseVersionUnknown(ImageError):
+    """A base image has a Python, and nothing in it says which release: no config, package database or header.
+
+    A base is never run to find out. Declare it in the base itself: ``ENV PYTHON_VERSION=3.11.9`` in its Dockerfile.
+    """
+
+    code = "IMG005"
+    title = "Release of the base image's Python is not known"
+    advice = "Declare it in the base: `ENV PYTHON_VERSION=X.Y.Z` in its Dockerfile."
+
+
+class BaseLibraryUnfit(ImageError):
+    """The C library of a base image cannot carry the packages of the lock.
+
+    Locked wheels are made for glibc of some version and newer; musl, as in Alpine Linux, is another library. Name a
+    base of a newer system, or lock with a lower floor.
+    """
+
+    code = "IMG006"
+    title = "Base image's C library does not fit"
+
+
+class BaseUnreadable(ImageError):
+    """A base image is not what images are: a manifest of schema 1, a layer that is no archive, a broken config.
+
+    Pull and push it with a present tool, which writes it anew; or name another base.
+    """
+
+    code = "IMG007"
+    title = "Base image cannot be read"
+    advice = "Pull and push it with a present tool, or name another base."
+
+
 # -- baking: IMG020 to IMG039 ----------------------------------------------------------------------------------
 
 
@@ -96,3 +162,56 @@ class BadLayout(ImageError):
     code = "IMG031"
     title = "Not an OCI layout"
     advice = "Name an empty or a new folder."
+
+
+class RegistryNeeded(ImageError):
+    """A registry has to be asked, and the network may not be used.
+
+    What is known of bases and images is kept in the cache: run the same command once without `--offline`.
+    """
+
+    code = "IMG027"
+    title = "A registry is needed, offline"
+    exit_code = ExitCode.SERVICE
+
+
+class CompilerMissing(ImageError):
+    """The lock says which Python compiles the bytecode of an image, and it is not to be had here.
+
+    Another version would give another image under the same lock, so that flowkiln does not take one. Install that
+    very version, start a container engine, bake where it is there, or decide anew with
+    `flowkiln env lock --upgrade-base`.
+    """
+
+    code = "IMG024"
+    title = "The Python that compiles bytecode is missing"
+
+
+class NotBaked(ImageError):
+    """`images.policy` is `never`, and an image that a step needs is not there.
+
+    Bake it where that is allowed, for example in CI: `flowkiln env bake FLOW.py --push`.
+    """
+
+    code = "IMG025"
+    title = "An image is missing and may not be baked"
+
+
+class NoRepository(ImageError):
+    """An image is to be pushed, and nobody has said where to.
+
+    The setting `images.repository` names the repository of all images, such as `registry.example.com/team/flows`.
+    """
+
+    code = "IMG026"
+    title = "No repository for images"
+
+
+class NoImage(ImageError):
+    """The engine has no such image, although pulling it seemed to succeed.
+
+    An image that is only in another engine has to be pushed to a registry, or loaded into this one.
+    """
+
+    code = "IMG028"
+    title = "The engine has no such image"

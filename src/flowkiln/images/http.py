@@ -104,7 +104,7 @@ class Http:
         self._proxies = getproxies()
         self._lock = threading.RLock()
         self._context: ssl.SSLContext | None = None
-        self._pools: dict[str, urllib3.PoolManager] = {}
+        self._pools: dict[tuple[str, str], urllib3.PoolManager] = {}
         self._bases: dict[str, str] = {}
 
     def base(self, host: str) -> str:
@@ -123,10 +123,12 @@ class Http:
         *,
         headers: Mapping[str, str] | None = None,
         body: bytes | Iterable[bytes] | None = None,
+        patience: int = 1,
     ) -> Answer:
         """The answer to one request, whatever its status; no redirect is followed.
 
-        A ``body`` that comes in blocks needs a Content-Length in ``headers``. Raises RegistryUnreachable,
+        A ``body`` that comes in blocks needs a Content-Length in ``headers``. Once it is sent, the answer may take
+        ``patience`` times the silence that is allowed elsewhere. Raises RegistryUnreachable,
         RegistrySilent and RegistryUntrusted.
         """
         sent = dict(headers or {})
@@ -140,7 +142,7 @@ class Http:
                 decode_content=False,
                 redirect=False,
                 retries=False,
-                timeout=urllib3.Timeout(connect=self._stall, read=self._stall),
+                timeout=urllib3.Timeout(connect=self._stall, read=self._stall * patience),
             )
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise translated(url, error, self._stall) from error
@@ -176,7 +178,7 @@ class Http:
         """Whether the server answers http. A TLS server answers 400, or with bytes that are no answer at all."""
         try:
             answer = self.send("GET", f"http://{host}/v2/")
-        except (RegistryUnreachable, RegistrySilent) as error:
+        except RegistryUnreachable as error:
             if error.data.get("connected") or not _has_port(host):
                 return False
             raise
@@ -188,14 +190,15 @@ class Http:
         proxy = self._proxies.get(parts.scheme) or self._proxies.get("all") or ""
         if not proxy or is_loopback(parts.netloc) or proxy_bypass(parts.netloc):
             proxy = ""
+        place = (parts.scheme, proxy)
         with self._lock:
-            if proxy not in self._pools:
-                self._pools[proxy] = self._make_pool(proxy)
-            return self._pools[proxy]
+            if place not in self._pools:
+                self._pools[place] = self._make_pool(proxy, tls=parts.scheme == "https")
+            return self._pools[place]
 
-    def _make_pool(self, proxy: str) -> urllib3.PoolManager:
+    def _make_pool(self, proxy: str, *, tls: bool) -> urllib3.PoolManager:
         headers = {"User-Agent": product, "Accept-Encoding": "identity"}
-        if self._context is None:
+        if self._context is None and (tls or proxy.startswith("https:")):
             self._context = self._context_of()
         context = self._context
         if not proxy:

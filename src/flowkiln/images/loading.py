@@ -6,6 +6,8 @@ is made while it is sent: no layer is held in memory or written to disk.
 
 The image gets its name when it is known to be whole. An engine with the containerd store keeps the name of a load
 that it refused, and inspecting such an image shows nothing wrong, so that each load has a name of its own first.
+Nor does it fetch a blob of the base whose snapshot it has from elsewhere; what is made on that runs, but is not
+listed and cannot be pushed: such a load is done again with everything.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from flowkiln.images.manifest import LABEL
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from flowkiln._base.enginewire import Body
+    from flowkiln._base.engineconnection import Body
     from flowkiln._base.json import JSONObject
     from flowkiln._base.report import Phase, Reporter
     from flowkiln.images.archive import Sink
@@ -123,7 +125,7 @@ def load(
     """
     name = references.parse(reference)
     expected = image.manifest.digest if engine.containerd_store else image.config.digest
-    if _is(engine.image(str(name)), expected, image):
+    if is_same(engine.image(str(name)), expected, image):
         return Loaded(id=expected, manifest=image.manifest, sent=0)
     job = _Load(engine, image, name, expected, base_bytes, reporter)
     known = _known(engine, name, image.diff_ids)
@@ -153,14 +155,22 @@ class _Load:
         scratch = self.name.tagged(f"{LOADING}{os.urandom(8).hex()}")
         try:
             sent = self._send(scratch, skipped)
-            if not _is(self.engine.image(str(scratch)), self.expected, self.image):
+            if not is_same(self.engine.image(str(scratch)), self.expected, self.image):
                 message = f"the engine made another image of {self.name} than it was given"
                 raise LoadDiffers(message, data={"expected": self.expected})
+            if skipped and self.engine.containerd_store and not self._complete(scratch):
+                message = f"the engine lacks layers of {self.name} that it was thought to have"
+                raise EngineRefused(message)
             self.engine.tag(str(scratch), self.name.name, self.name.version)
         finally:
             with contextlib.suppress(EngineError):
                 self.engine.remove_image(str(scratch))
         return Loaded(id=self.expected, manifest=self.image.manifest, sent=sent)
+
+    def _complete(self, scratch: Reference) -> bool:
+        """Whether the engine lists the image. One whose blobs it lacks runs from snapshots, but is not listed."""
+        rows = self.engine.images(labels={f"{LABEL}.image-key": None})
+        return any(_familiar(scratch) == tag for row in rows for tag in row.get("RepoTags") or ())
 
     def _send(self, scratch: Reference, skipped: int) -> int:
         base = self.image.base[skipped:]
@@ -229,7 +239,7 @@ def _wrong_size(digest: str, size: int) -> LayerDiffers:
     return LayerDiffers(message, hint="Bake the image again.", data={"digest": digest, "size": size})
 
 
-def _is(found: JSONObject | None, expected: str, image: Image) -> bool:
+def is_same(found: JSONObject | None, expected: str, image: Image) -> bool:
     """Whether the engine's image has the id and the layers that it must have."""
     layers = ((found or {}).get("RootFS") or {}).get("Layers")
     return found is not None and found.get("Id") == expected and layers == image.diff_ids
@@ -238,10 +248,12 @@ def _is(found: JSONObject | None, expected: str, image: Image) -> bool:
 def _known(engine: EngineLike, name: Reference, diff_ids: Sequence[str]) -> int:
     """How many of the first layers an image of ours with a name in the same repository has."""
     most = 0
-    found = engine.images(labels={f"{LABEL}.image-key": None})
-    for row in sorted(found, key=lambda row: -int(row.get("Created") or 0))[:_MOST_ASKED]:
-        if not any(_whole(tag, name) for tag in row.get("RepoTags") or ()):
-            continue
+    try:
+        rows = engine.images(labels={f"{LABEL}.image-key": None})
+    except EngineRefused:  # over an image of somebody else's: then all is sent
+        return 0
+    ours = [row for row in rows if any(_whole(tag, name) for tag in row.get("RepoTags") or ())]
+    for row in ours[:_MOST_ASKED]:
         other = engine.image(str(row["Id"])) or {}
         layers = (other.get("RootFS") or {}).get("Layers") or []
         same = [mine == theirs for mine, theirs in zip(diff_ids, layers, strict=False)]
@@ -252,7 +264,12 @@ def _known(engine: EngineLike, name: Reference, diff_ids: Sequence[str]) -> int:
 def _whole(tag: str, name: Reference) -> bool:
     """Whether ``tag`` is a name in the repository that was given to a whole image."""
     repository, _, version = tag.rpartition(":")
-    return repository in {name.name, name.name.removeprefix("docker.io/")} and not version.startswith(LOADING)
+    return _familiar(name).rpartition(":")[0] == repository and not version.startswith(LOADING)
+
+
+def _familiar(name: Reference) -> str:
+    """A name with its tag as engines list it."""
+    return f"{name.name.removeprefix('docker.io/').removeprefix('library/')}:{name.version}"
 
 
 def _readable(engine: EngineLike, image: Image) -> None:

@@ -124,6 +124,12 @@ def index(manifests: Sequence[tuple[Document, JSONObject]], annotations: dict[st
     return oci.Document(media_type=oci.INDEX, data=_bytes(body))
 
 
+def platform_of(plan: ImagePlan) -> JSONObject:
+    """The platform of an image as an index names it."""
+    platform = {"architecture": plan.part.platform.arch, "os": plan.part.platform.os}
+    return platform | ({"variant": "v8"} if plan.part.platform.arch == "arm64" else {})
+
+
 def _of_base(descriptor: Descriptor) -> Descriptor:
     media_type = _TO_OCI.get(descriptor.media_type, descriptor.media_type)
     return oci.Descriptor(media_type=media_type, digest=descriptor.digest, size=descriptor.size)

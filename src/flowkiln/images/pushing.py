@@ -68,7 +68,7 @@ class Publisher:
         reporter: Reporter,
         locks: Path,
     ) -> None:
-        self._repository = repository
+        self.repository = repository
         self._registries = registries
         self._registry = registries(repository.host)
         self._bases = bases
@@ -81,7 +81,11 @@ class Publisher:
         """The tag of the image in the repository: compression decides the bytes of a manifest."""
         return plan.tag if self._compression == "gzip" else f"{plan.tag}-{self._compression}"
 
-    def find(self, plan: ImagePlan, *, ask: bool = True) -> Found | None:
+    def forget(self, plan: ImagePlan) -> None:
+        """Drops the record that the repository holds the image."""
+        self._baker.records.forget_image(self._place, plan.image_key)
+
+    def find(self, plan: ImagePlan) -> Found | None:
         """The image of ``plan`` if the repository holds it; a fresh record answers without a request.
 
         Raises the registry's errors: an answer that is not known is neither yes nor no. Raises ``ForeignImage`` for
@@ -91,11 +95,9 @@ class Publisher:
         known = records.image(place, plan.image_key)
         if known is not None and known.fresh:
             return Found(digest=known.digest, config=known.config, tree_digest=known.tree_digest)
-        if not ask:
-            return None
-        fetched = self._registry.manifest(self._repository.repository, self.tag_of(plan))
+        fetched = self._registry.manifest(self.repository.repository, self.tag_of(plan))
         if fetched is None:
-            records.forget_image(place, plan.image_key)
+            self.forget(plan)
             return None
         found = self._verified(plan, fetched.data, fetched.digest)
         self._remember(plan, found)
@@ -122,12 +124,14 @@ class Publisher:
 
     def publish_index(self, name: str, pushed: Sequence[Pushed]) -> str:
         """Publishes an index of the platforms of one environment for people, and returns its digest."""
-        repository = self._repository.repository
+        repository = self.repository.repository
         rows: list[tuple[Document, JSONObject]] = []
         for one in pushed:
             fetched = self._registry.manifest(repository, one.reference.version)
             assert fetched is not None
-            rows.append((oci.Document(media_type=fetched.media_type, data=fetched.data), _platform(one.plan)))
+            rows.append(
+                (oci.Document(media_type=fetched.media_type, data=fetched.data), manifest.platform_of(one.plan))
+            )
         notes = {f"{manifest.LABEL}.lock-id": pushed[0].plan.lock_id, f"{manifest.LABEL}.environment": name}
         document = manifest.index(rows, notes)
         tag = f"{name}-{pushed[0].plan.lock_id.removeprefix('sha256:')[:16]}"
@@ -143,7 +147,7 @@ class Publisher:
         config = manifest.config(plan, base.config, baked.layers, baked.tree_digest)
         document = manifest.manifest(plan, config, base.layers, baked.layers, self._compression)
         moved = self._upload(baked, base, config)
-        digest = self._registry.put_manifest(self._repository.repository, document, tag=self.tag_of(plan))
+        digest = self._registry.put_manifest(self.repository.repository, document, tag=self.tag_of(plan))
         found = Found(digest=digest, config=config.digest, tree_digest=baked.tree_digest)
         self._remember(plan, found)
         return self._pushed(plan, found, moved=moved, built=True)
@@ -153,7 +157,7 @@ class Publisher:
         plan = baked.plan
         sizes = [blob[1] for one in baked.layers if (blob := one.record.blob(self._compression)) is not None]
         with self._reporter.phase(f"push {plan.name}", total=sum(sizes), unit="bytes") as phase:
-            upload = Upload(self._repository, self._registries, phase)
+            upload = Upload(self.repository, self._registries, phase)
             jobs = [partial(self._layer, upload, plan, one) for one in baked.layers]
             source = reference.parse(plan.base.reference)
             jobs += [partial(upload.base_layer, source, one) for one in base.layers]
@@ -168,7 +172,7 @@ class Publisher:
 
     def _verified(self, plan: ImagePlan, data: bytes, digest: str) -> Found:
         """What stands under our tag, once its manifest, labels and layers say that it is ours."""
-        repository = self._repository.repository
+        repository = self.repository.repository
         try:
             document = json.loads(data)
             descriptor = oci.Descriptor.from_json(document["config"])
@@ -183,7 +187,7 @@ class Publisher:
             ours, tree_digest, descriptor = False, "", None
         known = self._baker.records.tree_digest(plan.part.env_id)
         if descriptor is None or not ours or known not in (None, tree_digest):
-            place = f"{self._repository.name}:{self.tag_of(plan)}"
+            place = f"{self.repository.name}:{self.tag_of(plan)}"
             message = f"{place} is not the image of environment {plan.name!r}"
             raise ForeignImage(message, hint="Remove the tag there, or bake with --rebuild.")
         return Found(digest=digest, config=descriptor.digest, tree_digest=tree_digest)
@@ -199,7 +203,7 @@ class Publisher:
     def _pushed(self, plan: ImagePlan, found: Found, *, moved: int, built: bool) -> Pushed:
         return Pushed(
             plan=plan,
-            reference=self._repository.at(found.digest),
+            reference=self.repository.at(found.digest),
             config=found.config,
             tree_digest=found.tree_digest,
             moved=moved,
@@ -208,7 +212,7 @@ class Publisher:
 
     @property
     def _place(self) -> str:
-        return f"{self._repository.name}#{self._compression}"
+        return f"{self.repository.name}#{self._compression}"
 
     def _remember(self, plan: ImagePlan, found: Found) -> None:
         record = ImageRecord(
@@ -219,10 +223,3 @@ class Publisher:
         )
         self._baker.records.add_image(self._place, record)
         self._baker.records.add_tree(plan.part.env_id, found.tree_digest)
-
-
-def _platform(plan: ImagePlan) -> JSONObject:
-    platform = {"architecture": plan.part.platform.arch, "os": plan.part.platform.os}
-    if plan.part.platform.arch == "arm64":
-        platform["variant"] = "v8"
-    return platform

@@ -97,6 +97,10 @@ def _absence(host: str, repository: str, told: str, found: list[tuple[str, str]]
         return RepositoryUnknown(message, hint=_creation(host, repository))
     if codes & _ABSENT:
         return ManifestUnknown(told)
+    if "BLOB_UPLOAD_UNKNOWN" in codes:
+        return UploadFailed(told, retryable=True)
+    if codes:
+        return RegistryFailed(told)
     return RegistryFailed(f"{told} and no word of what is unknown", hint=f"Is {host} a registry of images?")
 
 

@@ -87,11 +87,10 @@ class Registry:
         answer = self._session.send("GET", url, pulling(repository), headers=_ACCEPT)
         if refusals.is_absent(answer):
             return None
-        doing = f"read the manifest {version}"
         if answer.status != 200:
-            raise self._session.refusal(repository, doing, answer)
+            raise self._session.refusal(repository, f"read the manifest {version}", answer)
         data = answer.read(_LARGEST_MANIFEST + 1)
-        return self._checked(f"{self.host}/{repository}: {doing}", version, data, answer)
+        return self._checked(f"{self.host}/{repository}: the manifest {version}", version, data, answer)
 
     def exists(self, repository: str, version: str) -> str | None:
         """The digest of the manifest at a tag or digest; None when it is definitely not there."""
@@ -132,8 +131,7 @@ class Registry:
     def delete_manifest(self, repository: str, digest: str) -> bool:
         """Removes a manifest; False when it was not there."""
         answer = self._session.send("DELETE", self._url(repository, f"manifests/{digest}"), deleting(repository))
-        if answer.status in (200, 202, 204):
-            answer.close()
+        if answer.status in (200, 202, 204) and not refusals.problems(refusals.document(answer)):
             return True
         if refusals.is_absent(answer):
             return False
@@ -160,13 +158,27 @@ class Registry:
             url = urljoin(answer.url, following[1]) if following and names else None
         return sorted(found)
 
+    def check_push(self, repository: str) -> None:
+        """Returns when something may be pushed to the repository: to be asked before the work, not after it.
+
+        Raises RepositoryUnknown, RegistryDenied, RegistryForbidden and the other registry errors.
+        """
+        scopes = pushing(repository)
+        answer = self._session.send("POST", self._url(repository, "blobs/uploads/"), scopes)
+        place = self._session.location(answer)
+        if answer.status != 202 or place is None:
+            raise self._session.refusal(repository, "begin an upload", answer)
+        answer.close()
+        self._session.send("DELETE", place, scopes).close()
+
     # -- blobs -------------------------------------------------------------------------------------------------
 
     def has_blob(self, repository: str, digest: str) -> bool:
         """Whether the repository holds a blob. Raises for every answer that is neither yes nor no."""
         answer = self._session.send("HEAD", self._url(repository, f"blobs/{digest}"), pulling(repository))
         answer.close()
-        if answer.status == 200:
+        page = answer.headers.get("Content-Type", "").startswith("text/html")
+        if answer.status == 200 and not page and answer.headers.get("Docker-Content-Digest", digest) == digest:
             return True
         if answer.status == 404:
             return False
@@ -314,18 +326,18 @@ class Registry:
 
     def _checked(self, told: str, version: str, data: bytes, answer: Answer) -> Fetched:
         if len(data) > _LARGEST_MANIFEST:
-            message = f"{told}: it is larger than {_LARGEST_MANIFEST} bytes"
+            message = f"{told} is larger than {_LARGEST_MANIFEST} bytes"
             raise RegistryFailed(message)
         digest = digests.of_bytes(data)
         document = _object(data)
         if problems := refusals.problems(document):
             code, text = problems[0]
-            message = f"{told}: answered with success and the error {code}: {text}"
+            message = f"{told} was answered with success and the error {code}: {text}"
             raise RegistryFailed(message, retryable=True)
         claimed = answer.headers.get("Docker-Content-Digest", digest)
         if (digests.is_digest(version) and version != digest) or claimed != digest:
             wanted = version if digests.is_digest(version) else claimed
-            message = f"{told}: its bytes have the digest {digest} instead of {wanted}"
+            message = f"{told} has bytes with the digest {digest} instead of {wanted}"
             raise WrongContent(message)
         media_type = (answer.headers.get("Content-Type") or "").partition(";")[0].strip()
         if media_type not in oci.ACCEPTED:
@@ -333,7 +345,7 @@ class Registry:
         if not (
             "manifests" in document or "layers" in document or "fsLayers" in document or "mediaType" in document
         ):
-            message = f"{told}: answered with something that is no manifest"
+            message = f"{told} was answered with something that is no manifest"
             raise RegistryFailed(message)
         return Fetched(data=data, media_type=media_type, digest=digest)
 

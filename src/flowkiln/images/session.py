@@ -26,6 +26,9 @@ _LONGEST_ASKED = 300.0
 _UNCONNECTED = 2
 """How often a registry that cannot even be connected to is tried again."""
 
+_COMMITTING = 10
+"""How much longer a registry may be silent after an upload: it may have to copy what it was sent."""
+
 
 def pause(seconds: float) -> None:
     """Waits; raises ``KeyboardInterrupt`` when the work that this thread is part of was given up."""
@@ -127,7 +130,8 @@ class Session:
             sent["Authorization"] = used
         if body is None and method in ("GET", "HEAD"):
             return self._http.follow(method, url, headers=sent), used
-        return self._http.send(method, url, headers=sent, body=body), used
+        patience = 1 if body is None else _COMMITTING
+        return self._http.send(method, url, headers=sent, body=body, patience=patience), used
 
     def renew(self, answer: Answer, used: str | None, scopes: Scopes) -> None:
         """Gets a new login after a 401 to ``stream``. Raises RegistryDenied when there is none to be had."""

@@ -29,6 +29,8 @@ Scopes = frozenset[str]
 _MARGIN = 10.0
 """Seconds before its end at which a token counts as ended; a quarter of its life where that is short."""
 _DEFAULT_LIFE = 60.0
+_UNKNOWN_LOGIN = (400, 401, 403)
+"""How a token service says that it does not take a login."""
 _PARAMETER = re.compile(
     r"""(?:(?P<scheme>[a-zA-Z-]+)(?:\s+|\s*(?=,|$)))?"""
     r"""(?:(?P<name>[a-zA-Z_]+)\s*=\s*(?:"(?P<quoted>(?:[^"\\]|\\.)*)"|(?P<bare>[^\s,"]+)))?"""
@@ -121,19 +123,15 @@ class Tokens:
     # -- the token service -------------------------------------------------------------------------------------
 
     def _fetch(self, scopes: Scopes) -> _Token:
-        assert self._challenge is not None
-        parameters = self._challenge.parameters
-        realm = parameters.get("realm", "")
-        parts = urlsplit(realm)
-        if parts.scheme not in ("http", "https") or not parts.netloc:
-            message = f"{self._host} sends to a token service without an address: {redact.text(realm)!r}"
-            raise RegistryFailed(message)
-        plain = parts.scheme == "http" and not is_loopback(parts.netloc)
-        if self._login is not None and plain:
-            message = f"{self._host} wants its login sent to {parts.netloc} without TLS"
-            raise RegistryDenied(message, hint="flowkiln does not do that; tell whoever runs the registry.")
+        realm, service = self._service()
         started = self._clock()
-        answer = self._request(realm, parameters.get("service"), scopes)
+        answer = self._request(realm, service, scopes)
+        if answer.status in _UNKNOWN_LOGIN:
+            # what a helper gave an hour ago may have ended; only another login is worth another question
+            answer.start()
+            before, self._login = self._login, self._logins.find(self._host)
+            if self._login is not None and self._login != before:
+                answer = self._request(realm, service, scopes)
         if answer.status != 200:
             raise self._no_token(answer)
         document = refusals.document(answer)
@@ -144,6 +142,19 @@ class Tokens:
         life = document.get("expires_in")
         seconds = float(life) if isinstance(life, (int, float)) and life > 0 else _DEFAULT_LIFE
         return _Token(text, started + seconds - min(_MARGIN, seconds / 4))
+
+    def _service(self) -> tuple[str, str | None]:
+        """The token service's address and what it calls the registry. Raises for one that gets no login of ours."""
+        assert self._challenge is not None
+        realm = self._challenge.parameters.get("realm", "")
+        parts = urlsplit(realm)
+        if parts.scheme not in ("http", "https") or not parts.netloc:
+            message = f"{self._host} sends to a token service without an address: {redact.text(realm)!r}"
+            raise RegistryFailed(message)
+        if self._login is not None and parts.scheme == "http" and not is_loopback(parts.netloc):
+            message = f"{self._host} wants its login sent to {parts.netloc} without TLS"
+            raise RegistryDenied(message, hint="flowkiln does not do that; tell whoever runs the registry.")
+        return realm, self._challenge.parameters.get("service")
 
     def _request(self, realm: str, service: str | None, scopes: Scopes) -> Answer:
         login = self._login
@@ -165,7 +176,7 @@ class Tokens:
         return self._http.send("GET", f"{realm}{mark}{urlencode(query)}", headers=headers)
 
     def _no_token(self, answer: Answer) -> RegistryError:
-        if answer.status in (400, 401, 403):
+        if answer.status in _UNKNOWN_LOGIN:
             return self.denied(answer)
         return refusals.refusal(self._host, "", "get a token", answer)
 

@@ -88,7 +88,6 @@ class Upload:
     # -- requests ----------------------------------------------------------------------------------------------
 
     def _begin(self) -> None:
-        self._count(0)
         self._offset = 0
         url = self._session.url(f"/v2/{self._repository}/blobs/uploads/")
         answer = self._session.send("POST", url, self._scopes)
@@ -122,7 +121,6 @@ class Upload:
 
     def _blocks(self) -> Iterator[bytes]:
         """The bytes from the offset on. Raises UploadFailed when they cannot be read or are fewer than was said."""
-        self._count(self._offset)
         done = 0
         try:
             with self._opened() as stream:
@@ -152,12 +150,7 @@ class Upload:
             self._session.renew(answer, used, self._scopes)
             return self._session.denied(answer, self._scopes)
         error = self._session.refusal(self._repository, self._doing, answer)
-        lost = answer.status == 404 and any(
-            code == "BLOB_UPLOAD_UNKNOWN" for code, _ in refusals.problems(refusals.document(answer))
-        )
-        if lost:
-            self._place = None
-        elif answer.status != 416 and not error.retryable:
+        if answer.status != 416 and not error.retryable:
             raise error
         return error
 
@@ -169,7 +162,7 @@ class Upload:
         if self._place is None:
             return False
         before = self._offset
-        if self._counted >= self._size and self._is_there():
+        if self._is_there():
             return True
         answer = self._session.send("GET", self._place, self._scopes)
         answer.close()

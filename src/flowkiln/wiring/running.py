@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import getpass
-import os
 import socket
 import sys
 from contextlib import contextmanager, suppress
@@ -11,36 +10,37 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
-from flowkiln._base import paths
 from flowkiln._base.errors import FlowkilnError
-from flowkiln._base.files import disk_errors
 from flowkiln.executor import records
 from flowkiln.executor.environ import cores
 from flowkiln.executor.plan import RunPlan
-from flowkiln.executor.process import ProcessBackend, ProcessSettings
-from flowkiln.flow import checks, package, planning
+from flowkiln.flow import checks, containers, package, planning
 from flowkiln.flow.decospecs import from_spec
 from flowkiln.flow.marks import declares_environment
 from flowkiln.flow.parameters import evaluate
 from flowkiln.store import artifacts
 from flowkiln.store.folder import FolderStore
+from flowkiln.wiring.backends import backend_for, prewarm
 from flowkiln.wiring.unmanaged import unmanaged
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from flowkiln._base.json import JSONObject
     from flowkiln._base.report import Reporter
     from flowkiln._base.settings import Settings
+    from flowkiln.envs.lock import EnvLock
+    from flowkiln.executor.backend import Backend
     from flowkiln.executor.driver import Driver
     from flowkiln.executor.ending import RunEnd
-    from flowkiln.executor.plan import Prefix
+    from flowkiln.executor.plan import ImageRef, Prefix
     from flowkiln.executor.progress import Observer
     from flowkiln.flow.graph import Graph
     from flowkiln.flow.marks import Decorator
     from flowkiln.flow.spec import FlowSpec
     from flowkiln.store.logs import LogLine
     from flowkiln.store.runs import Run
+    from flowkiln.wiring.locks import Request
     from flowkiln.wiring.policy import Policy
 
 
@@ -91,13 +91,15 @@ def run(
     values = evaluate(order.flow, order.given)
     store = FolderStore(settings.store)
     store.sweep()
-    prefixes, locks = _prefixes(order, graph, extra, settings, reporter, store)
+    places, locks = _places(order, graph, extra, settings, reporter, store)
     code = package.snapshot(order.file, store.blobs, order.suffixes)
-    plan = planning.plan(graph, prefixes, script=order.file.name, code=code, options=_options(order, settings))
+    plan = planning.plan(
+        graph, places.prefixes, places.images, script=order.file.name, code=code, options=_options(order, settings)
+    )
     stored = {name: artifacts.save(name, value, store.blobs).to_json() for name, value in values.items()}
     about = {**_about(), "locks": locks}
     store.sweep()
-    with _closing(watchers(plan)) as observers, _leased(prefixes.values()):
+    with _closing(watchers(plan)) as observers, _leased(plan):
         number = records.open_run(store.records, plan, stored, about)
         with _closed_if_not_driven(plan, number, store):
             order.opened(number)
@@ -105,23 +107,63 @@ def run(
         return _indexed(driver, plan.flow, number, store)
 
 
-def _prefixes(
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Places:
+    """What each step runs in: a prefix, and an image where that lies in one."""
+
+    prefixes: dict[str, Prefix]
+    images: dict[str, ImageRef]
+
+
+def _places(
     order: Order,
     graph: Graph,
     extra: Sequence[Decorator],
     settings: Settings,
     reporter: Reporter,
     store: FolderStore,
-) -> tuple[dict[str, Prefix], dict[str, JSONObject]]:
-    """The prefix of each step, and its lock for the record. Flows that declare no environment load none of that."""
-    if not declares_environment(order.flow, extra):
-        return dict.fromkeys(graph.nodes, unmanaged()), {}
-    from flowkiln.wiring import requests, trees
+) -> tuple[_Places, dict[str, JSONObject]]:
+    """Where each step runs, and its lock for the record. Flows that declare no environment load none of that."""
+    contained = [name for name, node in graph.nodes.items() if containers.wanted(node)]
+    wanted: dict[str, Request | None] = dict.fromkeys(graph.nodes)
+    locks: dict[str, EnvLock | None] = dict.fromkeys(graph.nodes)
+    record: dict[str, JSONObject] = {}
+    if declares_environment(order.flow, extra):
+        from flowkiln.wiring import requests
 
-    wanted = requests.of_flow(order.flow, graph, settings)
-    locks = requests.locks_of_steps(wanted, settings, reporter, order.policy)
-    found = trees.prefixes(locks, settings, reporter)
-    return found, requests.record_of_steps(wanted, locks, store.blobs)
+        wanted = requests.of_flow(order.flow, graph, settings)
+        locks = requests.locks_of_steps(wanted, settings, reporter, order.policy)
+    images: dict[str, ImageRef] = {}
+    prefixes: dict[str, Prefix] = {}
+    if contained:
+        from flowkiln.wiring import containers as preparing
+
+        asked = {
+            name: preparing.Wanted(
+                lock=locks[name], request=wanted[name], base=containers.base_of(graph.nodes[name])
+            )
+            for name in contained
+        }
+        ready = preparing.prepare(asked, settings, reporter, order.policy)
+        prefixes = {name: prefix for name, (prefix, _) in ready.items()}
+        images = {name: image for name, (_, image) in ready.items()}
+    prefixes |= _host_prefixes(
+        {name: lock for name, lock in locks.items() if name not in images}, settings, reporter
+    )
+    if any(locks.values()):
+        from flowkiln.wiring import requests
+
+        record = requests.record_of_steps(wanted, locks, store.blobs)
+    return _Places(prefixes=prefixes, images=images), record
+
+
+def _host_prefixes(locks: dict[str, EnvLock | None], settings: Settings, reporter: Reporter) -> dict[str, Prefix]:
+    """The prefix of each step that runs as a process of this machine."""
+    if not any(locks.values()):
+        return dict.fromkeys(locks, unmanaged())
+    from flowkiln.wiring import trees
+
+    return trees.prefixes(locks, settings, reporter)
 
 
 def attach(
@@ -141,11 +183,11 @@ def attach(
     def on_line(task: int, attempt: int, line: LogLine) -> None:
         driver.log(task, attempt, line)
 
-    def backend(plan: RunPlan) -> ProcessBackend:
+    def backend(plan: RunPlan) -> Backend:
         return backend_for(plan, found.run, store, settings, on_line, verbose=verbose)
 
     plan = RunPlan.from_json(found.opened["plan"])
-    with _closing(watchers(plan)) as observers, _leased(step.prefix for step in plan.steps):
+    with _closing(watchers(plan)) as observers, _leased(plan):
         driver = attaching.attach(found.flow, found.run, store, backend, observers)
         return _indexed(driver, found.flow, found.run, store)
 
@@ -160,8 +202,8 @@ def _closing(watchers: Sequence[Watcher]) -> Iterator[Sequence[Watcher]]:
 
 
 @contextmanager
-def _leased(prefixes: Iterable[Prefix]) -> Iterator[None]:
-    managed = [prefix for prefix in prefixes if prefix.managed]
+def _leased(plan: RunPlan) -> Iterator[None]:
+    managed = [step.prefix for step in plan.steps if step.prefix.managed and step.image is None]
     if not managed:
         yield
         return
@@ -169,19 +211,6 @@ def _leased(prefixes: Iterable[Prefix]) -> Iterator[None]:
 
     with trees.leased(managed):
         yield
-
-
-def _proof(plan: RunPlan, number: str) -> Callable[[Prefix, str], None]:
-    """What proves the environment of a step, and names the command that repairs it."""
-
-    def prove(prefix: Prefix, level: str) -> None:
-        if prefix.managed:
-            from flowkiln.wiring import trees
-
-            step = next(step.name for step in plan.steps if step.prefix == prefix)
-            trees.prove(prefix, level, f"{plan.flow}/{number}/{step}")
-
-    return prove
 
 
 def _options(order: Order, settings: Settings) -> planning.Options:
@@ -241,7 +270,7 @@ def _driver(
 
     backend = backend_for(plan, number, store, settings, on_line, verbose=verbose)
     try:
-        backend.prewarm(plan.steps[0].name)  # it starts while the driver is loaded
+        prewarm(backend, plan)  # it starts while the driver is loaded
         from flowkiln.executor.driver import Driver
 
         driver = Driver(plan, number, store, backend, observers)
@@ -249,29 +278,3 @@ def _driver(
         backend.close()
         raise
     return driver
-
-
-def backend_for(
-    plan: RunPlan,
-    number: str,
-    store: FolderStore,
-    settings: Settings,
-    on_line: Callable[[int, int, LogLine], None],
-    *,
-    verbose: bool = False,
-) -> ProcessBackend:
-    """The process backend for a run whose code is unpacked in the cache, once for all runs of equal code."""
-    cache = paths.cache_root()
-    with disk_errors(cache / "code", setting="cache"):
-        code_dir = package.unpack(plan.code, store.blobs, cache / "code")
-    info: dict[str, Any] = {"plan": plan.to_json(), "full_trace": verbose}
-    with suppress(OSError, KeyError):
-        info["user"] = getpass.getuser()
-    about = ProcessSettings(
-        code_dir=code_dir,
-        cache=cache,
-        info=info,
-        host=dict(os.environ),
-        passed=settings.items("pass-environment") or (),
-    )
-    return ProcessBackend(plan, number, store, about, verify=_proof(plan, number), on_line=on_line)

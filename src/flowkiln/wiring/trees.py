@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from flowkiln._base.platforms import Platform
     from flowkiln._base.report import Reporter
     from flowkiln._base.settings import Settings
+    from flowkiln.envs.fetch import Fetcher
     from flowkiln.envs.interpreter import Interpreter
     from flowkiln.envs.lock import EnvLock, PlatformLock
     from flowkiln.envs.tree import Tree
@@ -51,15 +52,18 @@ class Host:
 
     def fetching(self) -> Trees:
         """The same trees, able to download."""
+        return Trees(paths.cache_root(), fetcher=self.fetcher())
+
+    def fetcher(self) -> Fetcher:
+        """What downloads, with the credentials of the indexes and within the limits of the settings."""
         from flowkiln.envs import indexes
         from flowkiln.envs.fetch import Fetcher, Network
 
         plan = indexes.plan((), self._settings.items("indexes") or ())
         network = Network(credentials=plan.credentials, stall=float(self._settings.count("download-timeout") or 30))
-        fetcher = Fetcher(
+        return Fetcher(
             network, offline=self._settings.flag("offline"), retries=self._settings.count("retries") or 5
         )
-        return Trees(paths.cache_root(), fetcher=fetcher)
 
     def find(self, part: PlatformLock) -> Tree | None:
         """The tree of ``part`` if it is here."""

@@ -1,0 +1,140 @@
+"""The table of settings: every name with what its values look like and its help."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Kind = Literal["text", "path", "flag", "count", "items"]
+Plain = str | bool | int | tuple[str, ...] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """One row of the table: a key, what its values look like, and its help for people."""
+
+    key: str
+    kind: Kind
+    help: str
+    default: Plain = None
+    choices: tuple[str, ...] = ()
+
+    @property
+    def variable(self) -> str:
+        """The environment variable that sets it: ``FLOWKILN_PYTHON_DOWNLOADS`` for ``python.downloads``."""
+        return "FLOWKILN_" + self.key.replace(".", "_").replace("-", "_").upper()
+
+
+TABLE: tuple[Setting, ...] = (
+    Setting(
+        key="store",
+        kind="path",
+        help="Folder that holds runs and artifacts. Default: `.flowkiln` of the project around the flow file.",
+    ),
+    Setting(
+        key="cache", kind="path", help="Folder for wheels, environments and the index. Default: the user's cache."
+    ),
+    Setting(
+        key="platforms",
+        kind="items",
+        help="Platforms that locks are made for. Default: linux/amd64, linux/arm64 and a host that isn't Linux.",
+    ),
+    Setting(
+        key="indexes",
+        kind="items",
+        help="Package index URLs, first has precedence. Default: what pip or uv are told.",
+    ),
+    Setting(
+        key="python.downloads",
+        kind="text",
+        default="auto",
+        choices=("auto", "never"),
+        help="Whether an interpreter that the machine lacks may be downloaded.",
+    ),
+    Setting(key="python.mirror", kind="text", help="Base URL that interpreters are downloaded from."),
+    Setting(
+        key="certificates",
+        kind="path",
+        help="File or folder of certificates to trust, for downloads and for uv. Default: as SSL_CERT_FILE says.",
+    ),
+    Setting(
+        key="download-timeout",
+        kind="count",
+        default=30,
+        help="Seconds without a byte after which a download stalls.",
+    ),
+    Setting(
+        key="lock-timeout",
+        kind="count",
+        default=120,
+        help="Seconds that the solver may go without progress; ten times as many in all.",
+    ),
+    Setting(
+        key="offline", kind="flag", default=False, help="Use the network for nothing; what is missing is an error."
+    ),
+    Setting(
+        key="retries",
+        kind="count",
+        default=5,
+        help="Attempts in a row without progress after which a download fails.",
+    ),
+    Setting(
+        key="max-workers", kind="count", help="Tasks that run at once. Default: the number of processor cores."
+    ),
+    Setting(key="max-num-splits", kind="count", default=100_000, help="Widest foreach that may run."),
+    Setting(
+        key="isolation",
+        kind="text",
+        default="auto",
+        choices=("auto", "fork", "spawn"),
+        help="How a task's process is made: forked from a warm parent, spawned, or as is safe.",
+    ),
+    Setting(
+        key="verify-env",
+        kind="text",
+        default="auto",
+        choices=("auto", "digest", "stat", "full"),
+        help="How a task's environment is proved before it starts: by its image's digest, by facts of its "
+        "files, or by hashing every byte. `auto` is the digest in containers and facts elsewhere.",
+    ),
+    Setting(
+        key="pass-environment",
+        kind="items",
+        default=(),
+        help="Variables of the launcher that steps in a locked environment may see.",
+    ),
+    Setting(
+        key="images.base",
+        kind="text",
+        default="python:{python}-slim",
+        help="Image that environments are baked on; `{python}` stands for the environment's X.Y.",
+    ),
+    Setting(
+        key="images.repository",
+        kind="text",
+        help="Repository that images are pushed to, as `registry.example.com/team/flows`. Default: none.",
+    ),
+    Setting(
+        key="images.policy",
+        kind="text",
+        default="if-missing",
+        choices=("if-missing", "never"),
+        help="Whether an image that the repository lacks is baked, or is an error.",
+    ),
+    Setting(
+        key="docker.files",
+        kind="text",
+        default="auto",
+        choices=("auto", "mount", "copy"),
+        help="How code and results reach a container: mounted, or copied in and out. `auto` copies where the "
+        "engine is on another machine.",
+    ),
+    Setting(
+        key="images.compression",
+        kind="text",
+        default="gzip",
+        choices=("gzip", "zstd"),
+        help="How layers are compressed. zstd needs Docker 23, containerd 1.5 or newer.",
+    ),
+)
+BY_KEY = {setting.key: setting for setting in TABLE}

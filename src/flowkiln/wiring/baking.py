@@ -1,0 +1,218 @@
+"""Locks and bases become images: settings make the registries, interpreters and engine that baking needs."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from typing import TYPE_CHECKING
+
+from flowkiln._base import paths
+from flowkiln._base.engineerrors import EngineError
+from flowkiln.envs.describing import Describer
+from flowkiln.executor import runtime
+from flowkiln.images import bytecode, fitness, plan, reference, stdlib
+from flowkiln.images.bake import Baker, Workshop
+from flowkiln.images.basing import Bases
+from flowkiln.images.errors import CompilerMissing, NoRepository
+from flowkiln.images.pushing import Publisher
+from flowkiln.wiring import bases, engines
+from flowkiln.wiring.registries import Registries
+from flowkiln.wiring.trees import Host, part_for
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from flowkiln._base.engine import Engine
+    from flowkiln._base.platforms import Platform
+    from flowkiln._base.report import Reporter
+    from flowkiln._base.settings import Settings
+    from flowkiln.envs.basepin import BasePin
+    from flowkiln.envs.lock import EnvLock
+    from flowkiln.envs.lockfolder import LockFolder
+    from flowkiln.images.bytecode import Compiler
+    from flowkiln.images.compress import Compression
+    from flowkiln.images.plan import ImagePlan
+    from flowkiln.wiring.policy import Policy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """An environment that is to become an image: its lock, where that stands, a platform of it, and the base.
+
+    ``base`` is as it was declared; None takes the default of the settings.
+    """
+
+    lock: EnvLock
+    folder: LockFolder
+    platform: Platform
+    base: str | None = None
+    steps: tuple[str, ...] = ()
+
+
+class Bakery:
+    """Everything that baking needs, as the settings of one project say. What is not needed is not made."""
+
+    def __init__(self, settings: Settings, reporter: Reporter) -> None:
+        self._settings = settings
+        self.reporter = reporter
+        self.registries = Registries(settings)
+        self.bases = Bases(self.registries, paths.cache_root(), reporter)
+        self._host = Host(settings)
+        self._runtime = runtime.files()
+        self.runtime_id = runtime.identity(self._runtime)
+
+    @cached_property
+    def engine(self) -> Engine:
+        """The user's container engine. Raises ``EngineNotFound``."""
+        return engines.opened()
+
+    @cached_property
+    def baker(self) -> Baker:
+        """What makes layers."""
+        cache = paths.cache_root()
+        shop = Workshop(
+            cache=cache,
+            describer=Describer(cache, self._host.fetcher()),
+            runtime=self._runtime,
+            compiler=self.compiler,
+            stdlib=self._stdlib,
+            reporter=self.reporter,
+        )
+        return Baker(shop)
+
+    def reference_of(self, wish: Wish) -> str:
+        """The base that ``wish`` is baked on, as people write it."""
+        return wish.base or default_base(self._settings, wish.lock.python)
+
+    # -- bases -------------------------------------------------------------------------------------------------
+
+    def pin(self, wishes: Sequence[Wish], policy: Policy, *, upgrade: bool = False) -> dict[Wish, BasePin]:
+        """The base of every wish as its lock folder pins it, pinned now where ``policy`` allows it.
+
+        Raises ``MissingLock`` for a base without a pin under --locked, and the errors of registries and bases.
+        """
+        found: dict[Wish, BasePin] = {}
+        for folder, group in _by_folder(wishes).items():
+            users: dict[tuple[str, Platform], set[str]] = {}
+            for wish in group:
+                users.setdefault((self.reference_of(wish), wish.platform), set()).add(wish.lock.name)
+            pins = bases.settle(
+                folder,
+                list(users),
+                self._settings,
+                self.reporter,
+                policy=policy,
+                upgrade=upgrade,
+                bases=self.bases,
+                decide=self._decided,
+                users=users,
+            )
+            found.update({wish: pins[self.reference_of(wish), wish.platform] for wish in group})
+        return found
+
+    def _decided(self, pin: BasePin) -> BasePin:
+        """``pin`` with the compiler of its bytecode: that very Python, here or in the engine, else none."""
+        version = pin.facts.python
+        if version is None or self._find_compiler(replace(pin, bytecode=version)) is not None:
+            return replace(pin, bytecode=version)
+        self.reporter.warn(
+            f"images on {pin.reference} get no bytecode: neither this machine nor a container engine "
+            f"has Python {version}; each task compiles what it imports"
+        )
+        return replace(pin, bytecode=None)
+
+    def compiler(self, pin: BasePin) -> Compiler:
+        """The Python that the lock names for the bytecode of images on ``pin``. Raises ``CompilerMissing``."""
+        found = self._find_compiler(pin)
+        if found is None:
+            message = f"the lock has bytecode of images on {pin.reference} compiled by Python {pin.bytecode}"
+            hint = (
+                f"`uv python install {pin.bytecode}` installs it, and a container engine of {pin.platform} has it."
+            )
+            raise CompilerMissing(f"{message}, which is neither on this machine nor in an engine", hint=hint)
+        return found
+
+    def _find_compiler(self, pin: BasePin) -> Compiler | None:
+        assert pin.bytecode is not None
+        here = [(one.path, one.version) for one in self._host.interpreters.all() if one.refusal() is None]
+        found = bytecode.find_host(pin.bytecode, here)
+        return found or self._engine_compiler(pin)
+
+    def _engine_compiler(self, pin: BasePin) -> Compiler | None:
+        """The base's own Python in a container of it, None where no engine can run that."""
+        if pin.facts.interpreter is None or pin.bytecode != pin.facts.python or pin.bytecode is None:
+            return None
+        with suppress(EngineError):
+            if self.engine.platform == str(pin.platform):
+                image = str(reference.parse(pin.reference).at(pin.manifest))
+                self.pull(image, pin)
+                return bytecode.EngineCompiler(self.engine, image, pin.facts.interpreter, pin.bytecode)
+        return None
+
+    def pull(self, image: str, pin: BasePin) -> None:
+        """Has the engine get a base by its digest, unless it has it."""
+        if self.engine.image(image) is None:
+            host = reference.parse(image).host
+            self.engine.pull(image, platform=str(pin.platform), auth=self.registries.login(host))
+
+    def _stdlib(self, pin: BasePin) -> list[tuple[str, bytes]]:
+        assert pin.facts.stdlib is not None
+        self.reporter.say(f"reading the standard library of {pin.reference}")
+        source = reference.parse(pin.reference)
+        registry = self.registries(source.host)
+        layers = [partial(registry.blob, source.repository, one.digest) for one in self.bases.opened(pin).layers]
+        return stdlib.sources(layers, pin.facts.stdlib)
+
+    # -- plans -------------------------------------------------------------------------------------------------
+
+    def plan(self, wish: Wish, pin: BasePin) -> ImagePlan:
+        """The plan of one image. Raises the errors of a base that the environment cannot stand on."""
+        part = part_for(wish.lock, wish.platform, steps=wish.steps)
+        fitness.check(pin, part, name=wish.lock.name)
+        return plan.plan(wish.lock.name, wish.lock.lock_id, part, pin, self.runtime_id)
+
+    def publisher(self, repository: str | None = None) -> Publisher:
+        """What publishes to ``repository``, by default that of the settings. Raises ``NoRepository``."""
+        return Publisher(
+            reference.parse(repository or repository_of(self._settings)),
+            self.registries,
+            self.bases,
+            self.baker,
+            compression=compression_of(self._settings),
+            reporter=self.reporter,
+            locks=paths.cache_root() / "locks" / "images",
+        )
+
+
+def default_base(settings: Settings, python: str) -> str:
+    """The base of environments that name none, for Python ``X.Y``."""
+    told = settings.text("images.base") or "python:{python}-slim"
+    return told.replace("{python}", python)
+
+
+def repository_of(settings: Settings) -> str:
+    """The repository of images. Raises ``NoRepository`` with the lines to paste."""
+    told = settings.text("images.repository")
+    if told:
+        return told
+    message = "no repository for images: the setting images.repository is not set"
+    hint = (
+        "Say where images go, for example in pyproject.toml:\n"
+        "  [tool.flowkiln.images]\n"
+        '  repository = "registry.example.com/team/flows"\n'
+        "or for one command: FLOWKILN_IMAGES_REPOSITORY=registry.example.com/team/flows"
+    )
+    raise NoRepository(message, hint=hint)
+
+
+def compression_of(settings: Settings) -> Compression:
+    """How layers are compressed for registries."""
+    return "zstd" if settings.text("images.compression") == "zstd" else "gzip"
+
+
+def _by_folder(wishes: Iterable[Wish]) -> dict[LockFolder, list[Wish]]:
+    groups: dict[LockFolder, list[Wish]] = {}
+    for wish in wishes:
+        groups.setdefault(wish.folder, []).append(wish)
+    return groups

@@ -1,0 +1,174 @@
+"""The images of a run's containers: found where they are, baked where they are missing, named by what they are."""
+
+from __future__ import annotations
+
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from flowkiln._base import paths
+from flowkiln._base.engineerrors import ImageMissing
+from flowkiln._base.platforms import Platform
+from flowkiln.executor.plan import ImageRef, Prefix
+from flowkiln.images import places, reference
+from flowkiln.images.errors import NoImage, NotBaked
+from flowkiln.images.local import LocalImages
+from flowkiln.wiring import locks
+from flowkiln.wiring.baking import Bakery, Wish, default_base
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from flowkiln._base.report import Reporter
+    from flowkiln._base.settings import Settings
+    from flowkiln.envs.lock import EnvLock
+    from flowkiln.images.plan import ImagePlan
+    from flowkiln.wiring.locks import Request
+    from flowkiln.wiring.policy import Policy
+
+_AT_ONCE = 2
+"""Images that are baked at once; each uses several threads itself."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """A step that runs in a container: its lock with the request that it answers, if any, and the base it names."""
+
+    lock: EnvLock | None
+    request: Request | None
+    base: str | None = None
+
+
+def prepare(
+    steps: Mapping[str, Wanted], settings: Settings, reporter: Reporter, policy: Policy
+) -> dict[str, tuple[Prefix, ImageRef]]:
+    """What each step runs in, its image being in the engine.
+
+    Raises the errors of engines, bases, registries and baking, ``NotBaked`` where nothing may be baked.
+    """
+    bakery = Bakery(settings, reporter)
+    platform = Platform.parse(bakery.engine.platform)
+    wishes = {step: _wish(step, one, platform) for step, one in steps.items() if one.lock is not None}
+    pins = bakery.pin(list(dict.fromkeys(wishes.values())), policy)
+    plans = {step: bakery.plan(wish, pins[wish]) for step, wish in wishes.items()}
+    unique = {plan.image_key: plan for plan in plans.values()}
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        placed = dict(zip(unique, pool.map(partial(_placed, bakery, settings), unique.values()), strict=True))
+    found = {step: placed[plan.image_key] for step, plan in plans.items()}
+    for step, one in steps.items():
+        if one.lock is None:
+            found[step] = _as_it_is(step, one, bakery, settings, platform)
+    return found
+
+
+def _wish(step: str, one: Wanted, platform: Platform) -> Wish:
+    assert one.lock is not None
+    assert one.request is not None
+    folder = locks.standing_folder(one.request.folder)
+    return Wish(lock=one.lock, folder=folder, platform=platform, base=one.base, steps=(step,))
+
+
+def local_images(bakery: Bakery) -> LocalImages:
+    """The images of the user's engine."""
+
+    def pull(plan: ImagePlan) -> None:
+        bakery.pull(str(reference.parse(plan.base.reference).at(plan.base.manifest)), plan.base)
+
+    return LocalImages(
+        bakery.engine,
+        bakery.baker,
+        bakery.bases,
+        bakery.registries,
+        pull,
+        reporter=bakery.reporter,
+        locks=paths.cache_root() / "locks" / "images",
+    )
+
+
+def _placed(bakery: Bakery, settings: Settings, plan: ImagePlan) -> tuple[Prefix, ImageRef]:
+    """The image of ``plan`` in the engine: there already, or pulled from the team's repository, or baked."""
+    images = local_images(bakery)
+    found = images.find(plan)
+    if found is None and settings.text("images.repository"):
+        pulled = _pulled(bakery, plan)
+        if pulled is not None:
+            return pulled
+    if found is None:
+        if settings.text("images.policy") == "never":
+            message = f"the image of environment {plan.name!r} is neither in the engine nor in a repository"
+            hint = "`flowkiln env bake FLOW.py --push` bakes it where images.policy allows that."
+            raise NotBaked(f"{message}, and images.policy is never", hint=hint)
+        found = images.put(plan)
+    image = ImageRef(
+        reference=found.reference,
+        config=found.config,
+        ids=tuple(dict.fromkeys((found.id, found.config))),
+        base=_base(plan),
+    )
+    return _prefix(plan, found.tree_digest), image
+
+
+def _pulled(bakery: Bakery, plan: ImagePlan) -> tuple[Prefix, ImageRef] | None:
+    """The image as the team's repository has it, pulled by its digest; None where it has none."""
+    publisher = bakery.publisher()
+    found = publisher.find(plan)
+    if found is None:
+        return None
+    name = str(publisher.repository.at(found.digest))
+    try:
+        bakery.pull(name, plan.base)
+    except ImageMissing:  # the record of a push is older than what became of the image
+        publisher.forget(plan)
+        return None
+    image = ImageRef(
+        reference=name,
+        config=found.config,
+        ids=(found.digest, found.config),
+        digest=found.digest,
+        base=_base(plan),
+    )
+    return _prefix(plan, found.tree_digest), image
+
+
+def _base(plan: ImagePlan) -> str:
+    return f"{plan.base.reference}@{plan.base.manifest}"
+
+
+def _prefix(plan: ImagePlan, tree_digest: str) -> Prefix:
+    return Prefix(
+        python=f"{places.PREFIX}/bin/python",
+        version=plan.base.facts.python or plan.part.python,
+        platform=str(plan.part.platform),
+        root=places.PREFIX,
+        name=plan.name,
+        env_id=plan.part.env_id,
+        lock_id=plan.lock_id,
+        tree_digest=tree_digest,
+    )
+
+
+def _as_it_is(
+    step: str, one: Wanted, bakery: Bakery, settings: Settings, platform: Platform
+) -> tuple[Prefix, ImageRef]:
+    """A step without an environment: it runs in the image as it is, by its id, so that all tasks have the same."""
+    python = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    name = one.base or default_base(settings, python)
+    found = bakery.engine.image(name)
+    if found is None:
+        where = reference.parse(name)
+        bakery.engine.pull(name, platform=str(platform), auth=bakery.registries.login(where.host))
+        found = bakery.engine.image(name)
+    if found is None:
+        message = f"the engine has no image {name}, and pulling it did not bring one"
+        raise NoImage(message, step=step, hint="Name an image that the engine has or can pull: @docker(image=...).")
+    digests = [str(text).partition("@")[2] for text in found.get("RepoDigests") or ()]
+    image = ImageRef(
+        reference=str(found["Id"]),
+        ids=(str(found["Id"]),),
+        digest=digests[0] if digests else None,
+        base=name,
+        baked=False,
+    )
+    return Prefix(python="python3", version="", platform=str(platform)), image

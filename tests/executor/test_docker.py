@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from flowkiln._base.engine import Engine
+from flowkiln.executor import container
 from flowkiln.executor.outcome import Failure, Outcome
 from flowkiln.executor.plan import ContainerSettings, ImageRef
 from flowkiln.executor.vocabulary import Absent, Began, CancelConfirmed, Observed, Sealed
@@ -55,8 +56,8 @@ def dock(tmp_path: Path, runtime_cache: Path) -> Iterator[Make]:
     yield make
     for one in made:
         one.backend.close()
-        for container in one.engine.containers(labels={"io.flowkiln.run": one.run_id}):
-            one.engine.remove(container["Id"])
+        for left in one.engine.containers(labels={"io.flowkiln.run": one.run_id}):
+            one.engine.remove(left["Id"])
 
 
 def failure(outcome: Outcome) -> Failure:
@@ -178,9 +179,9 @@ def test_a_grandchild_that_keeps_the_pipe_does_not_keep_the_attempt(dock: Make) 
 
 
 def test_every_line_is_shown_once_however_many(dock: Make) -> None:
-    run = dock("for number in range(20_000):\n    print(number)\nprint('no end', end='')")
+    run = dock("for number in range(20_000):\n    print(number)\nprint('x' * 60_000)\nprint('no end', end='')")
     outcome = run.run_one()
-    wanted = [*map(str, range(20_000)), "no end"]
+    wanted = [*map(str, range(20_000)), "x" * 60_000, "no end"]
     assert run.log(outcome) == wanted
     assert run.shown() == wanted
 
@@ -331,10 +332,11 @@ def test_a_change_of_equal_size_is_found_by_full_alone(dock: Make) -> None:
     assert run.run_one().artifacts["value"] == {"v": 2}
 
 
-@pytest.mark.parametrize("level", ["stat", "full"])
-def test_an_unchanged_image_passes_every_level(dock: Make, level: str) -> None:
-    made = images.marked("overlay2")
-    assert dock("return 1", image=made.image, prefix=made.prefix, verify=level).run_one().ok
+@pytest.mark.parametrize(("kind", "level"), [("overlay2", "stat"), ("containerd", "full")])
+def test_an_unchanged_image_passes_every_level(dock: Make, kind: str, level: str) -> None:
+    made = images.marked(kind)
+    run = dock("return 1", image=made.image, prefix=made.prefix, verify=level, engine=images.engine(kind))
+    assert run.run_one().ok
 
 
 def test_a_foreign_image_is_not_started(dock: Make) -> None:
@@ -413,8 +415,20 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 def test_a_container_made_but_never_started_is_made_again(dock: Make) -> None:
     run = dock("return 1")
-    run.engine.create(run.container(), {"Image": images.plain().reference, "Cmd": ["false"]})
+    labels = container.run_labels(run.store.root, run.run_id)
+    run.engine.create(run.container(), {"Image": images.plain().reference, "Cmd": ["false"], "Labels": labels})
     assert run.run_one().ok
+
+
+def test_a_container_of_somebody_else_is_left_alone(dock: Make) -> None:
+    run = dock("return 1")
+    made = run.engine.create(run.container(), {"Image": images.plain().reference, "Cmd": ["false"]})
+    try:
+        found = failure(run.run_one())
+        assert (found.failure_class, found.cause, found.code) == ("environment", "not-started", "ENG007")
+        assert run.engine.inspect(made) is not None
+    finally:
+        run.engine.remove(made)
 
 
 def test_cancelling_ends_the_containers_of_a_launcher_that_is_gone(dock: Make) -> None:

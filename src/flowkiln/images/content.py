@@ -7,12 +7,15 @@ the identity of.
 
 from __future__ import annotations
 
+import hashlib
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from flowkiln._base import json
 from flowkiln.envs import glue, treefile
 from flowkiln.images import archive, places
 from flowkiln.images.bytecode import pyc_path
+from flowkiln.images.errors import ContentDamaged
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -75,20 +78,31 @@ def bytecode_members(
     members: list[Member] = []
     lost = set(layer.without)
     for wheel in layer.wheels:
-        sources: list[tuple[str, str | bytes]] = []
+        sources: list[tuple[str, bytes]] = []
         for entry in described.packages[wheel.sha256].entries:
             if entry.path.endswith(".py") and "/site-packages/" in entry.path and entry.path not in lost:
                 source = entry.source
                 if isinstance(source, str):
-                    source = packages.stored(wheel.sha256, source)
+                    source = _checked(packages.stored(wheel.sha256, source), entry.sha256)
                 sources.append((f"{places.PREFIX}/{entry.path}", source))
         members += compiled(compiler, sources, python)
     unique = {member.path: member for member in members}
     return archive.complete(unique.values()) if unique else []
 
 
-def compiled(compiler: Compiler, sources: Sequence[tuple[str, str | bytes]], python: str) -> list[Member]:
-    """The bytecode of ``sources``, (final path, content or path of it), where ``pycache_prefix`` looks."""
+def _checked(path: str, sha256: str) -> bytes:
+    """The content of a stored file. Raises ``ContentDamaged`` unless it is what was unpacked."""
+    try:
+        data = Path(path).read_bytes()
+    except FileNotFoundError as error:
+        raise ContentDamaged(path) from error
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise ContentDamaged(path)
+    return data
+
+
+def compiled(compiler: Compiler, sources: Sequence[tuple[str, bytes]], python: str) -> list[Member]:
+    """The bytecode of ``sources``, (final path, content), where ``pycache_prefix`` looks."""
     if not sources:
         return []
     made = compiler.compile(sorted(sources, key=lambda one: one[0]))
@@ -105,7 +119,7 @@ def runtime_members(runtime_id: str, files: Mapping[str, bytes]) -> list[Member]
     return archive.complete(archive.made(f"{root}/{path}", data) for path, data in files.items())
 
 
-def runtime_sources(runtime_id: str, files: Mapping[str, bytes]) -> list[tuple[str, str | bytes]]:
+def runtime_sources(runtime_id: str, files: Mapping[str, bytes]) -> list[tuple[str, bytes]]:
     """The Python files of the runtime with the paths that they have in the image."""
     root = places.runtime(runtime_id)
     return [(f"{root}/{path}", data) for path, data in files.items() if path.endswith(".py")]
@@ -115,12 +129,7 @@ def glue_members(plan: ImagePlan, described: Described, packages: Packages) -> l
     """Launchers, ``pyvenv.cfg``, interpreter links, and the marker that says which environment this is."""
 
     def reader(launcher: Launcher, sha256: str) -> Callable[[], bytes]:
-        def read() -> bytes:
-            from pathlib import Path  # noqa: PLC0415  few wheels have scripts
-
-            return Path(packages.stored(sha256, launcher.stored)).read_bytes()
-
-        return read
+        return lambda: _checked(packages.stored(sha256, launcher.stored), launcher.sha256)
 
     facts = plan.base.facts
     assert facts.interpreter is not None

@@ -1,8 +1,9 @@
-"""Everything that baking needs, for tests: generated wheels in a folder, a compiler of this machine, a small base."""
+"""Everything that baking needs: generated wheels in a folder, a compiler of this machine, a small base."""
 
 from __future__ import annotations
 
 import json
+import random
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -103,7 +104,5 @@ def base_config() -> dict[str, object]:
 
 def large(name: str, version: str = "1.0", *, seed: int = 1) -> Distribution:
     """A wheel of more than 1 MiB, which has a layer of its own."""
-    import random
-
     data = random.Random(seed).randbytes(1_100_000)
     return wheel(name, version, files={f"{name}/__init__.py": f"version = {version!r}\n", f"{name}/data.bin": data})

@@ -56,11 +56,9 @@ def package_members(layer: LayerSpec, described: Described, packages: Packages) 
 def _entries(layer: LayerSpec, described: Described) -> Iterable[tuple[Entry, str]]:
     """The entries of the layer's packages, without files that lose their path to another distribution."""
     launchers = {launcher.path for launcher, _ in described.tree.launchers}
-    lost = {*layer.without, *launchers}
-    winners = {entry.path: sha256 for entry, sha256 in described.tree.owners} if lost else {}
     for wheel in layer.wheels:
         for entry in described.packages[wheel.sha256].entries:
-            if entry.path not in lost or winners.get(entry.path) == wheel.sha256:
+            if entry.path not in launchers and layer.gives(wheel, entry.path):
                 yield entry, wheel.sha256
 
 
@@ -74,20 +72,17 @@ def _member(path: str, entry: Entry, sha256: str, packages: Packages) -> Member:
 def bytecode_members(
     layer: LayerSpec, described: Described, packages: Packages, compiler: Compiler, python: str
 ) -> list[Member]:
-    """The bytecode of the packages of ``layer``, each package compiled by a process of its own."""
-    members: list[Member] = []
-    lost = set(layer.without)
+    """The bytecode of the packages of ``layer``, compiled in one go: how files are grouped does not move them."""
+    sources: dict[str, bytes] = {}
     for wheel in layer.wheels:
-        sources: list[tuple[str, bytes]] = []
         for entry in described.packages[wheel.sha256].entries:
-            if entry.path.endswith(".py") and "/site-packages/" in entry.path and entry.path not in lost:
+            if entry.path.endswith(".py") and "/site-packages/" in entry.path and layer.gives(wheel, entry.path):
                 source = entry.source
                 if isinstance(source, str):
                     source = _checked(packages.stored(wheel.sha256, source), entry.sha256)
-                sources.append((f"{places.PREFIX}/{entry.path}", source))
-        members += compiled(compiler, sources, python)
-    unique = {member.path: member for member in members}
-    return archive.complete(unique.values()) if unique else []
+                sources.setdefault(f"{places.PREFIX}/{entry.path}", source)
+    members = compiled(compiler, list(sources.items()), python)
+    return archive.complete(members) if members else []
 
 
 def _checked(path: str, sha256: str) -> bytes:

@@ -100,6 +100,7 @@ class ContentDamaged(ImageError):
     """
 
     code = "IMG020"
+    advice = "Run the command again; if it happens again, `flowkiln cache gc --keep 0` frees what was changed."
     title = "The cache was changed while an image was baked"
     exit_code = ExitCode.ENVIRONMENT
 
@@ -112,6 +113,7 @@ class LayerDiffers(ImageError):
     """
 
     code = "IMG021"
+    advice = "`flowkiln cache gc --keep 0` removes records that nobody uses; then bake again."
     title = "A layer differs from its record"
     exit_code = ExitCode.ENVIRONMENT
 

@@ -33,7 +33,7 @@ class Mailbox:
         self._bell: int | None = None
 
     def ring(self, descriptor: int | None) -> None:
-        """Has a byte written to ``descriptor``, which must not block, whenever something comes in; None: no more."""
+        """Has a byte written to ``descriptor``, which must not block, whenever something comes in; None ends it."""
         self._bell = descriptor
 
     def put(self, event: Event) -> None:

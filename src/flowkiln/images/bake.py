@@ -16,6 +16,7 @@ from flowkiln.envs.spread import spread
 from flowkiln.images import archive, compress, content
 from flowkiln.images.archive import Measure
 from flowkiln.images.blobs import Blobs
+from flowkiln.images.decompress import decompressed
 from flowkiln.images.errors import ContentDamaged, LayerDiffers
 from flowkiln.images.manifest import Made
 from flowkiln.images.records import LayerRecord, Records
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
     from flowkiln.images.plan import ImagePlan
 
     Sources = Sequence[tuple[str, bytes]]
+
+
+_PIECE = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,9 +101,15 @@ class Baker:
         made = tuple(Made(spec=layer, record=record) for layer, record in pairs if record and not record.empty)
         return Baked(plan=plan, layers=made, tree_digest=tree_digest)
 
-    def open(self, plan: ImagePlan, layer: LayerSpec, sink: Sink) -> None:
-        """Gives the tar of ``layer`` to ``sink``."""
-        archive.write(self._members(plan, layer), sink)
+    def open(self, plan: ImagePlan, made: Made, sink: Sink) -> None:
+        """Gives the tar of a layer to ``sink``; one that was compiled comes from the cache where that has it."""
+        blob = made.record.blob("gzip") if made.spec.compiled else None
+        if blob is None:
+            archive.write(self._members(plan, made.spec), sink)
+            return
+        with self.blob(plan, made, "gzip").open("rb") as stream:
+            for data in decompressed(iter(partial(stream.read, _PIECE), b"")):
+                sink(data)
 
     def blob(self, plan: ImagePlan, made: Made, compression: Compression) -> Path:
         """The compressed layer as a file, made again where the cache has lost it. Raises ``LayerDiffers``."""
@@ -148,7 +158,9 @@ class Baker:
             found = self.records.layer(layer.key)
             own = found is None or _lacks(found, compression)
             if found is None or own:
-                found = self._measure(plan, layer) if compression is None else self._pack(plan, layer, compression)
+                # Compiling costs more than compressing: what was compiled once is kept.
+                kept = compression or ("gzip" if layer.compiled else None)
+                found = self._measure(plan, layer) if kept is None else self._pack(plan, layer, kept)
         phase.advance(1, item=layer.title)
         return found, own
 

@@ -14,6 +14,7 @@ from flowkiln.executor import runtime
 from flowkiln.images import bytecode, fitness, plan, reference, stdlib
 from flowkiln.images.bake import Baker, Workshop
 from flowkiln.images.basing import Bases
+from flowkiln.images.catalog import Catalog
 from flowkiln.images.errors import CompilerMissing, NoRepository
 from flowkiln.images.pushing import Publisher
 from flowkiln.wiring import bases, engines
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from flowkiln.images.bytecode import Compiler
     from flowkiln.images.compress import Compression
     from flowkiln.images.plan import ImagePlan
+    from flowkiln.images.reference import Reference
     from flowkiln.wiring.policy import Policy
 
 
@@ -58,6 +60,7 @@ class Bakery:
         self.reporter = reporter
         self.registries = Registries(settings)
         self.bases = Bases(self.registries, paths.cache_root(), reporter)
+        self._catalogs: dict[str, Catalog] = {}
         self._host = Host(settings)
         self._runtime = runtime.files()
         self.runtime_id = runtime.identity(self._runtime)
@@ -78,8 +81,21 @@ class Bakery:
             compiler=self.compiler,
             stdlib=self._stdlib,
             reporter=self.reporter,
+            team=self.team,
         )
         return Baker(shop)
+
+    def team(self) -> tuple[Catalog, ...]:
+        """The team's catalog, in the repository of the settings; none without one."""
+        told = self._settings.text("images.repository")
+        return (self._catalog(reference.parse(told)),) if told else ()
+
+    def _catalog(self, repository: Reference) -> Catalog:
+        if repository.name not in self._catalogs:
+            compression = compression_of(self._settings)
+            registry = self.registries(repository.host)
+            self._catalogs[repository.name] = Catalog(registry, repository, compression, self.reporter)
+        return self._catalogs[repository.name]
 
     def reference_of(self, wish: Wish) -> str:
         """The base that ``wish`` is baked on, as people write it."""
@@ -112,9 +128,17 @@ class Bakery:
         return found
 
     def _decided(self, pin: BasePin) -> BasePin:
-        """``pin`` with the compiler of its bytecode: that very Python, here or in the engine, else none."""
+        """``pin`` with the compiler of its bytecode: that very Python, here or in the engine, else none.
+
+        What it compiles of the base may also be in the team's catalog already. Raises the registry's errors: a
+        catalog that does not answer is no reason for another image.
+        """
         version = pin.facts.python
         if version is None or self._find_compiler(replace(pin, bytecode=version)) is not None:
+            return replace(pin, bytecode=version)
+        layer = plan.stdlib_layer(pin, version)
+        if any(catalog.fetch([layer]) for catalog in self.team()):
+            self.reporter.say(f"the team's catalog has the bytecode of Python {version} for {pin.reference}")
             return replace(pin, bytecode=version)
         self.reporter.warn(
             f"images on {pin.reference} get no bytecode: neither this machine nor a container engine "
@@ -174,14 +198,18 @@ class Bakery:
 
     def publisher(self, repository: str | None = None) -> Publisher:
         """What publishes to ``repository``, by default that of the settings. Raises ``NoRepository``."""
+        target = reference.parse(repository or repository_of(self._settings))
+        own = self._catalog(target)
+        near = [one for one in self.team() if one.repository.host == target.host and one is not own]
         return Publisher(
-            reference.parse(repository or repository_of(self._settings)),
+            target,
             self.registries,
             self.bases,
             self.baker,
             compression=compression_of(self._settings),
             reporter=self.reporter,
             locks=paths.cache_root() / "locks" / "images",
+            catalogs=(own, *near),
         )
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from flowkiln.images.compress import Compression
     from flowkiln.images.entries import Entry
     from flowkiln.images.layers import LayerSpec
-    from flowkiln.images.oci import Descriptor
+    from flowkiln.images.oci import Descriptor, Document
     from flowkiln.images.records import LayerRecord
     from flowkiln.images.reference import Reference
     from flowkiln.images.registry import Registry
@@ -45,7 +45,7 @@ class Catalog:
         self._reporter = reporter
         self._lock = threading.Lock()
         self._there: set[str] = set()
-        self._damaged: set[str] = set()
+        self._absent: set[str] = set()
 
     def tag_of(self, layer: LayerSpec) -> str:
         """The tag of a layer's entry; layers in another compression are other blobs."""
@@ -98,6 +98,7 @@ class Catalog:
         repository, tag = self.repository.repository, self.tag_of(layer)
         fetched = self._registry.manifest(repository, tag)
         if fetched is None:
+            self._note(self._absent, layer)
             return None
 
         def blob(descriptor: Descriptor) -> bytes:
@@ -106,34 +107,33 @@ class Catalog:
         try:
             entry = entries.read(fetched.data, layer, self.compression, blob, wheels=wheels)
         except OtherSchema:
-            with self._lock:
-                self._there.add(layer.key)
+            self._note(self._there, layer)
             return None
         except (ValueError, KeyError, TypeError, IndexError, AttributeError, ManifestUnknown) as error:
             place = f"{self.repository.name}:{tag}"
             self._reporter.warn(f"{place} is no entry of the layer {layer.title!r} and is not used: {error}")
-            with self._lock:
-                self._damaged.add(layer.key)
+            self._note(self._absent, layer)
             return None
-        with self._lock:
-            self._there.add(layer.key)
+        self._note(self._there, layer)
         return entry
 
     def _publish(self, layer: LayerSpec, entry: Entry) -> int:
         repository, tag = self.repository.repository, self.tag_of(layer)
-        if layer.key not in self._damaged and self._registry.exists(repository, tag) is not None:
-            with self._lock:
-                self._there.add(layer.key)
+        if layer.key not in self._absent and self._registry.exists(repository, tag) is not None:
+            self._note(self._there, layer)
             return 0
         made = entries.artifact(layer, entry, self.compression)
         for document in made.documents:
-            self._put(repository, document)
-        self._registry.put_manifest(repository, made.manifest, tag=tag)
-        with self._lock:
-            self._there.add(layer.key)
+            if document.media_type != oci.EMPTY or not self._registry.has_blob(repository, document.digest):
+                self._put(repository, document)
+        self._registry.put_tag(repository, made.manifest, tag)
+        self._note(self._there, layer)
         return 1
 
-    def _put(self, repository: str, document: oci.Document) -> None:
-        if not self._registry.has_blob(repository, document.digest):
-            data = document.data
-            self._registry.put_blob(repository, document.digest, len(data), lambda: io.BytesIO(data))
+    def _put(self, repository: str, document: Document) -> None:
+        data = document.data
+        self._registry.put_blob(repository, document.digest, len(data), lambda: io.BytesIO(data))
+
+    def _note(self, where: set[str], layer: LayerSpec) -> None:
+        with self._lock:
+            where.add(layer.key)

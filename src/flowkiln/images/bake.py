@@ -23,6 +23,7 @@ from flowkiln.images.entries import Entry
 from flowkiln.images.errors import CompilerMissing, ContentDamaged, LayerDiffers
 from flowkiln.images.manifest import Made
 from flowkiln.images.records import LayerRecord, Records
+from flowkiln.images.scanning import Scanner
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -77,6 +78,7 @@ class Baker:
         self._shop = workshop
         self.records = Records(workshop.cache)
         self.blobs = Blobs(workshop.cache)
+        self.scanner = Scanner(self.records, workshop.describer)
         self._described: dict[str, Described] = {}
         self._told: dict[str, Known] = {}
         self._compilers: dict[str, Compiler] = {}
@@ -128,8 +130,18 @@ class Baker:
         for layer in plan.layers:
             record = self.records.layer(layer.key)
             wheels = [self._knows(one) for one in layer.wheels] if layer.kind == "packages" else []
-            if record is not None and None not in wheels:
-                found.append((layer, Entry(record=record, wheels=tuple(one for one in wheels if one is not None))))
+            if record is None or None in wheels:
+                continue
+            known = tuple(one for one in wheels if one is not None)
+            read = {one.sha256: self.scanner.programs(one) for one in layer.wheels} if known else {}
+            names = self.records.libraries(plan.base.manifest) if layer.kind == "stdlib-bytecode" else None
+            entry = Entry(
+                record=record,
+                wheels=known,
+                programs={sha256: programs for sha256, programs in read.items() if programs is not None},
+                libraries=None if names is None else tuple(sorted(names)),
+            )
+            found.append((layer, entry))
         return found
 
     def _knows(self, wheel: LockedWheel) -> Known | None:
@@ -145,6 +157,7 @@ class Baker:
         tree_digest = self.records.tree_digest(plan.part.env_id)
         if tree_digest is None or any(layer.wheels for layer in missing):
             self._bring(layer for layer in missing if layer.kind != "glue")
+            self.scanner.check(plan, (one for layer in missing if layer.kind == "packages" for one in layer.wheels))
             tree_digest = self._describe(plan).tree.tree_digest
             self.records.add_tree(plan.part.env_id, tree_digest)
         done: list[tuple[LayerRecord, bool]] = []
@@ -184,8 +197,17 @@ class Baker:
 
         asked = [layer for layer in plan.layers if layer in unknown or undescribed(layer)]
         found = catalog.fetch(asked, wheels=undescribed)
-        self._told.update({one.wheel.sha256: one for entry in found.values() for one in entry.wheels})
+        for entry in found.values():
+            self._learn(plan, entry)
         return {layer.key: self._kept(layer, found[layer.key].record) for layer in asked if layer.key in found}
+
+    def _learn(self, plan: ImagePlan, entry: Entry) -> None:
+        """Takes over what an entry tells besides its record."""
+        self._told.update({one.wheel.sha256: one for one in entry.wheels})
+        for sha256, programs in entry.programs.items():
+            self.records.add_programs(sha256, programs)
+        if entry.libraries is not None and self.records.libraries(plan.base.manifest) is None:
+            self.records.add_libraries(plan.base.manifest, entry.libraries)
 
     def _kept(self, layer: LayerSpec, record: LayerRecord) -> LayerRecord:
         """The record with what is known of the layer already. Raises ``LayerDiffers`` for two different truths."""

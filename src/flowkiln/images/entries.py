@@ -11,7 +11,7 @@ import base64
 import binascii
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from flowkiln._base import digests
@@ -21,10 +21,11 @@ from flowkiln.envs.wheel import WHEEL_SCHEMA, Wheel
 from flowkiln.images import compress, oci
 from flowkiln.images.compress import MEDIA_TYPES
 from flowkiln.images.decompress import decompressed
+from flowkiln.images.libraries import Program
 from flowkiln.images.records import LayerRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping
 
     from flowkiln._base.json import JSONObject
     from flowkiln.envs.lock import LockedWheel
@@ -47,10 +48,16 @@ class OtherSchema(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """A layer as the catalog knows it. ``wheels`` are those of a package layer, in the layer's order."""
+    """A layer as the catalog knows it. ``wheels`` are those of a package layer, in the layer's order.
+
+    ``programs`` are those of its wheels by their sha256. ``libraries`` are the names of the shared objects of the
+    base that a layer belongs to, None for other layers and where they are not known.
+    """
 
     record: LayerRecord
     wheels: tuple[Known, ...] = ()
+    programs: Mapping[str, tuple[Program, ...]] = field(default_factory=dict)
+    libraries: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,10 +71,10 @@ class Artifact:
 def artifact(layer: LayerSpec, entry: Entry, compression: Compression) -> Artifact:
     """The artifact of a layer whose record has a blob in ``compression``, or no content at all."""
     record = entry.record
-    config = oci.Document(
-        media_type=RECORD,
-        data=canonical({"schema": SCHEMA, "key": record.key, "diff_id": record.diff_id, "size": record.size}),
-    )
+    about: JSONObject = {"schema": SCHEMA, "key": record.key, "diff_id": record.diff_id, "size": record.size}
+    if entry.libraries is not None:
+        about["libraries"] = list(entry.libraries)
+    config = oci.Document(media_type=RECORD, data=canonical(about))
     documents, named = [config], []
     if record.empty:  # a manifest without layers is refused by some registries
         documents.append(_NOTHING)
@@ -76,7 +83,7 @@ def artifact(layer: LayerSpec, entry: Entry, compression: Compression) -> Artifa
         blob = dict(record.blobs)[compression]
         named.append(oci.Descriptor(media_type=MEDIA_TYPES[compression], digest=blob[0], size=blob[1]))
     if entry.wheels:
-        described = oci.Document(media_type=WHEELS, data=_packed(entry.wheels))
+        described = oci.Document(media_type=WHEELS, data=_packed(entry))
         documents.append(described)
         named.append(described.descriptor)
     body: JSONObject = {
@@ -104,19 +111,26 @@ def read(
     ``KeyError`` or ``TypeError`` for anything that is no sound entry of that layer.
     """
     document = json.loads(data)
-    record = _record(document, layer, compression, blob)
+    config = _config(document, layer, blob)
+    record = _record(document, config, layer, compression)
     if not wheels or layer.kind != "packages":
-        return Entry(record=record)
+        told = config.get("libraries") if layer.kind == "stdlib-bytecode" else None
+        return Entry(record=record, libraries=None if told is None else tuple(str(name) for name in told))
     descriptor = oci.Descriptor.from_json(document["layers"][1])
     if descriptor.media_type != WHEELS or not 0 < descriptor.size <= LARGEST:
         message = f"the descriptions of its wheels are {descriptor.size} bytes of {descriptor.media_type}"
         raise ValueError(message)
-    return Entry(record=record, wheels=_unpacked(blob(descriptor), layer.wheels))
+    rows = _unpacked(blob(descriptor))
+    found = tuple(_known(row, locked) for row, locked in zip(rows, layer.wheels, strict=True))
+    programs = {
+        locked.sha256: tuple(map(Program.from_json, row["programs"]))
+        for row, locked in zip(rows, layer.wheels, strict=True)
+        if "programs" in row
+    }
+    return Entry(record=record, wheels=found, programs=programs)
 
 
-def _record(
-    document: JSONObject, layer: LayerSpec, compression: Compression, blob: Callable[[Descriptor], bytes]
-) -> LayerRecord:
+def _config(document: JSONObject, layer: LayerSpec, blob: Callable[[Descriptor], bytes]) -> JSONObject:
     named = oci.Descriptor.from_json(document["config"])
     if named.media_type != RECORD:
         message = f"its config is {named.media_type}"
@@ -126,12 +140,16 @@ def _record(
     if digests.of_bytes(data) != named.digest:
         message = "its config is not what its digest says"
         raise ValueError(message)
-    config = json.loads(data)
+    config: JSONObject = json.loads(data)
     if config["schema"] != SCHEMA:
         raise OtherSchema(str(config["schema"]))
     if config["key"] != layer.key:
         message = f"it is of the layer {config['key']}"
         raise ValueError(message)
+    return config
+
+
+def _record(document: JSONObject, config: JSONObject, layer: LayerSpec, compression: Compression) -> LayerRecord:
     size, diff_id = config["size"], config["diff_id"]
     below = oci.Descriptor.from_json(document["layers"][0])
     form = oci.EMPTY if size == 0 else MEDIA_TYPES[compression]
@@ -143,11 +161,14 @@ def _record(
     return record if record.empty else record.with_blob(compression, below.digest, below.size)
 
 
-def _packed(wheels: Sequence[Known]) -> bytes:
+def _packed(entry: Entry) -> bytes:
     rows = []
-    for one in wheels:
+    for one in entry.wheels:
         scripts = {path: base64.b64encode(data).decode() for path, data in sorted(one.scripts.items())}
-        rows.append({"wheel": one.wheel.to_json(), "scripts": scripts})
+        row: JSONObject = {"wheel": one.wheel.to_json(), "scripts": scripts}
+        if one.wheel.sha256 in entry.programs:
+            row["programs"] = [program.to_json() for program in entry.programs[one.wheel.sha256]]
+        rows.append(row)
     parts: list[bytes] = []
     compressor = compress.compressor("zstd", parts.append)
     compressor(canonical({"schema": SCHEMA, "wheels": rows}))
@@ -155,7 +176,7 @@ def _packed(wheels: Sequence[Known]) -> bytes:
     return b"".join(parts)
 
 
-def _unpacked(data: bytes, wheels: Sequence[LockedWheel]) -> tuple[Known, ...]:
+def _unpacked(data: bytes) -> list[JSONObject]:
     parts, have = [], 0
     for piece in decompressed([data]):
         have += len(piece)
@@ -166,7 +187,7 @@ def _unpacked(data: bytes, wheels: Sequence[LockedWheel]) -> tuple[Known, ...]:
     document = json.loads(b"".join(parts))
     if document["schema"] != SCHEMA:
         raise OtherSchema(str(document["schema"]))
-    return tuple(_known(row, locked) for row, locked in zip(document["wheels"], wheels, strict=True))
+    return list(document["wheels"])
 
 
 def _known(row: JSONObject, locked: LockedWheel) -> Known:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from flowkiln.envs.lockfolder import LockFolder
     from flowkiln.images.bytecode import Compiler
     from flowkiln.images.compress import Compression
+    from flowkiln.images.libraries import Missing
     from flowkiln.images.plan import ImagePlan
     from flowkiln.images.reference import Reference
     from flowkiln.wiring.policy import Policy
@@ -186,7 +187,9 @@ class Bakery:
         source = reference.parse(pin.reference)
         registry = self.registries(source.host)
         layers = [partial(registry.blob, source.repository, one.digest) for one in self.bases.opened(pin).layers]
-        return stdlib.sources(layers, pin.facts.stdlib)
+        sources, names = stdlib.read(layers, pin.facts.stdlib)
+        self.baker.records.add_libraries(pin.manifest, names)
+        return sources
 
     # -- plans -------------------------------------------------------------------------------------------------
 
@@ -195,6 +198,16 @@ class Bakery:
         part = part_for(wish.lock, wish.platform, steps=wish.steps)
         fitness.check(pin, part, name=wish.lock.name)
         return plan.plan(wish.lock.name, wish.lock.lock_id, part, pin, self.runtime_id)
+
+    def missing(self, plan: ImagePlan, steps: Sequence[str] = ()) -> tuple[Missing, ...] | None:
+        """The libraries that the image of ``plan`` lacks, said as a warning; None where that cannot be known here.
+
+        It is no failure: what is not there may never be loaded.
+        """
+        found = self.baker.scanner.missing(plan)
+        if found:
+            self.reporter.warn(_lacking(plan, steps, found))
+        return found
 
     def publisher(self, repository: str | None = None) -> Publisher:
         """What publishes to ``repository``, by default that of the settings. Raises ``NoRepository``."""
@@ -237,6 +250,16 @@ def repository_of(settings: Settings) -> str:
 def compression_of(settings: Settings) -> Compression:
     """How layers are compressed for registries."""
     return "zstd" if settings.text("images.compression") == "zstd" else "gzip"
+
+
+def _lacking(plan: ImagePlan, steps: Sequence[str], found: Sequence[Missing]) -> str:
+    rows = []
+    for one in found:
+        package = f"Debian package {one.package}, " if one.package else ""
+        rows.append(f"{one.library} ({package}needed by {', '.join(one.needed_by)})")
+    where = f"environment {plan.name!r}" + (f" (step {', '.join(steps)})" if steps else "")
+    hint = f"If it is used, name a base that has it: image=..., now {plan.base.reference}"
+    return f"{where}: neither its packages nor its base have {', '.join(rows)}. {hint}"
 
 
 def _by_folder(wishes: Iterable[Wish]) -> dict[LockFolder, list[Wish]]:

@@ -149,7 +149,7 @@ class Machine:
         wheels_of = [locked(one, index.base) for one in packages]
         pin = replace(self.bases.pin(self.base, LINUX, python=PYTHON), bytecode=VERSION)
         lock_id = "sha256:" + hashlib.sha256(name.encode()).hexdigest()
-        return plans.plan(name, lock_id, part(wheels_of, platform=LINUX), pin, RUNTIME_ID)
+        return plans.plan(name, lock_id, part(wheels_of, platform=LINUX, glibc=(2, 28)), pin, RUNTIME_ID)
 
     def wheels(self) -> list[str]:
         """The wheels whose bytes are here."""

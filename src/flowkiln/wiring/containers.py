@@ -111,6 +111,7 @@ def _placed(bakery: Bakery, settings: Settings, plan: ImagePlan) -> Prepared:
             hint = "`flowkiln env bake FLOW.py --push` bakes it where images.policy allows that."
             raise NotBaked(f"{message}, and images.policy is never", hint=hint)
         found = images.put(plan)
+        bakery.missing(plan)
     image = ImageRef(
         reference=found.reference,
         config=found.config,

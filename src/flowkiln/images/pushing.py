@@ -76,6 +76,7 @@ class Publisher:
         self._compression = compression
         self._reporter = reporter
         self._locks = locks
+        self._allowed = False
 
     def tag_of(self, plan: ImagePlan) -> str:
         """The tag of the image in the repository: compression decides the bytes of a manifest."""
@@ -142,6 +143,7 @@ class Publisher:
     # -- one image ---------------------------------------------------------------------------------------------
 
     def _push(self, plan: ImagePlan) -> Pushed:
+        self._require_permission()
         baked = self._baker.bake(plan, self._compression)
         base = self._bases.opened(plan.base)
         config = manifest.config(plan, base.config, baked.layers, baked.tree_digest)
@@ -151,6 +153,12 @@ class Publisher:
         found = Found(digest=digest, config=config.digest, tree_digest=baked.tree_digest)
         self._remember(plan, found)
         return self._pushed(plan, found, moved=moved, built=True)
+
+    def _require_permission(self) -> None:
+        """Asks once whether anything may be pushed here, before the work: a refusal after it costs minutes."""
+        if not self._allowed:
+            self._registry.check_push(self.repository.repository)
+            self._allowed = True
 
     def _upload(self, baked: Baked, base: BaseImage, config: Document) -> int:
         """Uploads what the repository lacks, and returns how many bytes that were."""

@@ -94,9 +94,7 @@ class Bakery:
         """
         found: dict[Wish, BasePin] = {}
         for folder, group in _by_folder(wishes).items():
-            users: dict[tuple[str, Platform], set[str]] = {}
-            for wish in group:
-                users.setdefault((self.reference_of(wish), wish.platform), set()).add(wish.lock.name)
+            users = self._users(group)
             pins = bases.settle(
                 folder,
                 list(users),
@@ -110,6 +108,24 @@ class Bakery:
             )
             found.update({wish: pins[self.reference_of(wish), wish.platform] for wish in group})
         return found
+
+    def prune(self, wishes: Sequence[Wish]) -> list[tuple[LockFolder, BasePin]]:
+        """Removes pins that the environments of ``wishes`` had and that none of these wishes needs: what is gone.
+
+        ``wishes`` are all that these environments are baked on, for every platform.
+        """
+        return [
+            (folder, pin)
+            for folder, group in _by_folder(wishes).items()
+            for pin in bases.prune(folder, {wish.lock.name for wish in group}, self._users(group))
+        ]
+
+    def _users(self, wishes: Iterable[Wish]) -> dict[tuple[str, Platform], set[str]]:
+        """The environments that are baked on each base."""
+        users: dict[tuple[str, Platform], set[str]] = {}
+        for wish in wishes:
+            users.setdefault((self.reference_of(wish), wish.platform), set()).add(wish.lock.name)
+        return users
 
     def _decided(self, pin: BasePin) -> BasePin:
         """``pin`` with the compiler of its bytecode: that very Python, here or in the engine, else none."""

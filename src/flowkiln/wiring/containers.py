@@ -6,7 +6,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from flowkiln._base import paths
 from flowkiln._base.engineerrors import ImageMissing
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from flowkiln._base.report import Reporter
     from flowkiln._base.settings import Settings
+    from flowkiln.envs.basepin import BasePin
     from flowkiln.envs.lock import EnvLock
     from flowkiln.images.plan import ImagePlan
     from flowkiln.wiring.locks import Request
@@ -41,9 +42,17 @@ class Wanted:
     base: str | None = None
 
 
+class Ready(NamedTuple):
+    """What a step runs in. ``pin`` is the base of its image, None for an image that runs as it is."""
+
+    prefix: Prefix
+    image: ImageRef
+    pin: BasePin | None
+
+
 def prepare(
     steps: Mapping[str, Wanted], settings: Settings, reporter: Reporter, policy: Policy
-) -> dict[str, tuple[Prefix, ImageRef]]:
+) -> dict[str, Ready]:
     """What each step runs in, its image being in the engine.
 
     Raises the errors of engines, bases, registries and baking, ``NotBaked`` where nothing may be baked.
@@ -56,11 +65,16 @@ def prepare(
     unique = {plan.image_key: plan for plan in plans.values()}
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         placed = dict(zip(unique, pool.map(partial(_placed, bakery, settings), unique.values()), strict=True))
-    found = {step: placed[plan.image_key] for step, plan in plans.items()}
+    found = {step: Ready(*placed[plan.image_key], plan.base) for step, plan in plans.items()}
     for step, one in steps.items():
         if one.lock is None:
-            found[step] = _as_it_is(step, one, bakery, settings, platform)
+            found[step] = Ready(*as_it_is(one.base, bakery, settings, step=step), None)
     return found
+
+
+def baked(plan: ImagePlan, bakery: Bakery, settings: Settings) -> tuple[Prefix, ImageRef]:
+    """What runs in the image of ``plan``, which is in the engine then. Raises the errors of ``prepare``."""
+    return _placed(bakery, settings, plan)
 
 
 def _wish(step: str, one: Wanted, platform: Platform) -> Wish:
@@ -149,16 +163,17 @@ def _prefix(plan: ImagePlan, tree_digest: str) -> Prefix:
     )
 
 
-def _as_it_is(
-    step: str, one: Wanted, bakery: Bakery, settings: Settings, platform: Platform
+def as_it_is(
+    base: str | None, bakery: Bakery, settings: Settings, *, step: str | None = None
 ) -> tuple[Prefix, ImageRef]:
     """A step without an environment: it runs in the image as it is, by its id, so that all tasks have the same."""
+    platform = bakery.engine.platform
     python = f"{sys.version_info[0]}.{sys.version_info[1]}"
-    name = one.base or default_base(settings, python)
+    name = base or default_base(settings, python)
     found = bakery.engine.image(name)
     if found is None:
         where = reference.parse(name)
-        bakery.engine.pull(name, platform=str(platform), auth=bakery.registries.login(where.host))
+        bakery.engine.pull(name, platform=platform, auth=bakery.registries.login(where.host))
         found = bakery.engine.image(name)
     if found is None:
         message = f"the engine has no image {name}, and pulling it did not bring one"
@@ -171,4 +186,4 @@ def _as_it_is(
         base=name,
         baked=False,
     )
-    return Prefix(python="python3", version="", platform=str(platform)), image
+    return Prefix(python="python3", version="", platform=platform), image

@@ -184,7 +184,7 @@ def test_bytecode_comes_from_the_catalog_where_its_compiler_is_missing(join: Joi
     assert kinds.count("bytecode") == kinds.count("stdlib-bytecode") == kinds.count("runtime-bytecode") == 1
     for one in baked.layers:
         parts: list[bytes] = []
-        local.baker.open(plan, one.spec, parts.append)
+        local.baker.open(plan, one, parts.append)
         assert digests.of_bytes(b"".join(parts)) == one.record.diff_id
 
 

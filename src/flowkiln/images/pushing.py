@@ -82,6 +82,7 @@ class Publisher:
         self._compression = compression
         self._reporter = reporter
         self._locks = locks
+        self._allowed = False
 
     def tag_of(self, plan: ImagePlan) -> str:
         """The tag of the image in the repository: compression decides the bytes of a manifest."""
@@ -148,6 +149,7 @@ class Publisher:
     # -- one image ---------------------------------------------------------------------------------------------
 
     def _push(self, plan: ImagePlan) -> Pushed:
+        self._require_permission()
         baked = self._baker.bake(plan, self._compression, self._catalogs)
         base = self._bases.opened(plan.base)
         config = manifest.config(plan, base.config, baked.layers, baked.tree_digest)
@@ -160,6 +162,12 @@ class Publisher:
             if catalog.repository.name == self.repository.name:
                 catalog.publish(self._baker.entries(plan))
         return self._pushed(plan, found, moved=moved, built=True)
+
+    def _require_permission(self) -> None:
+        """Asks once whether anything may be pushed here, before the work: a refusal after it costs minutes."""
+        if not self._allowed:
+            self._registry.check_push(self.repository.repository)
+            self._allowed = True
 
     def _upload(self, baked: Baked, base: BaseImage, config: Document) -> int:
         """Uploads what the repository lacks, and returns how many bytes that were."""

@@ -111,9 +111,7 @@ class Bakery:
         """
         found: dict[Wish, BasePin] = {}
         for folder, group in _by_folder(wishes).items():
-            users: dict[tuple[str, Platform], set[str]] = {}
-            for wish in group:
-                users.setdefault((self.reference_of(wish), wish.platform), set()).add(wish.lock.name)
+            users = self._users(group)
             pins = bases.settle(
                 folder,
                 list(users),
@@ -127,6 +125,32 @@ class Bakery:
             )
             found.update({wish: pins[self.reference_of(wish), wish.platform] for wish in group})
         return found
+
+    def look(self, wish: Wish) -> BasePin:
+        """The base of ``wish`` as its folder pins it, else what its reference names now; nothing is written."""
+        name = self.reference_of(wish)
+        for pin in wish.folder.read_bases():
+            if (pin.reference, pin.platform) == (name, wish.platform):
+                return pin
+        return self._decided(self.bases.pin(name, wish.platform))
+
+    def prune(self, wishes: Sequence[Wish]) -> list[tuple[LockFolder, BasePin]]:
+        """Removes pins that the environments of ``wishes`` had and that none of these wishes needs: what is gone.
+
+        ``wishes`` are all that these environments are baked on, for every platform.
+        """
+        return [
+            (folder, pin)
+            for folder, group in _by_folder(wishes).items()
+            for pin in bases.prune(folder, {wish.lock.name for wish in group}, self._users(group))
+        ]
+
+    def _users(self, wishes: Iterable[Wish]) -> dict[tuple[str, Platform], set[str]]:
+        """The environments that are baked on each base."""
+        users: dict[tuple[str, Platform], set[str]] = {}
+        for wish in wishes:
+            users.setdefault((self.reference_of(wish), wish.platform), set()).add(wish.lock.name)
+        return users
 
     def _decided(self, pin: BasePin) -> BasePin:
         """``pin`` with the compiler of its bytecode: that very Python, here or in the engine, else none.
@@ -180,6 +204,14 @@ class Bakery:
         if self.engine.image(image) is None:
             host = reference.parse(image).host
             self.engine.pull(image, platform=str(pin.platform), auth=self.registries.login(host))
+
+    def fetch(self, image: str) -> bool:
+        """Whether the engine has an image by its digest, pulled now where it is missing and its registry has it."""
+        place = reference.parse(image)
+        if self.engine.image(image) is None:
+            with suppress(EngineError):
+                self.engine.pull(image, platform=self.engine.platform, auth=self.registries.login(place.host))
+        return self.engine.image(image) is not None
 
     def _stdlib(self, pin: BasePin) -> list[tuple[str, bytes]]:
         assert pin.facts.stdlib is not None

@@ -69,8 +69,15 @@ def prepare(
     found = {step: placed[plan.image_key] for step, plan in plans.items()}
     for step, one in steps.items():
         if one.lock is None:
-            found[step] = _as_it_is(step, one, bakery, settings, platform)
+            prefix, image = as_it_is(one.base, bakery, settings, step=step)
+            found[step] = Prepared(prefix=prefix, image=image)
     return found
+
+
+def baked(plan: ImagePlan, bakery: Bakery, settings: Settings) -> tuple[Prefix, ImageRef]:
+    """What runs in the image of ``plan``, which is in the engine then. Raises the errors of ``prepare``."""
+    one = _placed(bakery, settings, plan)
+    return one.prefix, one.image
 
 
 def _wish(step: str, one: Wanted, platform: Platform) -> Wish:
@@ -160,14 +167,17 @@ def _prefix(plan: ImagePlan, tree_digest: str) -> Prefix:
     )
 
 
-def _as_it_is(step: str, one: Wanted, bakery: Bakery, settings: Settings, platform: Platform) -> Prepared:
+def as_it_is(
+    base: str | None, bakery: Bakery, settings: Settings, *, step: str | None = None
+) -> tuple[Prefix, ImageRef]:
     """A step without an environment: it runs in the image as it is, by its id, so that all tasks have the same."""
+    platform = bakery.engine.platform
     python = f"{sys.version_info[0]}.{sys.version_info[1]}"
-    name = one.base or default_base(settings, python)
+    name = base or default_base(settings, python)
     found = bakery.engine.image(name)
     if found is None:
         where = reference.parse(name)
-        bakery.engine.pull(name, platform=str(platform), auth=bakery.registries.login(where.host))
+        bakery.engine.pull(name, platform=platform, auth=bakery.registries.login(where.host))
         found = bakery.engine.image(name)
     if found is None:
         message = f"the engine has no image {name}, and pulling it did not bring one"
@@ -180,4 +190,4 @@ def _as_it_is(step: str, one: Wanted, bakery: Bakery, settings: Settings, platfo
         base=name,
         baked=False,
     )
-    return Prepared(prefix=Prefix(python="python3", version="", platform=str(platform)), image=image)
+    return Prefix(python="python3", version="", platform=platform), image

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,11 +11,13 @@ from typing import Any
 
 import pytest
 
+from flowkiln._base.endpoints import Endpoint
 from flowkiln._base.engineerrors import EngineUnreachable
 from flowkiln.executor import container, fate
 from flowkiln.executor.container import Bind, Given
+from flowkiln.executor.launching import DockerSettings, Launching
 from flowkiln.executor.mailbox import Mailbox, Workers
-from flowkiln.executor.plan import ContainerSettings, ImageRef, Prefix, StepPlan
+from flowkiln.executor.plan import ContainerSettings, ImageRef, Prefix, RunPlan, StepPlan
 from flowkiln.executor.runtime import files, identity, runtime_folder
 from flowkiln.executor.tail import Tail
 from flowkiln.executor.vocabulary import Began, Event
@@ -179,6 +182,78 @@ def test_the_runtime_for_images_is_the_one_that_is_mounted(tmp_path: Path) -> No
     assert folder.name == identity(made) == identity(dict(reversed(made.items())))
     assert {str(path.relative_to(folder)) for path in folder.rglob("*.py")} == set(made)
     assert identity({**made, "supervise.py": b""}) != identity(made)
+
+
+class Told:
+    """An engine that only says of which kind it is."""
+
+    def __init__(self, *, remote: bool = False, rootless: bool = False, selinux: bool = False) -> None:
+        self.endpoint = Endpoint("tcp://far:1" if remote else "unix:///s", "test")
+        self.rootless = rootless
+        self.specs: list[dict[str, Any]] = []
+        self._options = ["name=selinux"] if selinux else ["name=seccomp,profile=default"]
+
+    def info(self) -> dict[str, Any]:
+        return {"SecurityOptions": self._options}
+
+    def create(self, name: str, spec: dict[str, Any]) -> str:
+        self.specs.append(spec)
+        return "id"
+
+    def inspect(self, name: str) -> dict[str, Any]:
+        return {"Image": "sha256:1"}
+
+
+def created(folder: Path, engine: Any, files: Any = "auto", user: str | None = None) -> dict[str, Any]:
+    """What the engine is told to make, with the paths of this machine below ``folder``."""
+    step = dataclasses.replace(BAKED, container=ContainerSettings(user=user))
+    (folder / "code").mkdir(exist_ok=True)
+    settings = DockerSettings(code_dir=folder / "code", cache=folder / "cache", files=files)
+    plan = RunPlan(flow="F", steps=(step,), script="f", code="", user_folder="/", max_workers=1, max_splits=1)
+    launching = Launching(plan, "17", FolderStore(folder / "store"), engine, settings)
+    launching.create(launching.job(step, 1, 0))
+    spec: dict[str, Any] = engine.specs[-1]
+    return spec
+
+
+ME = f"{os.getuid()}:{os.getgid()}"
+
+
+@pytest.mark.parametrize(
+    ("engine", "files", "user", "runs_as", "mounted"),
+    [
+        (Told(), "auto", None, ME, True),
+        (Told(rootless=True), "auto", None, "0:0", True),
+        (Told(remote=True), "auto", None, None, False),
+        (Told(), "copy", None, None, False),
+        (Told(remote=True), "mount", None, ME, True),
+        (Told(), "auto", ME, ME, True),
+        (Told(), "auto", "12345", "12345", False),
+        (Told(rootless=True), "auto", "1000", "1000", False),
+        (Told(rootless=True), "auto", "root", "root", True),
+        (Told(), "mount", "12345", "12345", True),
+    ],
+)
+def test_who_runs_a_container_and_how_its_files_get_there(
+    tmp_path: Path, engine: Told, files: str, user: str | None, runs_as: str | None, mounted: bool
+) -> None:
+    spec = created(tmp_path, engine, files, user)
+    assert spec.get("User") == runs_as
+    folder = tmp_path / "cache" / "docker" / "17" / "1-0"
+    places = {one["Target"]: one["Source"] for one in spec["HostConfig"]["Mounts"]}
+    wanted = {
+        "/mnt/flowkiln/store": str(tmp_path / "store"),
+        "/mnt/flowkiln/task": str(folder),
+        "/tmp": str(folder / "tmp"),
+    }
+    assert places == (wanted if mounted else {})
+    assert ("/mnt/flowkiln" in spec.get("Volumes", {})) is not mounted
+    assert folder.exists() is mounted
+
+
+def test_selinux_lets_a_container_at_mounted_folders(tmp_path: Path) -> None:
+    assert "SecurityOpt" not in created(tmp_path, Told())["HostConfig"]
+    assert created(tmp_path, Told(selinux=True))["HostConfig"]["SecurityOpt"] == ["label=disable"]
 
 
 # -- what threads hand over ------------------------------------------------------------------------------------

@@ -134,11 +134,10 @@ def test_cancelling_ends_a_container(dock: Make) -> None:
 
 
 def test_cancelling_what_has_not_started_runs_nothing(dock: Make) -> None:
-    run = dock("print('ran')", max_workers=1)
+    run = dock("print('ran')", max_workers=1)  # so that the second waits for the first
     run.submit(2)
     run.backend.cancel(2, 0)
     run.poll_until(CancelConfirmed)
-    run.poll_until(Sealed) if not any(isinstance(event, Sealed) for event in run.events) else None
     assert run.store.records.names(f"r/{run.run_id}/t/2") == []
 
 
@@ -474,7 +473,7 @@ def test_damage_of_the_store_ends_the_launcher_and_seals_nothing(dock: Make) -> 
 
 
 def test_many_containers_keep_all_workers_busy(dock: Make) -> None:
-    run = dock("print(assignment.task); return assignment.task", max_workers=8)
-    outcomes = run.run(16)
-    assert [outcome.artifacts["value"]["v"] for outcome in outcomes] == list(range(1, 17))
-    assert sorted(map(int, run.shown())) == list(range(1, 17))
+    run = dock("print(assignment.task); return assignment.task", max_workers=4)
+    outcomes = run.run(8)
+    assert [outcome.artifacts["value"]["v"] for outcome in outcomes] == list(range(1, 9))
+    assert sorted(map(int, run.shown())) == list(range(1, 9))

@@ -14,7 +14,7 @@ from flowkiln.executor import marker
 from . import images
 
 TREE = images.tree()
-DIGEST = images.digest_of(TREE[".flowkiln/files.json"])
+DIGEST = images.tree_digest()
 THING = f"{images.SITE}/thing.py"
 
 
@@ -95,15 +95,24 @@ def interpreter_moved(root: Path) -> None:
 
 
 def list_edited(root: Path) -> None:
-    (root / ".flowkiln/files.json").write_text('{"files":[],"schema":1}')
+    part = root / ".flowkiln/parts/two.json"
+    document = json.loads(part.read_bytes())
+    document["files"][0][2] = "0" * 64
+    part.write_text(json.dumps(document))
+
+
+def list_shortened(root: Path) -> None:
+    (root / ".flowkiln/parts/two.json").unlink()
+
+
+def list_of_something_else(root: Path) -> None:
+    (root / ".flowkiln/parts/two.json").write_text('{"files":[["bin/tool",493]],"schema":1}')
 
 
 def list_deleted(root: Path) -> None:
-    (root / ".flowkiln/files.json").unlink()
-
-
-def sizes_deleted(root: Path) -> None:
-    (root / ".flowkiln/sizes.json").unlink()
+    for part in (root / ".flowkiln/parts").iterdir():
+        part.unlink()
+    (root / ".flowkiln/parts").rmdir()
 
 
 Damage = Callable[[Path], None]
@@ -120,8 +129,9 @@ FOUND: list[tuple[Damage, str, tuple[str, ...]]] = [
     (glue_edited, "changed: pyvenv.cfg", ("full",)),
     (interpreter_moved, "changed: bin/python", ("stat", "full")),
     (list_edited, "list of files of the environment was changed", ("stat", "full")),
+    (list_shortened, "list of files of the environment was changed", ("stat", "full")),
+    (list_of_something_else, "cannot be read", ("stat", "full")),
     (list_deleted, "cannot be read", ("stat", "full")),
-    (sizes_deleted, "sizes", ("stat",)),
 ]
 
 

@@ -112,7 +112,7 @@ class Launching:
 
     def job(self, step: StepPlan, task: int, attempt: int) -> Job:
         """A new job, not under way."""
-        folder = self._settings.cache / "docker" / self._run / f"{task}-{attempt}"
+        folder = self._settings.cache.absolute() / "docker" / self._run / f"{task}-{attempt}"
         return Job(task, attempt, step, folder, container.container_name(self._run, task, attempt))
 
     # -- before the start --------------------------------------------------------------------------------------

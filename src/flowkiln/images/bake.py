@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from flowkiln.images.layers import LayerSpec
     from flowkiln.images.plan import ImagePlan
 
-    Sources = Sequence[tuple[str, str | bytes]]
+    Sources = Sequence[tuple[str, bytes]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,17 +122,17 @@ class Baker:
         if tree_digest is None or any(layer.wheels for layer in missing):
             tree_digest = self._describe(plan).tree.tree_digest
             self.records.add_tree(plan.part.env_id, tree_digest)
-        built: list[LayerRecord] = []
+        done: list[tuple[LayerRecord, bool]] = []
         if missing:
             with self._shop.reporter.phase(f"bake {plan.name}", total=len(missing), unit="layer") as phase:
                 # The largest first: the end of the work is not one big layer alone.
                 order = sorted(missing, key=lambda layer: -sum(wheel.size or 0 for wheel in layer.wheels))
-                built = spread(partial(self._made, plan, compression, phase), order)
-        known.update({record.key: record for record in built})
+                done = spread(partial(self._made, plan, compression, phase), order)
+        known.update({record.key: record for record, _ in done})
         made = [
             Made(spec=layer, record=record) for layer in plan.layers if (record := known[layer.key]) is not None
         ]
-        fresh = {record.key for record in built}
+        fresh = {record.key for record, own in done if own}
         return Baked(
             plan=plan,
             layers=tuple(one for one in made if not one.record.empty),
@@ -142,14 +142,15 @@ class Baker:
 
     def _made(
         self, plan: ImagePlan, compression: Compression | None, phase: Phase, layer: LayerSpec
-    ) -> LayerRecord:
-        """The layer's record, made by this process unless another was there first."""
+    ) -> tuple[LayerRecord, bool]:
+        """The layer's record, and whether this process made it: another may have been faster."""
         with self._held(layer, phase):
             found = self.records.layer(layer.key)
-            if found is None or _lacks(found, compression):
+            own = found is None or _lacks(found, compression)
+            if found is None or own:
                 found = self._measure(plan, layer) if compression is None else self._pack(plan, layer, compression)
         phase.advance(1, item=layer.title)
-        return found
+        return found, own
 
     @contextmanager
     def _held(self, layer: LayerSpec, phase: Phase) -> Iterator[None]:

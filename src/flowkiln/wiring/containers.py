@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from flowkiln._base.report import Reporter
     from flowkiln._base.settings import Settings
+    from flowkiln.envs.basepin import BasePin
     from flowkiln.envs.lock import EnvLock
     from flowkiln.images.plan import ImagePlan
     from flowkiln.wiring.locks import Request
@@ -41,9 +42,18 @@ class Wanted:
     base: str | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """What a step runs in: the prefix inside of its image, the image, and the base that it was baked on."""
+
+    prefix: Prefix
+    image: ImageRef
+    pin: BasePin | None = None
+
+
 def prepare(
     steps: Mapping[str, Wanted], settings: Settings, reporter: Reporter, policy: Policy
-) -> dict[str, tuple[Prefix, ImageRef]]:
+) -> dict[str, Prepared]:
     """What each step runs in, its image being in the engine.
 
     Raises the errors of engines, bases, registries and baking, ``NotBaked`` where nothing may be baked.
@@ -87,7 +97,7 @@ def local_images(bakery: Bakery) -> LocalImages:
     )
 
 
-def _placed(bakery: Bakery, settings: Settings, plan: ImagePlan) -> tuple[Prefix, ImageRef]:
+def _placed(bakery: Bakery, settings: Settings, plan: ImagePlan) -> Prepared:
     """The image of ``plan`` in the engine: there already, or pulled from the team's repository, or baked."""
     images = local_images(bakery)
     found = images.find(plan)
@@ -107,10 +117,10 @@ def _placed(bakery: Bakery, settings: Settings, plan: ImagePlan) -> tuple[Prefix
         ids=tuple(dict.fromkeys((found.id, found.config))),
         base=_base(plan),
     )
-    return _prefix(plan, found.tree_digest), image
+    return Prepared(prefix=_prefix(plan, found.tree_digest), image=image, pin=plan.base)
 
 
-def _pulled(bakery: Bakery, plan: ImagePlan) -> tuple[Prefix, ImageRef] | None:
+def _pulled(bakery: Bakery, plan: ImagePlan) -> Prepared | None:
     """The image as the team's repository has it, pulled by its digest; None where it has none."""
     publisher = bakery.publisher()
     found = publisher.find(plan)
@@ -129,7 +139,7 @@ def _pulled(bakery: Bakery, plan: ImagePlan) -> tuple[Prefix, ImageRef] | None:
         digest=found.digest,
         base=_base(plan),
     )
-    return _prefix(plan, found.tree_digest), image
+    return Prepared(prefix=_prefix(plan, found.tree_digest), image=image, pin=plan.base)
 
 
 def _base(plan: ImagePlan) -> str:
@@ -149,9 +159,7 @@ def _prefix(plan: ImagePlan, tree_digest: str) -> Prefix:
     )
 
 
-def _as_it_is(
-    step: str, one: Wanted, bakery: Bakery, settings: Settings, platform: Platform
-) -> tuple[Prefix, ImageRef]:
+def _as_it_is(step: str, one: Wanted, bakery: Bakery, settings: Settings, platform: Platform) -> Prepared:
     """A step without an environment: it runs in the image as it is, by its id, so that all tasks have the same."""
     python = f"{sys.version_info[0]}.{sys.version_info[1]}"
     name = one.base or default_base(settings, python)
@@ -171,4 +179,4 @@ def _as_it_is(
         base=name,
         baked=False,
     )
-    return Prefix(python="python3", version="", platform=str(platform)), image
+    return Prepared(prefix=Prefix(python="python3", version="", platform=str(platform)), image=image)

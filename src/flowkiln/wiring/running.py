@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from flowkiln._base.json import JSONObject
     from flowkiln._base.report import Reporter
     from flowkiln._base.settings import Settings
+    from flowkiln.envs.basepin import BasePin
     from flowkiln.envs.lock import EnvLock
     from flowkiln.executor.backend import Backend
     from flowkiln.executor.driver import Driver
@@ -135,6 +136,7 @@ def _places(
         locks = requests.locks_of_steps(wanted, settings, reporter, order.policy)
     images: dict[str, ImageRef] = {}
     prefixes: dict[str, Prefix] = {}
+    pins: dict[str, BasePin] = {}
     if contained:
         from flowkiln.wiring import containers as preparing
 
@@ -145,15 +147,16 @@ def _places(
             for name in contained
         }
         ready = preparing.prepare(asked, settings, reporter, order.policy)
-        prefixes = {name: prefix for name, (prefix, _) in ready.items()}
-        images = {name: image for name, (_, image) in ready.items()}
+        prefixes = {name: one.prefix for name, one in ready.items()}
+        images = {name: one.image for name, one in ready.items()}
+        pins = {name: one.pin for name, one in ready.items() if one.pin is not None}
     prefixes |= _host_prefixes(
         {name: lock for name, lock in locks.items() if name not in images}, settings, reporter
     )
     if any(locks.values()):
         from flowkiln.wiring import requests
 
-        record = requests.record_of_steps(wanted, locks, store.blobs)
+        record = requests.record_of_steps(wanted, locks, store.blobs, pins)
     return _Places(prefixes=prefixes, images=images), record
 
 

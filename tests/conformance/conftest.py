@@ -4,6 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from flowkiln._base import endpoints
+from flowkiln._base.engine import Engine as Client
 from tests.conformance.runner import PYTHON, Runner, Target
 from tests.e2e.project import Project
 from tests.services import unavailable
@@ -47,4 +49,9 @@ def _containers(name: str, engine: Engine) -> Target:
     if PYTHON not in _BASES:
         unavailable(f"there is no base image with Python {PYTHON}")
     environ = {"DOCKER_HOST": engine.host, "FLOWKILN_IMAGES_BASE": base(_BASES[PYTHON])}
-    return Target(name, ("--with", "docker"), environ, has=frozenset({"memory limit"}), containers=True)
+
+    def image_id(reference: str) -> str:
+        with Client(endpoints.find(environ)) as client:
+            return str((client.image(reference) or {})["Id"])
+
+    return Target(name, ("--with", "docker"), environ, image_id)

@@ -83,7 +83,7 @@ ROWS = (
     ),
     Row(
         flow="wide",
-        tasks={"start": 1, "each": 40, "end": 1},
+        tasks={"start": 1, "each": 40, "join": 1, "end": 1},
         values={_END: {"squares": [number**2 for number in range(40)]}, _at("each", 39): {"square": 1521}},
         out={_at("each", number): [f"square {number**2}"] for number in range(40)},
     ),
@@ -167,7 +167,7 @@ ROWS = (
         tasks={"start": 1, "end": 1},
         out={
             _START: [f"out {number}" for number in range(100_000)],
-            _END: ["half \ufffd a line", "progress 2", "\ttabs"],
+            _END: ["half \\xff a line", "progress 2", "\ttabs"],
         },
         err={_START: [f"error {number}" for number in range(100_000)], _END: []},
     ),

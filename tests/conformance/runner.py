@@ -17,6 +17,8 @@ from flowkiln.wiring import history
 from tests.services.wheels import Distribution, Member, wheel
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from flowkiln.executor.outcome import Outcome
     from tests.conformance.rows import Place, Row
     from tests.e2e.project import Done, Project
@@ -31,14 +33,13 @@ _TESTS = ("tests", "_core/tests", "doc")
 class Target:
     """Where steps run: what is added to the command line and to its environment.
 
-    ``has`` are the needs of rows that it meets; ``containers`` says that outcomes name an image.
+    ``image_id`` says by which id the platform knows an image; None where steps have none.
     """
 
     name: str
     words: tuple[str, ...] = ()
     environ: dict[str, str] = field(default_factory=dict)
-    has: frozenset[str] = frozenset()
-    containers: bool = False
+    image_id: Callable[[str], str] | None = None
 
 
 @dataclass(frozen=True)
@@ -95,8 +96,8 @@ class Runner:
 
     def _run(self, row: Row, target: Target) -> Result:
         file = self._project.folder / f"{row.flow}-{target.name}.id"
-        words = (f"{row.flow}.py", "run", *target.words, "--max-workers", "2", "--run-id-file", file, *row.words)
-        done = self._project.python(*words, **target.environ)
+        words = ["run", *target.words, "--max-workers", "2", "--run-id-file", str(file), *row.words]
+        done = self._project.python(f"{row.flow}.py", *words, **target.environ)
         assert file.exists(), done.err
         run = file.read_text().strip()
         return Result(run, done, _attempts(FolderStore(str(self._project.folder / ".flowkiln")), run))
@@ -114,7 +115,7 @@ def _attempts(store: FolderStore, run: str) -> list[Attempt]:
                 lines[line.stream].append(line.text)
             values = {name: _plain(store, name, told) for name, told in outcome.artifacts.items()}
             found.append(Attempt((row.step, row.indices), number, outcome, values, lines))
-    return found
+    return sorted(found, key=lambda one: (one.place, one.number))  # tasks are numbered as they come
 
 
 def _plain(store: FolderStore, name: str, told: dict[str, Any]) -> object:
@@ -122,7 +123,7 @@ def _plain(store: FolderStore, name: str, told: dict[str, Any]) -> object:
     value = artifacts.load(Artifact.from_json(told), store.blobs, name=name)
     if hasattr(value, "dtype"):
         return str(value.dtype), value.shape, hashlib.sha256(value.tobytes()).hexdigest()
-    if type(value).__eq__ is object.__eq__:  # an exception that was caught
+    if type(value).__module__.startswith("flowkiln"):  # a failure that was caught
         return type(value).__name__, {key: repr(one) for key, one in vars(value).items()}
     return value
 
@@ -137,10 +138,8 @@ def installed(name: str, *, leave_out: tuple[str, ...] = ()) -> Distribution:
         if text.startswith((info, "..")) or "__pycache__" in text or any(f"/{one}/" in text for one in leave_out):
             continue
         members.append(Member(text, Path(str(path.locate())).read_bytes()))
-    tags = [
-        line.partition(": ")[2] for line in (found.read_text("WHEEL") or "").splitlines() if line.startswith("Tag: ")
-    ]
+    told = (found.read_text("WHEEL") or "").splitlines()
+    tags = [line.removeprefix("Tag: ") for line in told if line.startswith("Tag: ")]
     python, abi, _ = tags[0].split("-")
     tag = f"{python}-{abi}-{'.'.join(one.split('-')[2] for one in tags)}"
     return wheel(name, found.version, tag=tag, files={}, members=members, purelib=False)
-

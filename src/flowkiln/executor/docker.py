@@ -139,6 +139,7 @@ class DockerBackend:
                 job.tail.stop(0.0)
             if job.cancelled is not None:
                 self._quietly(partial(self._launching.clear, job))
+        self._engine.close()
 
     def find(self, batch: int, members: Sequence[tuple[int, int]]) -> None:  # noqa: ARG002  members tell all
         """Looks for attempts; ``poll`` gives Observed or Absent for each, or Sealed where one has ended."""

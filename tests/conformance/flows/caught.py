@@ -9,8 +9,9 @@ class Caught(FlowSpec):
     @step
     def start(self):
         self.kept = "before"
+        if self.kept:
+            raise KeyError("gone")
         self.next(self.end)
-        raise KeyError("gone")
 
     @step
     def end(self):

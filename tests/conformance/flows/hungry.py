@@ -9,10 +9,10 @@ class Hungry(FlowSpec):
     @step
     def start(self):
         print("hungry")
-        self.next(self.end)
         held = []
         for _ in range(64):
             held.append(bytearray(b"x" * (16 << 20)))
+        self.next(self.end)
 
     @step
     def end(self):

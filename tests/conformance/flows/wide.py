@@ -14,11 +14,16 @@ class Wide(FlowSpec):
     def each(self):
         self.square = self.input**2
         print("square", self.square)
+        self.next(self.join)
+
+    @step
+    def join(self, inputs):
+        self.squares = [each.square for each in inputs]
         self.next(self.end)
 
     @step
-    def end(self, inputs):
-        self.squares = [each.square for each in inputs]
+    def end(self):
+        pass
 
 
 if __name__ == "__main__":

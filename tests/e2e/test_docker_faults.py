@@ -25,6 +25,7 @@ from tests.e2e.containers import Dock, docked, wait_for
 from tests.e2e.project import Done, Project
 from tests.services import canary, unavailable
 from tests.services.engine import VERSION, FakeEngine, document, message, stream
+from tests.services.engineproxy import EngineProxy
 from tests.services.index import PackageIndex
 from tests.services.wheels import wheel
 
@@ -117,6 +118,28 @@ def test_the_engine_is_found_as_the_docker_command_finds_it(dock: Dock) -> None:
     (project.home / ".docker" / "config.json").write_text('{"currentContext": "kiln"}')
     assert "one step" in project.run("--with", "docker").ok().out
     project.run("--with", "docker", DOCKER_CONTEXT="other").failed(5, "ENG001", "other", "hint:")
+
+
+def test_i03_trouble_with_logs_and_events_fails_no_step(dock: Dock) -> None:
+    dock.project.write("flow.py", ONE)
+    failing = {"GET /containers/[^/]+/logs": 1000, "GET /events": 1000}
+    with EngineProxy(dock.host.removeprefix("unix://"), failing) as proxy:
+        done = dock.project.run(
+            "--with", "docker", "--run-id-file", "id", DOCKER_HOST=proxy.url, FLOWKILN_DOCKER_FILES="mount"
+        )
+    assert {call.rpartition("/")[2] for call in proxy.failed} == {"logs", "events"}
+    assert "one step" in done.ok().out
+    run = (dock.project.folder / "id").read_text().strip()
+    assert dock.project.python("flow.py", "logs", f"{run}/start").ok().out == "one step\n"
+
+
+def test_a_call_that_the_engine_fails_at_is_told_with_its_step(dock: Dock) -> None:
+    dock.project.write("flow.py", ONE)
+    path = dock.host.removeprefix("unix://")
+    with EngineProxy(path, {"POST /containers/[^/]+/start": 1}) as proxy:
+        done = dock.project.run("--with", "docker", DOCKER_HOST=proxy.url)
+    done.failed(17, "step 'start'", "could not be started", "as it was told", "hint:")
+    assert dock.containers() == []
 
 
 # -- images ----------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from flowkiln.flow.errors import BadDecorator
         ("retry:", "retry", {"times": 3}),
         ("retry:times=1,minutes_between_retries=0.5", "retry", {"times": 1, "minutes_between_retries": 0.5}),
         ("catch:var=problem,print_exception=false", "catch", {"var": "problem", "print_exception": False}),
+        ("docker:read_only=True,user=12345,cpu=None", "docker", {"read_only": True, "user": "12345", "cpu": None}),
         ("timeout: seconds = 5", "timeout", {"seconds": 5}),
         ('environment:vars={"A": "1,2", "B": "}"}', "environment", {"vars": {"A": "1,2", "B": "}"}}),
         ('pypi:packages={"a": ">=1,<2"},python=3.10', "pypi", {"packages": {"a": ">=1,<2"}, "python": "3.10"}),

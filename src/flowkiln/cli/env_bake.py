@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -106,9 +107,9 @@ def bake(
     chosen = tuple(_platform(text) for text in platforms)
     rows: list[Row] = []
     for home, wishes in baking.wishes(envs, speaker).items():
-        bakery = baking.bakery(home, speaker)
-        sink = baking.sink(bakery, speaker.settings(home), to, rebuild=rebuild)
-        rows += _baked(bakery, baking.expanded(wishes, chosen, to, bakery), sink, speaker)
+        with closing(baking.bakery(home, speaker)) as bakery:
+            sink = baking.sink(bakery, speaker.settings(home), to, rebuild=rebuild)
+            rows += _baked(bakery, baking.expanded(wishes, chosen, to, bakery), sink, speaker)
     speaker.result({"images": [row.to_json() for row in rows]}, [row.line() for row in rows])
     return ExitCode.OK
 

@@ -33,14 +33,14 @@ WAIT = 60.0
 @click.pass_context
 def cancel(context: click.Context, *, run: str, wait: float) -> int:
     """Cancel a RUN and wait until all it started has ended. Works when its launcher is gone, too."""
-    from flowkiln.executor.attach import cancel as end_run
-    from flowkiln.wiring import history
+    from flowkiln.wiring import history, running
 
     speaker = session(context)
-    store = history.open_store(speaker.settings(Path.cwd()))
+    settings = speaker.settings(Path.cwd())
+    store = history.open_store(settings)
     found = _whole(store, run)
     speaker.say(f"cancelling {found.flow}/{found.run}")
-    end = end_run(found.flow, found.run, store, wait=wait)
+    end = running.cancel(found, store, settings, wait=wait)
     status = end.status if end is not None else "running"
     document = {"flow": found.flow, "run": found.run, "status": status, "confirmed": end is not None}
     if end is None:

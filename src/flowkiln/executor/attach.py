@@ -87,13 +87,13 @@ def cancel(
     store: Store,
     observers: Iterable[Observer] = (),
     *,
-    make_backend: Callable[[RunPlan], Backend] | None = None,
+    make_backend: Callable[[RunPlan], Backend | None] = lambda _plan: None,
     wait: float = 60.0,
 ) -> RunEnd | None:
     """Ends the run, and returns how it ended; None if its driver did not confirm within ``wait`` seconds.
 
     A live driver is asked. A run without one is taken over, sealed and closed; one whose records are damaged is
-    closed as they are, without a list of its tasks. ``make_backend`` is needed only where attempts outlive their
+    closed as they are, without a list of its tasks. ``make_backend`` may give None where no attempt outlives its
     driver. Raises ``RunNotFound`` and ``RunEnded``.
     """
     records = store.records
@@ -113,7 +113,7 @@ def cancel(
             return None
         time.sleep(POLL)
     try:
-        driver = attach(flow, run, store, make_backend or (lambda _plan: _Nowhere()), observers)
+        driver = attach(flow, run, store, lambda plan: make_backend(plan) or _Nowhere(), observers)
         driver.cancel()
         return driver.run()
     except _DAMAGE as error:

@@ -139,6 +139,9 @@ class DockerBackend:
                 job.tail.stop(0.0)
             if job.cancelled is not None:
                 self._quietly(partial(self._launching.clear, job))
+        if self._settings.inherits:
+            self._quietly(self._sweep)
+        self._engine.close()
 
     def find(self, batch: int, members: Sequence[tuple[int, int]]) -> None:  # noqa: ARG002  members tell all
         """Looks for attempts; ``poll`` gives Observed or Absent for each, or Sealed where one has ended."""
@@ -228,6 +231,7 @@ class DockerBackend:
             raise AttemptHeld(message, step=job.step.name, hint=hint, data={"holder": held})
         found = self._engine.inspect(job.container)
         if found is None:
+            self._launching.require_here(*job.key)
             self._settle(job)
         else:
             self._adopt(job, found)
@@ -342,6 +346,7 @@ class DockerBackend:
         except EngineError:
             return  # asked for again
         if found is None:
+            self._launching.require_here(task, attempt)
             self.mailbox.put(CancelConfirmed(task, attempt))
             return
         try:
@@ -360,6 +365,17 @@ class DockerBackend:
             running = {job.key: job.container for job in self._jobs.values() if job.phase == "running"}
         if running:
             self._lookout.look(running)
+
+    def _sweep(self) -> None:
+        """Removes containers whose attempts were sealed before anybody here was asked for them."""
+        for one in self._engine.containers(labels=self._labels):
+            key, labels = key_of(one.get("Labels") or {}), one.get("Labels") or {}
+            step = self._steps.get(str(labels.get(container.LABEL + "step")))
+            if key is not None and step is not None:
+                job = self._launching.job(step, *key)
+                job.container = str(one["Id"])
+                if self._settling.sealed(job) is not None:
+                    self._launching.clear(job)
 
     def _find(self, members: list[tuple[int, int]]) -> None:
         try:
@@ -382,6 +398,7 @@ class DockerBackend:
                 self.mailbox.put(Absent(attempt_handle(*member), 0, complete=False))
                 continue
             if job is None:
+                self._launching.require_here(*member)
                 self.mailbox.put(Absent(attempt_handle(*member), 0, complete=True))
 
     def _inherited(self, task: int, attempt: int, found: JSONObject) -> Job | None:

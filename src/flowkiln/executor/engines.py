@@ -32,6 +32,9 @@ class Engine(Protocol):
     def endpoint(self) -> Endpoint:
         """Its address."""
 
+    def close(self) -> None:
+        """Ends the connections that are kept; the engine can be used again."""
+
     @property
     def rootless(self) -> bool:
         """Whether root in a container is this user outside."""

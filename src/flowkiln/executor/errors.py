@@ -10,7 +10,8 @@ ExecutorError
 ├── RunHasDriver     RUN007
 ├── RunEnded         RUN008
 ├── AttemptHeld      RUN040
-└── ForeignImage     RUN041
+├── ForeignImage     RUN041
+└── OtherEngine      RUN042
 """
 
 from __future__ import annotations
@@ -143,3 +144,15 @@ class ForeignImage(ExecutorError):
     title = "Image is not the one that was baked"
     exit_code = ExitCode.ENVIRONMENT
     advice = "`flowkiln env bake` makes the image again."
+
+
+class OtherEngine(ExecutorError):
+    """A container of this run is with another engine than the one that was asked, so nobody knows what it does.
+
+    Its task is not run again: two of them would run at once. Nothing of the run was changed: do the same where
+    that engine can be reached.
+    """
+
+    code = "RUN042"
+    title = "Container is with another engine"
+    exit_code = ExitCode.SERVICE

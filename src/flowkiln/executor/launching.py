@@ -15,7 +15,7 @@ from flowkiln._base.files import disk_errors
 from flowkiln.executor import carry, container, records, runtime
 from flowkiln.executor.container import Bind, Given
 from flowkiln.executor.environ import cores
-from flowkiln.executor.errors import ForeignImage
+from flowkiln.executor.errors import ForeignImage, OtherEngine
 from flowkiln.executor.plan import ContainerSettings
 from flowkiln.store import keys
 
@@ -47,7 +47,7 @@ class DockerSettings:
     ``grace`` and ``drain`` are as for processes. ``files`` says how files reach a container: mounted, or copied in
     and out where they cannot be. ``at_once`` bounds the calls that make containers. ``patience`` is how long, in
     seconds, an engine that does not answer is asked again. ``runtime_inside`` is False where baked images lack the
-    runtime.
+    runtime. ``inherits`` says that a former launcher of the run may have left containers.
     """
 
     code_dir: Path
@@ -61,6 +61,7 @@ class DockerSettings:
     at_once: int = 6
     patience: float = 60.0
     runtime_inside: bool = True
+    inherits: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -146,11 +147,27 @@ class Launching:
 
     def holder(self, job: Job) -> JSONObject:
         """What the attempt's begin record says executes it; empty when it has none."""
-        stored = self._store.records.read(keys.begin(self._run, job.task, job.attempt))
+        return self._held(job.task, job.attempt)
+
+    def _held(self, task: int, attempt: int) -> JSONObject:
+        stored = self._store.records.read(keys.begin(self._run, task, attempt))
         if stored is None:
             return {}
         execution: JSONObject = records.document(stored)["execution"]
         return execution
+
+    def require_here(self, task: int, attempt: int) -> None:
+        """Returns when a container of the attempt, if there is one, is with this engine. Raises ``OtherEngine``."""
+        held = self._held(task, attempt)
+        own_id = self._engine.info().get("ID")
+        if held.get("kind") != "docker" or (own_id is not None and held.get("engine_id") == own_id):
+            return
+        where, here = held.get("engine"), self._engine.endpoint.url
+        if (where, held.get("host")) == (here, socket.gethostname()):
+            return  # Podman tells another id each time
+        message = f"task {task} was begun in a container of the engine {where}, and {here} was asked"
+        hint = f"On {held.get('host')}: DOCKER_HOST={where} flowkiln run attach {self._run}, or cancel."
+        raise OtherEngine(message, hint=hint, data={"holder": held})
 
     def execution(self, job: Job) -> JSONObject:
         """What executes the job, as both of its records name it."""
@@ -159,6 +176,7 @@ class Launching:
             "container": job.container,
             "name": job.name,
             "engine": self._engine.endpoint.url,
+            "engine_id": self._engine.info().get("ID"),
             "host": socket.gethostname(),
             "token": job.token,
         }

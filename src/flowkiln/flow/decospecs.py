@@ -16,6 +16,8 @@ _TEXT = frozenset(
     {"var", "python", "name", "requirements", "pyproject", "group", "extra", "exclude_newer", "glibc"}
     | {"image", "user", "network"}
 )
+_PYTHON = {"True": True, "False": False, "None": None}
+"""Values as the decorator's own messages write them."""
 
 
 def from_spec(text: str) -> Decorator:
@@ -51,6 +53,8 @@ def from_spec(text: str) -> Decorator:
 def _value(key: str, text: str) -> Any:
     if key in _TEXT and not text.startswith('"'):
         return text  # python=3.10 is no number
+    if text in _PYTHON:
+        return _PYTHON[text]
     try:
         return json.loads(text)
     except ValueError:

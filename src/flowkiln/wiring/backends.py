@@ -35,10 +35,12 @@ def backend_for(
     on_line: OnLine,
     *,
     verbose: bool = False,
+    inherits: bool = False,
 ) -> Backend:
     """The backend for a run, whose code is unpacked in the cache, once for all runs of equal code.
 
-    A plan without containers loads nothing of them. Raises ``EngineNotFound`` for one that has some.
+    A plan without containers loads nothing of them. ``inherits`` says that the run had a launcher before. Raises
+    ``EngineNotFound`` for one that has some.
     """
     cache = paths.cache_root()
     with disk_errors(cache / "code", setting="cache"):
@@ -48,7 +50,7 @@ def backend_for(
         info["user"] = getpass.getuser()
     contained = [step.image is not None for step in plan.steps]
     if all(contained):
-        return _docker(plan, number, store, settings, on_line, code_dir, info)
+        return _docker(plan, number, store, settings, on_line, code_dir, info, inherits=inherits)
     about = ProcessSettings(
         code_dir=code_dir,
         cache=cache,
@@ -61,7 +63,36 @@ def backend_for(
         return processes
     from flowkiln.executor.routes import Routed
 
-    return Routed(plan, processes, _docker(plan, number, store, settings, on_line, code_dir, info))
+    return Routed(
+        plan, processes, _docker(plan, number, store, settings, on_line, code_dir, info, inherits=inherits)
+    )
+
+
+def ending_backend(plan: RunPlan, number: str, store: FolderStore, settings: Settings) -> DockerBackend | None:
+    """The backend that ends what a launcher that is gone has left of a run; None where nothing outlives one."""
+    if not _has_containers(plan):
+        return None
+    return _docker(plan, number, store, settings, _unheard, paths.cache_root() / "code", {}, inherits=True)
+
+
+def require_engine(plan: RunPlan) -> None:
+    """Returns when the engine of the plan's containers, if it has any, answers: else what runs there is unknown.
+
+    Raises the engine's errors.
+    """
+    if _has_containers(plan):
+        from flowkiln.wiring import engines
+
+        with engines.opened() as engine:
+            engine.info()
+
+
+def _has_containers(plan: RunPlan) -> bool:
+    return any(step.image is not None for step in plan.steps)
+
+
+def _unheard(_task: int, _attempt: int, _line: LogLine) -> None:
+    """Used where nobody watches the run."""
 
 
 def prewarm(backend: Backend, plan: RunPlan) -> None:
@@ -80,6 +111,8 @@ def _docker(
     on_line: OnLine,
     code_dir: Path,
     info: JSONObject,
+    *,
+    inherits: bool,
 ) -> DockerBackend:
     from flowkiln.executor.docker import DockerBackend, DockerSettings
     from flowkiln.wiring import engines
@@ -91,6 +124,7 @@ def _docker(
         host=dict(os.environ),
         passed=settings.items("pass-environment") or (),
         files=settings.text("docker.files") or "auto",  # type: ignore[arg-type]  # one of its choices
+        inherits=inherits,
     )
     return DockerBackend(plan, number, store, engines.opened(), about, on_line=on_line)
 

@@ -71,6 +71,11 @@ class Bakery:
         """The user's container engine. Raises ``EngineNotFound``."""
         return engines.opened()
 
+    def close(self) -> None:
+        """Ends the connections to the engine; it can be used again."""
+        if "engine" in self.__dict__:
+            self.engine.close()
+
     @cached_property
     def baker(self) -> Baker:
         """What makes layers."""

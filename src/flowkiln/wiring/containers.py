@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -58,7 +59,13 @@ def prepare(
 
     Raises the errors of engines, bases, registries and baking, ``NotBaked`` where nothing may be baked.
     """
-    bakery = Bakery(settings, reporter)
+    with closing(Bakery(settings, reporter)) as bakery:
+        return _prepared(bakery, steps, settings, policy)
+
+
+def _prepared(
+    bakery: Bakery, steps: Mapping[str, Wanted], settings: Settings, policy: Policy
+) -> dict[str, Prepared]:
     platform = Platform.parse(bakery.engine.platform)
     wishes = {step: _wish(step, one, platform) for step, one in steps.items() if one.lock is not None}
     pins = bakery.pin(list(dict.fromkeys(wishes.values())), policy)

@@ -20,7 +20,7 @@ from flowkiln.flow.marks import declares_environment
 from flowkiln.flow.parameters import evaluate
 from flowkiln.store import artifacts
 from flowkiln.store.folder import FolderStore
-from flowkiln.wiring.backends import backend_for, prewarm
+from flowkiln.wiring.backends import backend_for, ending_backend, prewarm, require_engine
 from flowkiln.wiring.unmanaged import unmanaged
 
 if TYPE_CHECKING:
@@ -185,7 +185,10 @@ def attach(
     *,
     verbose: bool = False,
 ) -> RunEnd:
-    """Goes on with a run whose launcher is gone, to its end. Raises ``RunEnded`` and ``RunHasDriver``."""
+    """Goes on with a run whose launcher is gone, to its end.
+
+    Raises ``RunEnded``, ``RunHasDriver`` and the errors of an engine that does not answer.
+    """
     from flowkiln.executor import attach as attaching
 
     attaching.require_free(found.flow, found.run, store)  # before anybody is told that it goes on
@@ -195,12 +198,27 @@ def attach(
         driver.log(task, attempt, line)
 
     def backend(plan: RunPlan) -> Backend:
-        return backend_for(plan, found.run, store, settings, on_line, verbose=verbose)
+        require_engine(plan)
+        return backend_for(plan, found.run, store, settings, on_line, verbose=verbose, inherits=True)
 
     plan = RunPlan.from_json(found.opened["plan"])
     with _closing(watchers(plan)) as observers, _leased(plan):
         driver = attaching.attach(found.flow, found.run, store, backend, observers)
         return _indexed(driver, found.flow, found.run, store)
+
+
+def cancel(found: Run, store: FolderStore, settings: Settings, *, wait: float) -> RunEnd | None:
+    """Ends a run wherever it is driven, with all containers of it; None if its driver did not confirm in time.
+
+    Raises ``RunEnded``, and the errors of an engine that its containers are with and that does not answer.
+    """
+    from flowkiln.executor import attach as attaching
+
+    def backend(plan: RunPlan) -> Backend | None:
+        require_engine(plan)
+        return ending_backend(plan, found.run, store, settings)
+
+    return attaching.cancel(found.flow, found.run, store, make_backend=backend, wait=wait)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ the cache. The layers stream by once, for the facts; nothing of a base is run or
 from __future__ import annotations
 
 import json
+import os
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -217,7 +218,10 @@ class Bases:
     def _kept(self, manifest: str) -> _Kept | None:
         """What the cache has of a manifest; None where that is nothing, or not what its digests say."""
         with suppress(OSError, ValueError, KeyError, TypeError, AttributeError, BaseUnreadable):
-            document = json.loads(self._path(manifest).read_bytes())
+            path = self._path(manifest)
+            document = json.loads(path.read_bytes())
+            with suppress(OSError):
+                os.utime(path)  # used now, for garbage collection
             own = Document(media_type=document["media_type"], data=document["manifest"].encode())
             image = _image("", own, document["config"].encode())
             if document["schema"] == _SCHEMA and own.digest == manifest:

@@ -132,6 +132,7 @@ class LocalImages:
         return document.digest
 
     def _placed(self, baked: Baked, image: Image, name: str, *, sent: int, built: bool) -> Placed:
+        self._baker.records.use_image(baked.plan.image_key)
         return Placed(
             plan=baked.plan,
             reference=self.reference(baked.plan),

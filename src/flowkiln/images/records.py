@@ -6,6 +6,7 @@ A record can be deleted at any time: it costs work, never a wrong image. One tha
 from __future__ import annotations
 
 import json
+import os
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from flowkiln._base.json import JSONObject
 
 _SCHEMA = 1
+_TOUCH = 24 * 3600.0
+"""Seconds after which the use of a record is noted again."""
 FRESH = 24 * 3600.0
 """Seconds for which a push is believed without asking the registry."""
 
@@ -191,9 +194,33 @@ class Records:
     def _path(self, kind: str, digest: str) -> Path:
         return self.root / kind / f"{digest.removeprefix('sha256:')}.json"
 
-    def _read(self, path: Path) -> JSONObject | None:
+    def use_image(self, image_key: str) -> None:
+        """Notes that an image in an engine was used now, for garbage collection: engines do not say it."""
+        self._write(self._path("used", image_key), {"schema": _SCHEMA})
+
+    def image_used(self, image_key: str) -> float | None:
+        """When an image in an engine was last used, in seconds since the epoch; None where that is not known."""
+        try:
+            return self._path("used", image_key).stat().st_mtime
+        except OSError:
+            return None
+
+    def sizes(self) -> dict[str, int]:
+        """The bytes of every layer that is known here, by its ``diff_id``."""
+        found = {}
+        for path in (self.root / "layers").glob("*.json"):
+            document = self._read(path, touch=False)
+            with suppress(KeyError, TypeError, ValueError, AttributeError):
+                if document is not None:
+                    record = LayerRecord.from_json(document)
+                    found[record.diff_id] = record.size
+        return found
+
+    def _read(self, path: Path, *, touch: bool = True) -> JSONObject | None:
         try:
             document = json.loads(path.read_bytes())
+            if touch and time.time() - path.stat().st_mtime > _TOUCH:
+                os.utime(path)  # used now, for garbage collection
         except (OSError, ValueError):
             return None
         return document if isinstance(document, dict) else None

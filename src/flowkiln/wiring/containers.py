@@ -147,6 +147,7 @@ def _pulled(bakery: Bakery, plan: ImagePlan) -> Prepared | None:
     except ImageMissing:  # the record of a push is older than what became of the image
         publisher.forget(plan)
         return None
+    bakery.baker.records.use_image(plan.image_key)
     image = ImageRef(
         reference=name,
         config=found.config,

@@ -1,4 +1,4 @@
-"""``flowkiln env exec`` and ``shell``: a command or a shell inside an environment, with a task's code and inputs."""
+"""``flowkiln env exec`` and ``shell``: a command or a shell in an environment, with a task's code and inputs."""
 
 from __future__ import annotations
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import os
 import random
+import subprocess
+import sys
 from typing import TYPE_CHECKING, cast
 
 import pytest
@@ -13,6 +16,8 @@ from hypothesis import strategies as st
 
 from flowkiln._base import digests
 from flowkiln.images import compress
+from tests import stack
+from tests.source import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,6 +29,9 @@ FROZEN = {
     "zstd": "sha256:c337a2a0854f5e6355a293b3df0d4e9bbc1c4eb4bd83d3034b11c990abfd7fff",
 }
 """The bytes of the first release: what another library version would change, and BUILDER_VERSION with it."""
+
+
+LINES = b"".join(f"line {number % 977} of {number}\n".encode() for number in range(120_000))
 
 
 def packed(kind: str, pieces: Sequence[bytes]) -> bytes:
@@ -60,5 +68,18 @@ def test_pieces_do_not_decide_the_bytes(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["gzip", "zstd"])
 def test_bytes_are_those_of_the_first_release(kind: str) -> None:
-    data = b"".join(f"line {number % 977} of {number}\n".encode() for number in range(120_000))
-    assert digests.of_bytes(packed(kind, [data])) == FROZEN[kind]
+    assert digests.of_bytes(packed(kind, [LINES])) == FROZEN[kind]
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("processor", ["qemu64", "Nehalem", "max"])
+def test_the_processor_does_not_decide_the_bytes(processor: str) -> None:
+    script = (
+        "import hashlib; from tests.images.test_compress import LINES, packed; "
+        "print([hashlib.sha256(packed(kind, [LINES])).hexdigest() for kind in ('gzip', 'zstd')])"
+    )
+    command = [str(stack.tool("qemu-user")), "-cpu", processor, sys.executable, "-c", script]
+    environ = {**os.environ, "PYTHONPATH": f"{ROOT}/src:{ROOT}"}
+    done = subprocess.run(command, env=environ, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == str([FROZEN[kind].removeprefix("sha256:") for kind in ("gzip", "zstd")])

@@ -129,7 +129,7 @@ class Model:
 _plain = _entry.filter(lambda entry: entry[0] != "link")
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(st.lists(st.lists(_plain, max_size=8), min_size=1, max_size=4))
 def test_layers_without_links_are_what_extracting_them_gives(layers: list[list[Entry]]) -> None:
     files, model = RootFS(), Model()
@@ -142,7 +142,7 @@ def test_layers_without_links_are_what_extracting_them_gives(layers: list[list[E
         shutil.rmtree(model.root)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(st.lists(_entry.filter(lambda entry: entry[0] in ("file", "folder", "link")), max_size=10), _path)
 def test_links_lead_where_the_system_says(entries: list[Entry], path: str) -> None:
     """Absolute targets are those of the image, so they are compared in a root that stands for one."""

@@ -163,7 +163,7 @@ def _fetch_blob(engine: Engine, container: str, store: FolderStore, sha256: str)
         file = archive.extractfile(member) if member is not None else None
         if file is None:
             message = f"the container's store lacks the blob {sha256}"
-            raise BlobMissing(message)
+            raise BlobMissing(message, hint="Run the task again.")
         with store.blobs.put_stream() as stream:
             while block := file.read(1 << 20):
                 stream.write(block)

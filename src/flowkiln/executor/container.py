@@ -174,6 +174,8 @@ def container_variables(
         own = f"{ENVIRONMENT}/bin"
         path = ":".join([own, *(folder for folder in path.split(":") if folder != own)])
     found |= {"PATH": path, "HOME": TEMPORARY, "TMPDIR": TEMPORARY}
+    for name in ("USER", "LOGNAME"):  # the user may have no name in the image, and much software asks for one
+        found.setdefault(name, "flowkiln")
     found |= {name: host[name] for name in passed if name in host}
     cpus = step.container.cpus if step.container is not None else None
     size = str(max(1, int(cpus) if cpus else threads))

@@ -12,10 +12,11 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from flowkiln._base.engineerrors import EngineError, EngineFull, EngineUnreachable, ImageMissing, NameTaken
-from flowkiln._base.errors import FlowkilnError
+from flowkiln._base.errors import FlowkilnError, NoSpace, ReadOnly
 from flowkiln.executor import container
 from flowkiln.executor.errors import AttemptHeld, ForeignImage
 from flowkiln.executor.launching import DockerSettings, Job, Launching
+from flowkiln.executor.lookout import GONE, Lookout, key_of
 from flowkiln.executor.mailbox import Mailbox, Workers
 from flowkiln.executor.outcome import Failure, Outcome
 from flowkiln.executor.settling import Settling
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     from flowkiln._base.json import JSONObject
     from flowkiln.executor.backend import Assignment
-    from flowkiln.executor.engines import Engine, Stream
+    from flowkiln.executor.engines import Engine
     from flowkiln.executor.plan import RunPlan
     from flowkiln.executor.vocabulary import Event
     from flowkiln.store.folder import FolderStore
@@ -46,7 +47,6 @@ _PRESS = 1.0
 _SPARE = 5.0
 _CLOSING = 20.0
 _SETTLERS = 4
-_GONE = ("exited", "dead", "removing")
 
 
 def _nobody_watches(_task: int, _attempt: int, _line: LogLine) -> None:
@@ -86,15 +86,14 @@ class DockerBackend:
         self._settlers = Workers(_SETTLERS, self.mailbox.fail)
         self._control = Workers(1, self.mailbox.fail)
         self._closed = threading.Event()
-        self._events: threading.Thread | None = None
-        self._stream: Stream[JSONObject] | None = None
+        self._lookout = Lookout(engine, self._labels, self._has_ended, lambda: self._control.do(self._look))
         self._next_look = time.monotonic() + _LOOK
 
     # -- the Backend protocol ----------------------------------------------------------------------------------
 
     def submit(self, assignments: Sequence[Assignment]) -> None:
         """Takes attempts on; their containers start in this order."""
-        self._listen()
+        self._lookout.listen()
         for assignment in assignments:
             job = self._launching.job(self._steps[assignment.step], assignment.task, assignment.attempt)
             job.assignment = assignment
@@ -111,10 +110,7 @@ class DockerBackend:
         self._press(now)
         if now >= self._next_look:
             self._next_look = now + _LOOK
-            with self._lock:
-                busy = any(job.phase == "running" for job in self._jobs.values())
-            if busy:
-                self._control.do(self._look)
+            self._control.do(self._look)
         return self.mailbox.take(timeout, self._on_line)
 
     def cancel(self, task: int, attempt: int) -> None:
@@ -132,9 +128,7 @@ class DockerBackend:
             return
         self._closed.set()
         self.mailbox.close()
-        stream = self._stream
-        if stream is not None:
-            stream.close()
+        self._lookout.close(_SPARE)
         limit = time.monotonic() + _CLOSING
         for workers in (self._control, self._launchers, self._settlers):
             workers.close(max(1.0, limit - time.monotonic()))
@@ -145,12 +139,10 @@ class DockerBackend:
                 job.tail.stop(0.0)
             if job.cancelled is not None:
                 self._quietly(partial(self._launching.clear, job))
-        if self._events is not None:
-            self._events.join(_SPARE)
 
     def find(self, batch: int, members: Sequence[tuple[int, int]]) -> None:  # noqa: ARG002  members tell all
         """Looks for attempts; ``poll`` gives Observed or Absent for each, or Sealed where one has ended."""
-        self._listen()
+        self._lookout.listen()
         self._control.do(partial(self._find, list(members)))
 
     # -- starting ----------------------------------------------------------------------------------------------
@@ -177,8 +169,9 @@ class DockerBackend:
                 return
             self.mailbox.put(Began(*job.key))
             self._patiently(partial(self._engine.start, job.container))
-        except (EngineError, ForeignImage, OSError) as error:
-            self._not_started(job, error)
+        except (EngineError, ForeignImage, NoSpace, ReadOnly, OSError) as error:
+            if not self._closed.is_set():  # else whoever comes next finds out what became of it
+                self._not_started(job, error)
             return
         self._runs(job)
 
@@ -187,6 +180,8 @@ class DockerBackend:
             self._launching.create(job)
         except NameTaken:
             found = self._engine.inspect(job.name)
+            if found is not None and not self._labels.items() <= (found["Config"].get("Labels") or {}).items():
+                raise  # somebody else's
             if found is not None and found["State"]["Status"] != "created":
                 self._adopt(job, found)
                 return
@@ -210,14 +205,14 @@ class DockerBackend:
     def _runs(self, job: Job) -> None:
         """Watches a container that was started."""
         with self._lock:
-            followed = sum(one.tail is not None for one in self._jobs.values())
+            followed = sum(one.tail is not None and one.tail.following for one in self._jobs.values())
             job.tail = Tail(self._engine, job.container, job.task, job.attempt, self.mailbox)
             if followed < _FOLLOWED and not self._closed.is_set():
                 job.tail.follow()
             job.phase = "running"
             ended = job.ended
         if ended:
-            self._has_ended(job.key)
+            self._has_ended(job.key, job.container)
 
     def _yield_to(self, job: Job, held: JSONObject | Outcome) -> None:
         """Gives an attempt up that has ended, or that another container or process began."""
@@ -237,9 +232,9 @@ class DockerBackend:
         else:
             self._adopt(job, found)
 
-    def _not_started(self, job: Job, error: EngineError | ForeignImage | OSError) -> None:
+    def _not_started(self, job: Job, error: FlowkilnError | OSError) -> None:
         told = error if isinstance(error, FlowkilnError) else None
-        lost = isinstance(error, (EngineUnreachable, EngineFull, OSError))
+        lost = isinstance(error, (EngineUnreachable, EngineFull, NoSpace, OSError))
         failure = Failure(
             failure_class="infrastructure" if lost else "environment",
             cause="mismatch" if isinstance(error, ForeignImage) else "not-started",
@@ -266,11 +261,11 @@ class DockerBackend:
 
     # -- the end -----------------------------------------------------------------------------------------------
 
-    def _has_ended(self, key: tuple[int, int]) -> None:
-        """Settles the attempt once, as soon as its start is known to be over."""
+    def _has_ended(self, key: tuple[int, int], container: str) -> None:
+        """Settles the attempt of that very container once, as soon as its start is known to be over."""
         with self._lock:
             job = self._jobs.get(key)
-            if job is None or job.phase == "settling":
+            if job is None or job.container != container or job.phase == "settling":
                 return
             if job.phase != "running":
                 job.ended = True
@@ -280,11 +275,18 @@ class DockerBackend:
 
     def _settle(self, job: Job) -> None:
         job.phase = "settling"
+        job.settling = job.settling or time.monotonic()
         try:
             outcome = self._settling.outcome(job)
-        except EngineUnreachable:
-            if not self._closed.wait(_PRESS):
+        except EngineError as error:
+            if self._closed.wait(_PRESS):
+                return
+            if time.monotonic() < job.settling + self._settings.patience:
                 self._settlers.do(partial(self._settle, job))
+                return
+            outcome = self._settling.give_up(job, error)
+        if outcome is None:  # what told of its end was mistaken
+            job.phase, job.settling = "running", 0.0
             return
         if job.tail is not None:
             job.tail.stop(2.0)
@@ -329,7 +331,7 @@ class DockerBackend:
     def _signal(self, job: Job, name: str) -> None:
         try:
             if not self._engine.signal(job.container, name):
-                self._has_ended(job.key)
+                self._has_ended(job.key, job.container)
         except EngineError:
             return  # it is sent again
 
@@ -342,51 +344,22 @@ class DockerBackend:
         if found is None:
             self.mailbox.put(CancelConfirmed(task, attempt))
             return
-        job = self._inherited(task, attempt, found)
-        if job is not None:
+        try:
+            job = self._inherited(task, attempt, found)
+        except EngineError:
+            return  # likewise
+        if job is None:
+            self.mailbox.put(CancelConfirmed(task, attempt))
+        else:
             job.cancelled = time.monotonic()
 
     # -- looking -----------------------------------------------------------------------------------------------
 
-    def _listen(self) -> None:
-        if self._events is None and not self._closed.is_set():
-            self._events = threading.Thread(target=self._hear, daemon=True)
-            self._events.start()
-
-    def _hear(self) -> None:
-        """Hears of ends from the engine, for as long as this backend is open."""
-        since: float | None = None
-        while not self._closed.is_set():
-            try:
-                self._stream = self._engine.events(labels=self._labels, since=since)
-                if self._closed.is_set():
-                    self._stream.close()
-                    return
-                self._control.do(self._look)
-                for event in self._stream:
-                    since = event.get("timeNano", 0) / 1e9 or since
-                    if event.get("Action", event.get("status")) in ("die", "destroy"):
-                        key = _key_of(event.get("Actor", {}).get("Attributes") or {})
-                        if key is not None:
-                            self._has_ended(key)
-            except EngineError:
-                pass  # the engine restarts, or is overloaded
-            self._closed.wait(_PRESS)
-
     def _look(self) -> None:
-        """Finds ends that no event told of."""
         with self._lock:
-            running = [job for job in self._jobs.values() if job.phase == "running"]
-        if not running:
-            return
-        try:
-            listed = self._engine.containers(labels=self._labels)
-        except EngineError:
-            return
-        states = {str(one["Id"]): one.get("State") for one in listed}
-        for job in running:
-            if states.get(job.container) in (None, *_GONE):
-                self._has_ended(job.key)
+            running = {job.key: job.container for job in self._jobs.values() if job.phase == "running"}
+        if running:
+            self._lookout.look(running)
 
     def _find(self, members: list[tuple[int, int]]) -> None:
         try:
@@ -395,15 +368,20 @@ class DockerBackend:
             for member in members:
                 self.mailbox.put(Absent(attempt_handle(*member), 0, complete=False))
             return
-        by_key = {_key_of(one.get("Labels") or {}): str(one["Id"]) for one in listed}
+        by_key = {key_of(one.get("Labels") or {}): str(one["Id"]) for one in listed}
         for member in members:
             with self._lock:
                 known = member in self._jobs
             if known:
                 self.mailbox.put(Observed(attempt_handle(*member), 0, "running"))
                 continue
-            found = self._engine.inspect(by_key[member]) if member in by_key else None
-            if found is None or self._inherited(*member, found) is None:
+            try:
+                found = self._engine.inspect(by_key[member]) if member in by_key else None
+                job = None if found is None else self._inherited(*member, found)
+            except EngineError:
+                self.mailbox.put(Absent(attempt_handle(*member), 0, complete=False))
+                continue
+            if job is None:
                 self.mailbox.put(Absent(attempt_handle(*member), 0, complete=True))
 
     def _inherited(self, task: int, attempt: int, found: JSONObject) -> Job | None:
@@ -423,7 +401,12 @@ class DockerBackend:
                     self._jobs.pop(job.key, None)
                 self._quietly(partial(self._launching.clear, job))
                 return None
-            self._engine.start(job.container)
+            try:
+                self._engine.start(job.container)
+            except EngineError:
+                with self._lock:
+                    self._jobs.pop(job.key, None)
+                raise
         self._adopt(job, found)
         return job
 
@@ -434,10 +417,5 @@ class DockerBackend:
         job.copied = not any(one.get("Destination") == container.STORE for one in mounts)
         self.mailbox.put(Observed(attempt_handle(*job.key), 0, "running"))
         self._runs(job)
-        if found["State"]["Status"] in _GONE:
-            self._has_ended(job.key)
-
-
-def _key_of(labels: JSONObject) -> tuple[int, int] | None:
-    task, attempt = labels.get(container.LABEL + "task"), labels.get(container.LABEL + "attempt")
-    return (int(task), int(attempt)) if task is not None and attempt is not None else None
+        if found["State"]["Status"] in GONE:
+            self._has_ended(job.key, job.container)

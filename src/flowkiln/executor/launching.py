@@ -68,7 +68,8 @@ class Job:
     """An attempt that is with this backend. ``assignment`` is None for one that a former launcher submitted.
 
     ``ended`` says that its container has, before its start was known to have succeeded. ``copied`` says that its
-    files are in the container and nowhere else.
+    files are in the container and nowhere else. ``cancelled``, ``pressed`` and ``settling`` are when it was to be
+    ended, last signalled, and first found to have ended, in seconds of ``time.monotonic``.
     """
 
     task: int
@@ -84,6 +85,7 @@ class Job:
     ended: bool = False
     cancelled: float | None = None
     pressed: float = 0.0
+    settling: float = 0.0
     tail: Tail | None = None
 
     @property
@@ -110,7 +112,7 @@ class Launching:
 
     def job(self, step: StepPlan, task: int, attempt: int) -> Job:
         """A new job, not under way."""
-        folder = self._settings.cache / "docker" / self._run / f"{task}-{attempt}"
+        folder = self._settings.cache.absolute() / "docker" / self._run / f"{task}-{attempt}"
         return Job(task, attempt, step, folder, container.container_name(self._run, task, attempt))
 
     # -- before the start --------------------------------------------------------------------------------------

@@ -32,8 +32,8 @@ class Mailbox:
         self._closed = False
         self._bell: int | None = None
 
-    def ring(self, descriptor: int) -> None:
-        """Has a byte written to ``descriptor``, which must not block, whenever something comes in."""
+    def ring(self, descriptor: int | None) -> None:
+        """Has a byte written to ``descriptor``, which must not block, whenever something comes in; None ends it."""
         self._bell = descriptor
 
     def put(self, event: Event) -> None:
@@ -87,9 +87,10 @@ class Mailbox:
         with self._changed:
             self._items.append((kind, item))
             self._changed.notify_all()
-        if self._bell is not None:
+        bell = self._bell
+        if bell is not None:
             try:
-                os.write(self._bell, b"\0")
+                os.write(bell, b"\0")
             except OSError:  # it rings already, or nobody listens any more
                 return
 

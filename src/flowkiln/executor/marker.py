@@ -75,15 +75,16 @@ def _marker(root: str) -> JSONObject:
 
 def _listed(root: str, tree_digest: str) -> tuple[Rows, dict[str, int]]:
     """The installed files and their sizes: all parts together, which the tree's digest is the identity of."""
-    rows: dict[str, list[Any]] = {}
+    rows: dict[str, tuple[Any, Any, Any, Any]] = {}
     folder = f"{root}/{FOLDER}/{PARTS}"
     try:
         for name in sorted(os.listdir(folder)):
-            rows.update((row[0], row) for row in json.loads(_read(f"{folder}/{name}"))["files"])
-    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+            for path, mode, sha256, size in json.loads(_read(f"{folder}/{name}"))["files"]:
+                rows[path] = (path, mode, sha256, size)
+        document = {"files": sorted(row[:3] for row in rows.values()), "schema": 1}
+    except (OSError, ValueError, KeyError, TypeError) as error:
         message = f"the list of files of the environment cannot be read: {folder}: {error}"
         raise Mismatch(message) from error
-    document = {"files": sorted(row[:3] for row in rows.values()), "schema": 1}
     data = json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
     found = "sha256:" + hashlib.sha256(data).hexdigest()
     if found != tree_digest:

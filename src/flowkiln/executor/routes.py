@@ -75,6 +75,7 @@ class Routed:
             self._containers.close()
         finally:
             self._processes.close()
+            self._containers.mailbox.ring(None)
             for descriptor in (self._wake, self._bell):
                 if descriptor >= 0:
                     os.close(descriptor)

@@ -35,12 +35,21 @@ class Settling:
         self._engine = engine
         self._launching = launching
 
-    def outcome(self, job: Job) -> Outcome:
-        """The one outcome of a job whose container has ended or is gone, sealed now if it was not.
+    def outcome(self, job: Job) -> Outcome | None:
+        """The one outcome of a job whose container has ended or is gone, sealed now if it was not; else None.
 
         Raises the store's error where the step met damage of the store: nothing is sealed then.
         """
+        found = self._engine.inspect(job.container) if job.copied else None
+        if found is not None and found["State"].get("Running"):
+            return None
         return self._found(job) or self._made(job)
+
+    def give_up(self, job: Job, error: FlowkilnError) -> Outcome:
+        """The outcome of a job whose engine does not tell how its container ended."""
+        text = f"the container has ended, and its engine does not tell how: {error.message}"
+        failure = Failure(failure_class="infrastructure", cause="lost", text=text, code=error.code, hint=error.hint)
+        return self.fail(job, failure)
 
     def sealed(self, job: Job) -> Outcome | None:
         """The outcome that stands in the store."""
@@ -61,8 +70,10 @@ class Settling:
         self._store.records.create(key, data)
         return self.sealed(job)
 
-    def _made(self, job: Job) -> Outcome:
+    def _made(self, job: Job) -> Outcome | None:
         found = self._engine.inspect(job.container or job.name)
+        if found is not None and found["State"].get("Running"):
+            return None
         if found is not None and found["State"].get("ExitCode") == STORE:
             self._require_sound_store(job)
         lines = [] if found is None else self._lines(job)

@@ -20,6 +20,7 @@ from flowkiln.images import facts, oci, reference
 from flowkiln.images.errors import BaseAbsent, BaseOfAnotherPlatform, BaseUnreadable
 from flowkiln.images.facts import Survey
 from flowkiln.images.oci import Descriptor, Document
+from flowkiln.images.records import Records
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from flowkiln.images.reference import Reference
     from flowkiln.images.registry import Fetched
 
-_SCHEMA = 1
+_SCHEMA = 2
 """Raised when a survey holds more or other things: bases are read anew then."""
 _VARIANTS = {"amd64": ("", "v1"), "arm64": ("", "v8")}
 """Variants of an architecture that all its processors have."""
@@ -89,6 +90,7 @@ class Bases:
     ) -> None:
         self._registries = registries
         self._folder = cache / "images" / "bases"
+        self._records = Records(cache)
         self._reporter = reporter or Silent()
 
     def pin(self, text: str, platform: Platform, *, python: str | None = None) -> BasePin:
@@ -176,8 +178,10 @@ class Bases:
                 kept = self._kept(fetched.digest)
                 if kept is None or kept.survey is None:
                     image = self._documents(text, place, fetched, platform)
-                    kept = _Kept(image, self._survey(text, place, image))
+                    survey = self._survey(text, place, image)
+                    kept = _Kept(image, survey)
                     self._keep(kept)
+                    self._records.add_libraries(image.manifest.digest, survey.libraries)
         _check_platform(text, kept.image.config, platform)
         return kept
 

@@ -7,12 +7,15 @@ the identity of.
 
 from __future__ import annotations
 
+import hashlib
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from flowkiln._base import json
 from flowkiln.envs import glue, treefile
 from flowkiln.images import archive, places
 from flowkiln.images.bytecode import pyc_path
+from flowkiln.images.errors import ContentDamaged
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -53,11 +56,9 @@ def package_members(layer: LayerSpec, described: Described, packages: Packages) 
 def _entries(layer: LayerSpec, described: Described) -> Iterable[tuple[Entry, str]]:
     """The entries of the layer's packages, without files that lose their path to another distribution."""
     launchers = {launcher.path for launcher, _ in described.tree.launchers}
-    lost = {*layer.without, *launchers}
-    winners = {entry.path: sha256 for entry, sha256 in described.tree.owners} if lost else {}
     for wheel in layer.wheels:
         for entry in described.packages[wheel.sha256].entries:
-            if entry.path not in lost or winners.get(entry.path) == wheel.sha256:
+            if entry.path not in launchers and layer.gives(wheel, entry.path):
                 yield entry, wheel.sha256
 
 
@@ -71,24 +72,32 @@ def _member(path: str, entry: Entry, sha256: str, packages: Packages) -> Member:
 def bytecode_members(
     layer: LayerSpec, described: Described, packages: Packages, compiler: Compiler, python: str
 ) -> list[Member]:
-    """The bytecode of the packages of ``layer``, each package compiled by a process of its own."""
-    members: list[Member] = []
-    lost = set(layer.without)
+    """The bytecode of the packages of ``layer``, compiled in one go: how files are grouped does not move them."""
+    sources: dict[str, bytes] = {}
     for wheel in layer.wheels:
-        sources: list[tuple[str, str | bytes]] = []
         for entry in described.packages[wheel.sha256].entries:
-            if entry.path.endswith(".py") and "/site-packages/" in entry.path and entry.path not in lost:
+            if entry.path.endswith(".py") and "/site-packages/" in entry.path and layer.gives(wheel, entry.path):
                 source = entry.source
                 if isinstance(source, str):
-                    source = packages.stored(wheel.sha256, source)
-                sources.append((f"{places.PREFIX}/{entry.path}", source))
-        members += compiled(compiler, sources, python)
-    unique = {member.path: member for member in members}
-    return archive.complete(unique.values()) if unique else []
+                    source = _checked(packages.stored(wheel.sha256, source), entry.sha256)
+                sources.setdefault(f"{places.PREFIX}/{entry.path}", source)
+    members = compiled(compiler, list(sources.items()), python)
+    return archive.complete(members) if members else []
 
 
-def compiled(compiler: Compiler, sources: Sequence[tuple[str, str | bytes]], python: str) -> list[Member]:
-    """The bytecode of ``sources``, (final path, content or path of it), where ``pycache_prefix`` looks."""
+def _checked(path: str, sha256: str) -> bytes:
+    """The content of a stored file. Raises ``ContentDamaged`` unless it is what was unpacked."""
+    try:
+        data = Path(path).read_bytes()
+    except FileNotFoundError as error:
+        raise ContentDamaged(path) from error
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise ContentDamaged(path)
+    return data
+
+
+def compiled(compiler: Compiler, sources: Sequence[tuple[str, bytes]], python: str) -> list[Member]:
+    """The bytecode of ``sources``, (final path, content), where ``pycache_prefix`` looks."""
     if not sources:
         return []
     made = compiler.compile(sorted(sources, key=lambda one: one[0]))
@@ -105,7 +114,7 @@ def runtime_members(runtime_id: str, files: Mapping[str, bytes]) -> list[Member]
     return archive.complete(archive.made(f"{root}/{path}", data) for path, data in files.items())
 
 
-def runtime_sources(runtime_id: str, files: Mapping[str, bytes]) -> list[tuple[str, str | bytes]]:
+def runtime_sources(runtime_id: str, files: Mapping[str, bytes]) -> list[tuple[str, bytes]]:
     """The Python files of the runtime with the paths that they have in the image."""
     root = places.runtime(runtime_id)
     return [(f"{root}/{path}", data) for path, data in files.items() if path.endswith(".py")]
@@ -115,12 +124,10 @@ def glue_members(plan: ImagePlan, described: Described, packages: Packages) -> l
     """Launchers, ``pyvenv.cfg``, interpreter links, and the marker that says which environment this is."""
 
     def reader(launcher: Launcher, sha256: str) -> Callable[[], bytes]:
-        def read() -> bytes:
-            from pathlib import Path  # noqa: PLC0415  few wheels have scripts
-
-            return Path(packages.stored(sha256, launcher.stored)).read_bytes()
-
-        return read
+        told = described.scripts.get((sha256, launcher.stored))
+        if told is not None:
+            return lambda: told
+        return lambda: _checked(packages.stored(sha256, launcher.stored), launcher.sha256)
 
     facts = plan.base.facts
     assert facts.interpreter is not None

@@ -100,6 +100,7 @@ class ContentDamaged(ImageError):
     """
 
     code = "IMG020"
+    advice = "Run the command again; if it happens again, `flowkiln cache gc --keep 0` frees what was changed."
     title = "The cache was changed while an image was baked"
     exit_code = ExitCode.ENVIRONMENT
 
@@ -112,6 +113,7 @@ class LayerDiffers(ImageError):
     """
 
     code = "IMG021"
+    advice = "`flowkiln cache gc --keep 0` removes records that nobody uses; then bake again."
     title = "A layer differs from its record"
     exit_code = ExitCode.ENVIRONMENT
 
@@ -205,6 +207,20 @@ class NoRepository(ImageError):
 
     code = "IMG026"
     title = "No repository for images"
+
+
+class ForeignProgram(ImageError):
+    """A wheel of the lock holds programs for other processors than the image's, and none for its own.
+
+    Its file name says that it is for this platform, and its content says otherwise: importing it would fail with
+    "wrong ELF class" or "cannot open shared object file". Nothing was pushed or loaded. Another version or another
+    index of the package may have a right one.
+    """
+
+    code = "IMG029"
+    title = "A package is for another processor"
+    exit_code = ExitCode.ENVIRONMENT
+    advice = "Exclude that version where the environment is declared, and lock again."
 
 
 class NoImage(ImageError):

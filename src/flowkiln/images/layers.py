@@ -35,7 +35,7 @@ class LayerSpec:
     """A layer before its bytes. ``key`` is ``sha256:...`` of all that decides them.
 
     ``title`` names it for people. ``wheels`` are those whose files it holds, or whose bytecode; ``without`` are the
-    paths in which another distribution wins over them.
+    paths in which another distribution wins over them, ``within`` those that one of them wins, with its name.
     """
 
     kind: Kind
@@ -43,6 +43,16 @@ class LayerSpec:
     key: str
     wheels: tuple[LockedWheel, ...] = ()
     without: tuple[str, ...] = ()
+    within: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def compiled(self) -> bool:
+        """Whether it holds bytecode."""
+        return self.kind in ("bytecode", "runtime-bytecode", "stdlib-bytecode")
+
+    def gives(self, wheel: LockedWheel, path: str) -> bool:
+        """Whether ``path`` may be taken from ``wheel``: no other distribution was chosen for it."""
+        return path not in self.without and dict(self.within).get(path, wheel.name) == wheel.name
 
 
 def cut(part: PlatformLock) -> list[LayerSpec]:
@@ -69,10 +79,11 @@ def _packages(wheels: Sequence[LockedWheel], part: PlatformLock) -> LayerSpec:
     names = {wheel.name for wheel in wheels}
     without = tuple(sorted(path for path, winner in part.winners if winner not in names))
     title = ", ".join(f"{wheel.name} {wheel.version}" for wheel in wheels)
-    within = [[path, winner] for path, winner in sorted(part.winners) if winner in names]
+    within = tuple((path, winner) for path, winner in sorted(part.winners) if winner in names)
     digests = [wheel.sha256 for wheel in wheels]
-    key = key_of("packages", python=part.python, wheels=digests, without=list(without), within=within)
-    return LayerSpec(kind="packages", title=title, key=key, wheels=tuple(wheels), without=without)
+    listed = [list(pair) for pair in within]
+    key = key_of("packages", python=part.python, wheels=digests, without=list(without), within=listed)
+    return LayerSpec(kind="packages", title=title, key=key, wheels=tuple(wheels), without=without, within=within)
 
 
 def bytecode_of(layer: LayerSpec, compiler: str) -> LayerSpec:
@@ -84,6 +95,7 @@ def bytecode_of(layer: LayerSpec, compiler: str) -> LayerSpec:
         key=key,
         wheels=layer.wheels,
         without=layer.without,
+        within=layer.within,
     )
 
 

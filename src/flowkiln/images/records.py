@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING
 
 from flowkiln._base import digests, files
 from flowkiln._base.json import compact
+from flowkiln.images.libraries import Missing, Program
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from flowkiln._base.json import JSONObject
@@ -127,6 +129,42 @@ class Records:
     def add_tree(self, env_id: str, tree_digest: str) -> None:
         """Keeps the ``tree_digest`` of an environment."""
         self._write(self._path("trees", env_id), {"schema": _SCHEMA, "tree_digest": tree_digest})
+
+    def libraries(self, base: str) -> frozenset[str] | None:
+        """The names of the shared objects of a base, by its manifest; None where nobody has read it here."""
+        document = self._read(self._path("libraries", base))
+        found = None if document is None else document.get("libraries")
+        return frozenset(map(str, found)) if isinstance(found, list) else None
+
+    def add_libraries(self, base: str, names: Iterable[str]) -> None:
+        """Keeps the names of the shared objects of a base."""
+        self._write(self._path("libraries", base), {"schema": _SCHEMA, "libraries": sorted(names)})
+
+    def programs(self, sha256: str) -> tuple[Program, ...] | None:
+        """The programs and shared objects of a wheel, None where nobody has looked."""
+        document = self._read(self._path("programs", sha256))
+        with suppress(KeyError, TypeError, ValueError):
+            if document is not None and document["schema"] == _SCHEMA:
+                return tuple(map(Program.from_json, document["programs"]))
+        return None
+
+    def add_programs(self, sha256: str, programs: Iterable[Program]) -> None:
+        """Keeps what the programs and shared objects of a wheel are."""
+        rows = [one.to_json() for one in programs]
+        self._write(self._path("programs", sha256), {"schema": _SCHEMA, "programs": rows})
+
+    def missing(self, scan: str) -> tuple[Missing, ...] | None:
+        """What a scan found, by its key; None where it was not made here."""
+        document = self._read(self._path("scans", scan))
+        with suppress(KeyError, TypeError, ValueError):
+            if document is not None and document["schema"] == _SCHEMA:
+                return tuple(Missing.from_json(row) for row in document["missing"])
+        return None
+
+    def add_missing(self, scan: str, missing: Iterable[Missing]) -> None:
+        """Keeps what a scan found."""
+        rows = [one.to_json() for one in missing]
+        self._write(self._path("scans", scan), {"schema": _SCHEMA, "missing": rows})
 
     def image(self, repository: str, image_key: str) -> ImageRecord | None:
         """The record of an image in ``repository``, None without one."""

@@ -14,6 +14,7 @@ from flowkiln.executor import runtime
 from flowkiln.images import bytecode, fitness, plan, reference, stdlib
 from flowkiln.images.bake import Baker, Workshop
 from flowkiln.images.basing import Bases
+from flowkiln.images.catalog import Catalog
 from flowkiln.images.errors import CompilerMissing, NoRepository
 from flowkiln.images.pushing import Publisher
 from flowkiln.wiring import bases, engines
@@ -32,7 +33,9 @@ if TYPE_CHECKING:
     from flowkiln.envs.lockfolder import LockFolder
     from flowkiln.images.bytecode import Compiler
     from flowkiln.images.compress import Compression
+    from flowkiln.images.libraries import Missing
     from flowkiln.images.plan import ImagePlan
+    from flowkiln.images.reference import Reference
     from flowkiln.wiring.policy import Policy
 
 
@@ -58,6 +61,7 @@ class Bakery:
         self.reporter = reporter
         self.registries = Registries(settings)
         self.bases = Bases(self.registries, paths.cache_root(), reporter)
+        self._catalogs: dict[str, Catalog] = {}
         self._host = Host(settings)
         self._runtime = runtime.files()
         self.runtime_id = runtime.identity(self._runtime)
@@ -78,8 +82,21 @@ class Bakery:
             compiler=self.compiler,
             stdlib=self._stdlib,
             reporter=self.reporter,
+            team=self.team,
         )
         return Baker(shop)
+
+    def team(self) -> tuple[Catalog, ...]:
+        """The team's catalog, in the repository of the settings; none without one."""
+        told = self._settings.text("images.repository")
+        return (self._catalog(reference.parse(told)),) if told else ()
+
+    def _catalog(self, repository: Reference) -> Catalog:
+        if repository.name not in self._catalogs:
+            compression = compression_of(self._settings)
+            registry = self.registries(repository.host)
+            self._catalogs[repository.name] = Catalog(registry, repository, compression, self.reporter)
+        return self._catalogs[repository.name]
 
     def reference_of(self, wish: Wish) -> str:
         """The base that ``wish`` is baked on, as people write it."""
@@ -136,9 +153,17 @@ class Bakery:
         return users
 
     def _decided(self, pin: BasePin) -> BasePin:
-        """``pin`` with the compiler of its bytecode: that very Python, here or in the engine, else none."""
+        """``pin`` with the compiler of its bytecode: that very Python, here or in the engine, else none.
+
+        What it compiles of the base may also be in the team's catalog already. Raises the registry's errors: a
+        catalog that does not answer is no reason for another image.
+        """
         version = pin.facts.python
         if version is None or self._find_compiler(replace(pin, bytecode=version)) is not None:
+            return replace(pin, bytecode=version)
+        layer = plan.stdlib_layer(pin, version)
+        if any(catalog.fetch([layer]) for catalog in self.team()):
+            self.reporter.say(f"the team's catalog has the bytecode of Python {version} for {pin.reference}")
             return replace(pin, bytecode=version)
         self.reporter.warn(
             f"images on {pin.reference} get no bytecode: neither this machine nor a container engine "
@@ -194,7 +219,9 @@ class Bakery:
         source = reference.parse(pin.reference)
         registry = self.registries(source.host)
         layers = [partial(registry.blob, source.repository, one.digest) for one in self.bases.opened(pin).layers]
-        return stdlib.sources(layers, pin.facts.stdlib)
+        sources, names = stdlib.read(layers, pin.facts.stdlib)
+        self.baker.records.add_libraries(pin.manifest, names)
+        return sources
 
     # -- plans -------------------------------------------------------------------------------------------------
 
@@ -204,16 +231,30 @@ class Bakery:
         fitness.check(pin, part, name=wish.lock.name)
         return plan.plan(wish.lock.name, wish.lock.lock_id, part, pin, self.runtime_id)
 
+    def missing(self, plan: ImagePlan, steps: Sequence[str] = ()) -> tuple[Missing, ...] | None:
+        """The libraries that the image of ``plan`` lacks, said as a warning; None where that cannot be known here.
+
+        It is no failure: what is not there may never be loaded.
+        """
+        found = self.baker.scanner.missing(plan)
+        if found:
+            self.reporter.warn(_lacking(plan, steps, found))
+        return found
+
     def publisher(self, repository: str | None = None) -> Publisher:
         """What publishes to ``repository``, by default that of the settings. Raises ``NoRepository``."""
+        target = reference.parse(repository or repository_of(self._settings))
+        own = self._catalog(target)
+        near = [one for one in self.team() if one.repository.host == target.host and one is not own]
         return Publisher(
-            reference.parse(repository or repository_of(self._settings)),
+            target,
             self.registries,
             self.bases,
             self.baker,
             compression=compression_of(self._settings),
             reporter=self.reporter,
             locks=paths.cache_root() / "locks" / "images",
+            catalogs=(own, *near),
         )
 
 
@@ -241,6 +282,16 @@ def repository_of(settings: Settings) -> str:
 def compression_of(settings: Settings) -> Compression:
     """How layers are compressed for registries."""
     return "zstd" if settings.text("images.compression") == "zstd" else "gzip"
+
+
+def _lacking(plan: ImagePlan, steps: Sequence[str], found: Sequence[Missing]) -> str:
+    rows = []
+    for one in found:
+        package = f"Debian package {one.package}, " if one.package else ""
+        rows.append(f"{one.library} ({package}needed by {', '.join(one.needed_by)})")
+    where = f"environment {plan.name!r}" + (f" (step {', '.join(steps)})" if steps else "")
+    hint = f"If it is used, name a base that has it: image=..., now {plan.base.reference}"
+    return f"{where}: neither its packages nor its base have {', '.join(rows)}. {hint}"
 
 
 def _by_folder(wishes: Iterable[Wish]) -> dict[LockFolder, list[Wish]]:

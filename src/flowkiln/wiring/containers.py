@@ -6,7 +6,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from flowkiln._base import paths
 from flowkiln._base.engineerrors import ImageMissing
@@ -42,17 +42,18 @@ class Wanted:
     base: str | None = None
 
 
-class Ready(NamedTuple):
-    """What a step runs in. ``pin`` is the base of its image, None for an image that runs as it is."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """What a step runs in: the prefix inside of its image, the image, and the base that it was baked on."""
 
     prefix: Prefix
     image: ImageRef
-    pin: BasePin | None
+    pin: BasePin | None = None
 
 
 def prepare(
     steps: Mapping[str, Wanted], settings: Settings, reporter: Reporter, policy: Policy
-) -> dict[str, Ready]:
+) -> dict[str, Prepared]:
     """What each step runs in, its image being in the engine.
 
     Raises the errors of engines, bases, registries and baking, ``NotBaked`` where nothing may be baked.
@@ -65,16 +66,18 @@ def prepare(
     unique = {plan.image_key: plan for plan in plans.values()}
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         placed = dict(zip(unique, pool.map(partial(_placed, bakery, settings), unique.values()), strict=True))
-    found = {step: Ready(*placed[plan.image_key], plan.base) for step, plan in plans.items()}
+    found = {step: placed[plan.image_key] for step, plan in plans.items()}
     for step, one in steps.items():
         if one.lock is None:
-            found[step] = Ready(*as_it_is(one.base, bakery, settings, step=step), None)
+            prefix, image = as_it_is(one.base, bakery, settings, step=step)
+            found[step] = Prepared(prefix=prefix, image=image)
     return found
 
 
 def baked(plan: ImagePlan, bakery: Bakery, settings: Settings) -> tuple[Prefix, ImageRef]:
     """What runs in the image of ``plan``, which is in the engine then. Raises the errors of ``prepare``."""
-    return _placed(bakery, settings, plan)
+    one = _placed(bakery, settings, plan)
+    return one.prefix, one.image
 
 
 def _wish(step: str, one: Wanted, platform: Platform) -> Wish:
@@ -101,7 +104,7 @@ def local_images(bakery: Bakery) -> LocalImages:
     )
 
 
-def _placed(bakery: Bakery, settings: Settings, plan: ImagePlan) -> tuple[Prefix, ImageRef]:
+def _placed(bakery: Bakery, settings: Settings, plan: ImagePlan) -> Prepared:
     """The image of ``plan`` in the engine: there already, or pulled from the team's repository, or baked."""
     images = local_images(bakery)
     found = images.find(plan)
@@ -115,16 +118,17 @@ def _placed(bakery: Bakery, settings: Settings, plan: ImagePlan) -> tuple[Prefix
             hint = "`flowkiln env bake FLOW.py --push` bakes it where images.policy allows that."
             raise NotBaked(f"{message}, and images.policy is never", hint=hint)
         found = images.put(plan)
+        bakery.missing(plan)
     image = ImageRef(
         reference=found.reference,
         config=found.config,
         ids=tuple(dict.fromkeys((found.id, found.config))),
         base=_base(plan),
     )
-    return _prefix(plan, found.tree_digest), image
+    return Prepared(prefix=_prefix(plan, found.tree_digest), image=image, pin=plan.base)
 
 
-def _pulled(bakery: Bakery, plan: ImagePlan) -> tuple[Prefix, ImageRef] | None:
+def _pulled(bakery: Bakery, plan: ImagePlan) -> Prepared | None:
     """The image as the team's repository has it, pulled by its digest; None where it has none."""
     publisher = bakery.publisher()
     found = publisher.find(plan)
@@ -143,7 +147,7 @@ def _pulled(bakery: Bakery, plan: ImagePlan) -> tuple[Prefix, ImageRef] | None:
         digest=found.digest,
         base=_base(plan),
     )
-    return _prefix(plan, found.tree_digest), image
+    return Prepared(prefix=_prefix(plan, found.tree_digest), image=image, pin=plan.base)
 
 
 def _base(plan: ImagePlan) -> str:

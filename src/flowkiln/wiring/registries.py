@@ -25,7 +25,7 @@ class Registries:
         self._offline = settings.flag("offline")
         self._retries = settings.count("retries") or 5
         stall = float(settings.count("download-timeout") or 30)
-        self._http = Http(_context, stall=stall)
+        self._http = Http(context, stall=stall)
         self._logins = Logins(os.environ)
         self._clients: dict[str, Registry] = {}
         self._lock = threading.Lock()
@@ -50,5 +50,6 @@ class Registries:
         return {"username": found.user, "password": found.secret, "serveraddress": host}
 
 
-def _context() -> ssl.SSLContext:
+def context() -> ssl.SSLContext:
+    """The TLS settings of registries: the authorities that downloads trust too."""
     return certificates(None, os.environ)

@@ -53,13 +53,24 @@ class Finding:
     exit_code: ExitCode = ExitCode.BAD_INPUT
 
 
-@verb("doctor", example="flowkiln doctor\nflowkiln doctor --offline --json")
+@verb("doctor", example="flowkiln doctor\nflowkiln doctor --with docker\nflowkiln doctor --offline --json")
+@click.option(
+    "--with",
+    "backend",
+    type=click.Choice(["docker"]),
+    help="Try what this backend needs, too: the engine, the base images, the repository of images.",
+)
 @click.pass_context
-def doctor(context: click.Context) -> int:
+def doctor(context: click.Context, *, backend: str | None) -> int:
     """Look at all that flowkiln needs on this machine, and name every host that it may contact."""
     speaker = session(context)
     settings = speaker.settings(Path.cwd())
-    findings = [_tried(name, check, settings) for name, check in CHECKS.items()]
+    checks = dict(CHECKS)
+    if backend is not None:
+        from flowkiln.cli import dockerdoctor
+
+        checks |= dockerdoctor.CHECKS
+    findings = [_tried(name, check, settings) for name, check in checks.items()]
     words = {"ok": "ok", "warning": "warning", "problem": "PROBLEM"}
     lines = []
     for finding in findings:
@@ -78,7 +89,7 @@ def _tried(name: str, check: Callable[[Settings], Finding], settings: Settings) 
         return check(settings)
     except FlowkilnError as error:
         hint = f"\n{error.hint}" if error.hint else ""
-        return Finding(name, "problem", f"[{error.code}] {error.message}{hint}")
+        return Finding(name, "problem", f"[{error.code}] {error.message}{hint}", exit_code=error.exit_code)
     except OSError as error:
         return Finding(name, "problem", str(error))
 

@@ -55,6 +55,11 @@ class Found:
     tree_digest: str
 
 
+def place_of(repository: Reference, compression: Compression) -> str:
+    """What the records call a repository: compression decides the manifests that it holds."""
+    return f"{repository.name}#{compression}"
+
+
 class Publisher:
     """Publishes images to one repository. ``registries`` gives the client for a host.
 
@@ -236,7 +241,7 @@ class Publisher:
 
     @property
     def _place(self) -> str:
-        return f"{self.repository.name}#{self._compression}"
+        return place_of(self.repository, self._compression)
 
     def _remember(self, plan: ImagePlan, found: Found) -> None:
         record = ImageRecord(

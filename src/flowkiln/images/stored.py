@@ -49,8 +49,11 @@ class StoredImage:
 class _Holder(Protocol):
     """Where manifests and blobs are."""
 
+    def manifest(self, digest: str) -> bytes:
+        """The checked bytes of a manifest or index."""
+
     def document(self, digest: str) -> bytes:
-        """The checked bytes of a small blob or manifest."""
+        """The checked bytes of a config."""
 
     def blob(self, digest: str) -> Iterator[bytes]:
         """The checked bytes of a layer as they come."""
@@ -90,7 +93,7 @@ def _images(where: str, digest: str, data: bytes, holder: _Holder) -> Iterator[S
         platform = row.get("platform") or {}
         if platform.get("os") != "unknown":  # attestations are no images
             inner = str(row.get("digest"))
-            yield from _images(where, inner, holder.document(inner), holder)
+            yield from _images(where, inner, holder.manifest(inner), holder)
 
 
 def _image(where: str, digest: str, document: JSONObject, holder: _Holder) -> StoredImage:
@@ -129,9 +132,15 @@ class _Repository:
     registry: RegistryReader
     repository: str
 
-    def document(self, digest: str) -> bytes:
+    def manifest(self, digest: str) -> bytes:
         fetched = self.registry.manifest(self.repository, digest)
-        return fetched.data if fetched is not None else self.registry.read_blob(self.repository, digest)
+        if fetched is None:
+            message = f"{self.repository} has an index that names {digest}, and not that manifest"
+            raise BaseAbsent(message, hint="Bake and push the image again with --rebuild.")
+        return fetched.data
+
+    def document(self, digest: str) -> bytes:
+        return self.registry.read_blob(self.repository, digest)
 
     def blob(self, digest: str) -> Iterator[bytes]:
         return self.registry.blob(self.repository, digest)
@@ -149,6 +158,9 @@ class _Layout:
         except (OSError, ValueError, LookupError, TypeError, tarfile.TarError) as error:
             raise BadLayout(f"{self.path} is no OCI layout: {error}", hint="Name its folder or .tar.") from error
         return [row for row in rows if isinstance(row, dict)]
+
+    def manifest(self, digest: str) -> bytes:
+        return b"".join(self.blob(digest))
 
     def document(self, digest: str) -> bytes:
         return b"".join(self.blob(digest))

@@ -6,19 +6,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from flowkiln.cli import baking, targets
-from flowkiln.wiring import locks
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
     from flowkiln._base.json import JSONObject
-    from flowkiln.cli.environments import Environment
     from flowkiln.cli.output import Session
     from flowkiln.envs.basepin import BasePin
     from flowkiln.envs.lockfolder import LockFolder
     from flowkiln.wiring.baking import Wish
-    from flowkiln.wiring.imaging import Catalogue, Known
     from flowkiln.wiring.policy import Policy
 
 
@@ -74,14 +71,6 @@ def line(pin: BasePin) -> str:
     words = [f"Python {facts.python}" if facts.python else "no Python"]
     words.append(f"glibc {facts.glibc[0]}.{facts.glibc[1]}" if facts.glibc else facts.libc)
     return f"{pin.reference} ({pin.platform}) {pin.manifest[:19]}, {', '.join(words)}"
-
-
-def known(one: Environment, catalogue: Catalogue) -> list[Known]:
-    """The images of an environment that is locked, for the bases that stand in its folder."""
-    if one.lock is None or one.folder is None:
-        return []
-    standing = locks.standing_folder(one.folder).read_bases()
-    return catalogue.of(one.lock, tuple(pin for pin in standing if one.name in pin.environments))
 
 
 def pinned(texts: Sequence[str], speaker: Session, policy: Policy, *, upgrade: bool) -> list[Pinned]:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from flowkiln._base.json import JSONObject
     from flowkiln.cli.environments import Environment
     from flowkiln.cli.output import Session
+    from flowkiln.envs.basepin import BasePin
     from flowkiln.wiring.imaging import Known
 
 
@@ -43,13 +44,21 @@ def list_environments(context: click.Context, *, envs: tuple[str, ...]) -> int:
 
 def images_of(found: list[Environment], speaker: Session) -> list[list[Known]]:
     """What is known of the images of each environment; those without pinned bases load nothing of images."""
-    if not any(one.lock is not None and one.folder is not None for one in found):
+    if not any(_pins(one) for one in found):
         return [[] for _ in found]
-    from flowkiln.cli import basepins
     from flowkiln.wiring.imaging import Catalogue
 
     catalogues = {home: Catalogue(speaker.settings(home)) for home in {one.home for one in found}}
-    return [basepins.known(one, catalogues[one.home]) for one in found]
+    return [catalogues[one.home].of(one.lock, _pins(one)) if one.lock is not None else [] for one in found]
+
+
+def _pins(one: Environment) -> tuple[BasePin, ...]:
+    """The bases that stand in the folder of an environment's lock for it."""
+    from flowkiln.wiring import locks
+
+    if one.lock is None or one.folder is None:
+        return ()
+    return tuple(pin for pin in locks.standing_folder(one.folder).read_bases() if one.name in pin.environments)
 
 
 def shown(images: list[Known]) -> list[JSONObject]:

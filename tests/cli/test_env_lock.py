@@ -94,9 +94,12 @@ def test_an_environment_looks_alike_in_every_answer(folder: Path, capsys: pytest
     path = flow(folder, "{'beta': ''}")
     locked = answer(capsys, "env", "lock", path)["environments"]
     assert [one.pop("changed") for one in locked] == [True, True]
-    assert locked == answer(capsys, "env", "list", path)["environments"]
+    listed = answer(capsys, "env", "list", path)["environments"]
+    assert [one.pop("images") for one in listed] == [[], []]
+    assert locked == listed
     start = next(one for one in locked if one["name"] == "start")
-    assert start == answer(capsys, "env", "show", f"{path}:start")["environment"]
+    shown = answer(capsys, "env", "show", f"{path}:start")["environment"]
+    assert start == {name: value for name, value in shown.items() if name in start}
     assert start["platforms"][0]["packages"] == 2
 
 

@@ -21,6 +21,7 @@ from flowkiln.images import compile_files, places
 from flowkiln.images.bytecode import HostCompiler, find_host, pyc_path
 from flowkiln.images.compile_files import of_stdlib
 from flowkiln.images.errors import CompilerFailed
+from tests.source import PACKAGE
 
 VERSION = platform.python_version()
 HERE = HostCompiler(sys.executable, VERSION)
@@ -58,14 +59,34 @@ def test_the_files_of_a_call_do_not_move_each_other(whole: dict[str, bytes], cho
     assert HERE.compile([(path, FILES[path]) for path in chosen]) == {path: whole[path] for path in chosen}
 
 
+LOADED = """
+import sys
+from flowkiln.images import compile_files
+import asyncio, decimal, http.server, sqlite3, unittest, xml.dom.minidom
+files = [line.split("\\t") for line in sys.stdin.read().splitlines()]
+held = []
+for path, place in files:
+    source = open(place, "rb").read()
+    names, _ = compile_files._strings(compile(source, path, "exec", dont_inherit=True))
+    held += [sys.intern(name) for name in names]
+for path, place in files:
+    data = compile_files.bytecode(path, open(place, "rb").read())
+    sys.stdout.write(f"{path}\\t{data.hex()}\\n")
+"""
+
+
 def test_what_a_process_has_loaded_moves_nothing(whole: dict[str, bytes]) -> None:
-    """This process holds thousands of names that a fresh one does not; to them come all those of the files."""
-    held: list[object] = []
-    for path, file in FILES.items():
-        names, _ = compile_files._strings(compile(file.read_bytes(), path, "exec", dont_inherit=True))
-        held += [sys.intern(name) for name in names]
-    assert {path: compile_files.bytecode(path, file.read_bytes()) for path, file in FILES.items()} == whole
-    assert held
+    """A process that holds thousands of names which a fresh one does not, all those of the files among them."""
+    done = subprocess.run(
+        [sys.executable, "-c", LOADED],
+        input="\n".join(f"{path}\t{place}" for path, place in FILES.items()),
+        env={"PYTHONPATH": str(PACKAGE.parent), "PYTHONHASHSEED": "0"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found = dict(line.split("\t") for line in done.stdout.splitlines())
+    assert {path: bytes.fromhex(data) for path, data in found.items()} == whole
 
 
 def test_the_machine_moves_nothing(

@@ -84,6 +84,7 @@ class Baker:
         self.scanner = Scanner(self.records, workshop.describer)
         self._described: dict[str, Described] = {}
         self._told: dict[str, Known] = {}
+        self._sources: dict[str, str] = {}
         self._compilers: dict[str, Compiler] = {}
 
     def bake(self, plan: ImagePlan, compression: Compression | None, catalogs: Sequence[Catalog] = ()) -> Baked:
@@ -129,7 +130,7 @@ class Baker:
         if found is None:
             record = self._pack(plan, made.spec, compression, catalogs)
             if record.blob(compression) != known:
-                raise _differs(made.spec, record.diff_id, made.record.diff_id)
+                raise self._differs(made.spec, record.diff_id, made.record.diff_id)
             found = self.blobs.path(known[0])
         return found
 
@@ -208,6 +209,9 @@ class Baker:
         found = catalog.fetch(asked, wheels=undescribed)
         for entry in found.values():
             self._learn(plan, entry)
+        self._sources.update(
+            {one.key: f"{catalog.repository.name}:{catalog.tag_of(one)}" for one in asked if one.key in found}
+        )
         return {layer.key: self._kept(layer, found[layer.key].record) for layer in asked if layer.key in found}
 
     def _learn(self, plan: ImagePlan, entry: Entry) -> None:
@@ -219,13 +223,23 @@ class Baker:
             self.records.add_libraries(plan.base.manifest, entry.libraries)
 
     def _kept(self, layer: LayerSpec, record: LayerRecord) -> LayerRecord:
-        """The record with what is known of the layer already. Raises ``LayerDiffers`` for two different truths."""
+        """The record with what is known of the layer already.
+
+        Raises ``LayerDiffers`` for two different truths, of which none is believed from then on.
+        """
         known = self.records.layer(layer.key)
         if known is not None:
             forms = dict(known.blobs)
             if known.diff_id != record.diff_id or any(forms.get(kind, blob) != blob for kind, blob in record.blobs):
-                raise _differs(layer, record.diff_id, known.diff_id)
+                raise self._differs(layer, record.diff_id, known.diff_id)
         return self.records.add_layer(record)
+
+    def _differs(self, layer: LayerSpec, here: str, told: str) -> LayerDiffers:
+        self.records.forget_layer(layer.key)
+        message = f"layer {layer.title!r} came out as {here}; its record says {told}"
+        source = self._sources.get(layer.key)
+        hint = f"If that is the record of {source}, remove that tag: the layer is made anew." if source else None
+        return LayerDiffers(message, hint=hint, data={"key": layer.key})
 
     # -- making ------------------------------------------------------------------------------------------------
 
@@ -361,8 +375,3 @@ def _lacks(record: LayerRecord | None, compression: Compression | None) -> bool:
     if record is None:
         return True
     return not record.empty and compression is not None and record.blob(compression) is None
-
-
-def _differs(layer: LayerSpec, here: str, told: str) -> LayerDiffers:
-    message = f"layer {layer.title!r} came out as {here}; its record says {told}"
-    return LayerDiffers(message, data={"key": layer.key})

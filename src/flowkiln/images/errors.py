@@ -109,11 +109,12 @@ class LayerDiffers(ImageError):
     """A layer that was made again has other bytes than its record says.
 
     Equal inputs give equal bytes with one version of flowkiln, so either the record is of another builder or a file
-    of the cache was changed. Nothing was pushed. `flowkiln cache gc` removes records that nobody uses.
+    of the cache was changed, or the team's catalog tells something wrong. Nothing was pushed, and the record in the
+    cache is dropped: baking again makes one. The hint names the entry of the catalog, if there was one.
     """
 
     code = "IMG021"
-    advice = "`flowkiln cache gc --keep 0` removes records that nobody uses; then bake again."
+    advice = "Bake again: the record is made anew."
     title = "A layer differs from its record"
     exit_code = ExitCode.ENVIRONMENT
 

@@ -123,6 +123,10 @@ class Records:
         self._write(self._path("layers", record.key), record.to_json())
         return record
 
+    def forget_layer(self, key: str) -> None:
+        """Drops the record of a layer that came out otherwise."""
+        self._path("layers", key).unlink(missing_ok=True)
+
     def tree_digest(self, env_id: str) -> str | None:
         """The ``tree_digest`` of an environment, None where nobody has found it out here."""
         document = self._read(self._path("trees", env_id))

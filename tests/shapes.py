@@ -6,7 +6,13 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
-_TYPES: dict[str, type | tuple[type, ...]] = {"object": dict, "array": list, "string": str, "integer": int}
+_TYPES: dict[str, type | tuple[type, ...]] = {
+    "object": dict,
+    "array": list,
+    "string": str,
+    "integer": int,
+    "null": type(None),
+}
 _SILENT = {"$schema", "$defs", "title", "description"}
 
 
@@ -23,9 +29,12 @@ def _problems(value: Any, schema: dict[str, Any], root: dict[str, Any], at: str)
             yield text if text.startswith("$") else f"{at}: {text}"
 
 
-def _type(value: Any, told: str, root: dict[str, Any], at: str) -> Iterator[str]:
-    if not isinstance(value, _TYPES[told]) or (told == "integer" and isinstance(value, bool)):
-        yield f"no {told}: {value!r}"
+def _type(value: Any, told: str | list[str], root: dict[str, Any], at: str) -> Iterator[str]:
+    names = [told] if isinstance(told, str) else told
+    if not any(
+        isinstance(value, _TYPES[name]) and not (name == "integer" and isinstance(value, bool)) for name in names
+    ):
+        yield f"no {' or '.join(names)}: {value!r}"
 
 
 def _required(value: Any, told: list[str], root: dict[str, Any], at: str) -> Iterator[str]:

@@ -10,12 +10,17 @@ from flowkiln.cli.errors import UnknownTarget
 from flowkiln.cli.targets import (
     FlowTarget,
     FolderTarget,
+    ImageTarget,
     NameTarget,
+    RunTarget,
     SourceTarget,
     Target,
     TaskTarget,
     parse,
 )
+
+DIGEST = "sha256:" + 64 * "0"
+TAG = "fk-" + 64 * "1"
 
 
 @pytest.fixture
@@ -59,7 +64,9 @@ def test_every_form_is_understood(folder: Path, text: str, made: object) -> None
         ("a/b/c", "there is no a/b/c"),
         ("plain", "a folder without lock files"),
         ("script.py:x", "a script has one environment"),
-        ("repo/image@sha256:0123456789", "is an image"),
+        ("absent.py:fk-1", "there is no absent.py"),
+        ("oci:absent", "there is no OCI layout 'oci:absent'"),
+        ("oci:", "there is no OCI layout 'oci:'"),
         ("", "there is no "),
     ],
 )
@@ -67,4 +74,36 @@ def test_everything_else_says_what_is_accepted(folder: Path, text: str, part: st
     with pytest.raises(UnknownTarget) as caught:
         parse(text, folder=folder)
     assert part in caught.value.message
-    assert "FLOW.py[:STEP]" in (caught.value.hint or "")
+    assert ("oci:FOLDER" if text.startswith("oci:") else "FLOW.py[:STEP]") in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize(
+    ("text", "made"),
+    [
+        (
+            f"registry.example.com/team/flows@{DIGEST}",
+            ImageTarget("registry", f"registry.example.com/team/flows@{DIGEST}"),
+        ),
+        (f"flows:{TAG}@{DIGEST}", ImageTarget("registry", f"flows:{TAG}@{DIGEST}")),
+        ("localhost:5000/team/flows:newest", ImageTarget("registry", "localhost:5000/team/flows:newest")),
+        (f"team/flows:{TAG}", ImageTarget("registry", f"team/flows:{TAG}")),
+        (f"flowkiln:{TAG}", ImageTarget("engine", f"flowkiln:{TAG}")),
+    ],
+)
+def test_images_are_told_by_digest_or_tag(folder: Path, text: str, made: ImageTarget) -> None:
+    assert parse(text, folder=folder) == made
+
+
+def test_layouts_may_name_one_of_their_images(folder: Path) -> None:
+    assert parse("oci:plain", folder=folder) == ImageTarget("layout", "", folder / "plain")
+    assert parse("oci:plain:fit", folder=folder) == ImageTarget("layout", "fit", folder / "plain")
+    (folder / "plain:fit").mkdir()
+    assert parse("oci:plain:fit", folder=folder) == ImageTarget("layout", "", folder / "plain:fit")
+
+
+def test_whole_runs_are_told_unless_there_is_such_a_path(folder: Path) -> None:
+    assert parse("Train/1700000000000001", folder=folder) == RunTarget("Train", "1700000000000001")
+    place = folder / "Train" / "1700000000000001"
+    place.mkdir(parents=True)
+    (place / "flowkiln.lock").write_text("")
+    assert parse("Train/1700000000000001", folder=folder) == FolderTarget(place)

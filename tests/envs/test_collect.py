@@ -281,3 +281,37 @@ def test_an_empty_cache(tmp_path: Path) -> None:
     collector = Collector(tmp_path / "none")
     assert collector.entries() == []
     assert collector.plan(Policy(keep=0, max_size=0)) == Plan(items=(), size=0, freed=0)
+
+
+def filled(home: Home, path: str, days: float, size: int = 50_000) -> Path:
+    """A file below the cache's folder of images, last used so many days ago."""
+    made = home.cache / "images" / path
+    made.parent.mkdir(parents=True, exist_ok=True)
+    made.write_bytes(os.urandom(size))
+    age(made, days)
+    return made
+
+
+def test_layers_that_were_pushed_go_after_a_week_and_records_after_a_month(home: Home) -> None:
+    layers = [filled(home, f"blobs/aa/{name}", days) for name, days in (("a", 3), ("b", 8))]
+    records = [filled(home, f"pushed/place/{name}.json", days) for name, days in (("c", 20), ("d", 40))]
+    lock = filled(home, "bases/e.lock", 400)
+    left = filled(home, "blobs/.scratch-999999999-abcdef", 1)
+    plan = Collector(home.cache).plan(Policy())
+    assert [item.path for item in plan.items] == [layers[1], records[1], left]
+    Collector(home.cache).collect(plan)
+    assert [one.exists() for one in (*layers, *records, lock, left)] == [True, False, True, False, True, False]
+
+
+def test_layers_go_first_when_the_cache_is_to_shrink(home: Home, trees: list[Tree]) -> None:
+    layer = filled(home, "blobs/aa/a", 0.5, 200_000)
+    whole = disk(home.cache)
+    plan = Collector(home.cache).plan(Policy(max_size=whole - 150_000))
+    assert [item.path for item in plan.items] == [layer]
+
+
+def test_keeping_nothing_keeps_no_records(home: Home) -> None:
+    record, fresh = filled(home, "layers/a.json", 1), filled(home, "layers/b.json", 0)
+    assert [item.path for item in Collector(home.cache).plan(Policy(keep=0)).items] == [record]
+    assert Collector(home.cache).plan(Policy(keep=1)).items == ()
+    assert fresh.exists()

@@ -128,9 +128,16 @@ def referrer(subject: Image) -> oci.Document:
 
 def push(registry: Registry, repository: str, what: Image, tag: str | None = None) -> str:
     """Pushes an image; its digest."""
-    for digest, data in what.blobs:
-        registry.put_blob(repository, digest, len(data), lambda data=data: io.BytesIO(data))  # type: ignore[misc]
+    for _, data in what.blobs:
+        put(registry, repository, data)
     return registry.put_manifest(repository, what.document, tag=tag)
+
+
+def put(registry: Registry, repository: str, data: bytes) -> str:
+    """Uploads a blob; its digest."""
+    digest = digest_of(data)
+    registry.put_blob(repository, digest, len(data), lambda: io.BytesIO(data))
+    return digest
 
 
 def digest_of(data: bytes) -> str:

@@ -62,7 +62,7 @@ def unpacked(baker: Baker, baked: Baked, folder: Path) -> Path:
     """The layers of an image, in order, as a runtime would put them on each other."""
     for one in baked.layers:
         stream = io.BytesIO()
-        baker.open(baked.plan, one.spec, stream.write)
+        baker.open(baked.plan, one, stream.write)
         stream.seek(0)
         with tarfile.open(fileobj=stream) as archive:
             archive.extractall(folder, filter="fully_trusted")
@@ -79,7 +79,7 @@ def layer(baked: Baked, start: str) -> Made:
 
 def members(baker: Baker, baked: Baked, one: Made) -> dict[str, tarfile.TarInfo]:
     stream = io.BytesIO()
-    baker.open(baked.plan, one.spec, stream.write)
+    baker.open(baked.plan, one, stream.write)
     stream.seek(0)
     with tarfile.open(fileobj=stream) as archive:
         return {member.name: member for member in archive.getmembers()}

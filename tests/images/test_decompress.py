@@ -12,6 +12,7 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flowkiln.images import compress
 from flowkiln.images.decompress import Chunks, decompressed
 
 if TYPE_CHECKING:
@@ -98,3 +99,15 @@ def test_chunks_read_like_a_file() -> None:
         True,
     )
     assert stream.read(5) == b""
+
+
+@pytest.mark.parametrize("size", [1 << 16, 1 << 20, 1 << 26])
+def test_members_of_a_layer_of_ours_are_read_to_the_end(size: int) -> None:
+    content = random.Random(3).randbytes(1000) * 5000
+    packed: list[bytes] = []
+    compressor = compress.compressor("gzip", packed.append)
+    compressor(content)
+    compressor.finish()
+    data = b"".join(packed)
+    chunks = (data[start : start + size] for start in range(0, len(data), size))
+    assert b"".join(decompressed(chunks)) == content

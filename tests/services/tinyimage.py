@@ -65,12 +65,16 @@ def tiny_image(engine: Engine) -> str:
     return NAME
 
 
-def load_plain(engine: Engine, name: str, data: bytes) -> None:
+def load_plain(engine: Engine, name: str, data: bytes, *, labels: dict[str, str] | None = None) -> None:
     """Loads an image of one uncompressed layer, as ``docker save`` writes it."""
     saved = [{"Config": "config.json", "RepoTags": [name], "Layers": ["layer.tar"]}]
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
-        files = {"manifest.json": json.dumps(saved).encode(), "config.json": config(data), "layer.tar": data}
+        files = {
+            "manifest.json": json.dumps(saved).encode(),
+            "config.json": config(data, labels=labels),
+            "layer.tar": data,
+        }
         for path, content in files.items():
             entry = tarfile.TarInfo(path)
             entry.size = len(content)

@@ -10,6 +10,7 @@ import csv
 import gzip
 import hashlib
 import io
+import os
 import re
 import stat
 import struct
@@ -52,11 +53,12 @@ class Distribution:
         return len(self.data)
 
     def write(self, folder: Path) -> Path:
-        """Writes the file into ``folder``, made if missing; returns its path."""
+        """Writes the file into ``folder``, made if missing, in one go: others may read it; returns its path."""
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / self.filename
-        path.write_bytes(self.data)
-        return path
+        scratch = folder / f".{os.getpid()}-{self.filename}"
+        scratch.write_bytes(self.data)
+        return scratch.replace(path)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,8 @@ from flowkiln.cli.options import group, session, verb
 from flowkiln.cli.output import duration, size, table
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from flowkiln._base.json import JSONObject
     from flowkiln.envs.collect import Item
 
@@ -42,37 +44,51 @@ def _bytes(context: click.Context, parameter: click.Parameter, value: str | None
 @verb("show", example="flowkiln cache show")
 @click.pass_context
 def show(context: click.Context) -> int:
-    """Show what the cache holds: environments by last use, and the sum of the rest."""
-    from flowkiln.envs.collect import Collector
+    """Show what the cache holds: environments and images by last use, and the sum of the rest."""
+    from flowkiln.wiring import collecting
 
     speaker = session(context)
-    speaker.settings(Path.cwd())
+    items = collecting.collector(speaker.settings(Path.cwd()), speaker.reporter).entries()
     folder = paths.cache_root()
-    items = Collector(folder).entries()
-    trees = sorted((item for item in items if item.kind == "tree"), key=lambda item: -item.used)
-    now = time.time()
-    rows = [[item.path.name, size(item.size), f"{duration(now - item.used)} ago"] for item in trees]
-    sums = {kind: sum(item.size for item in items if item.kind == kind) for kind in ("tree", "wheel")}
+    lines = [*_by_use("ENVIRONMENT", "tree", items), *_by_use("IMAGE", "image", items)]
+    sums = {kind: sum(item.size for item in items if item.kind == kind) for kind in ("tree", "wheel", "image")}
     sums["other"] = sum(item.size for item in items) - sum(sums.values())
-    lines = [*table(["ENVIRONMENT", "SIZE", "LAST USED"], rows, right=[1]), ""] if rows else []
-    counted = ", ".join(f"{kind} {size(amount)}" for kind, amount in sums.items())
-    lines.append(f"{folder}: {size(sum(sums.values()))} ({counted})")
+    counted = ", ".join(f"{kind} {size(amount)}" for kind, amount in sums.items() if kind != "image")
+    lines.append(f"{folder}: {size(sum(sums.values()) - sums['image'])} ({counted})")
+    if sums["image"]:
+        lines.append(f"images in the container engine, without their bases: {size(sums['image'])}")
     speaker.result({"folder": str(folder), "bytes": sums, "items": [_document(item) for item in items]}, lines)
     return ExitCode.OK
 
 
+def _by_use(title: str, kind: str, items: Sequence[Item]) -> list[str]:
+    """The items of a kind as a table, the last used first."""
+    now = time.time()
+    shown = sorted((item for item in items if item.kind == kind), key=lambda item: -item.used)
+    rows = [[item.path.name, size(item.size), f"{duration(now - item.used)} ago"] for item in shown]
+    return [*table([title, "SIZE", "LAST USED"], rows, right=[1]), ""] if rows else []
+
+
 @verb("gc", example="flowkiln cache gc --dry-run\nflowkiln cache gc --keep 20 --max-size 10G")
-@click.option("--keep", type=click.IntRange(min=0), metavar="N", help="Keep the N environments used last.")
-@click.option("--max-size", callback=_bytes, metavar="SIZE", help="Shrink the cache to at most SIZE, as 10G.")
+@click.option(
+    "--keep", type=click.IntRange(min=0), metavar="N", help="Keep the N environments and N images used last."
+)
+@click.option(
+    "--max-size", callback=_bytes, metavar="SIZE", help="Shrink cache and images to at most SIZE, as 10G."
+)
 @click.option("--dry-run", is_flag=True, help="Show what would go, and remove nothing.")
 @click.pass_context
 def collect(context: click.Context, *, keep: int | None, max_size: int | None, dry_run: bool) -> int:
-    """Remove what has not been used for a month, or what the options say. What is in use stays."""
-    from flowkiln.envs.collect import Collector, Policy
+    """Remove what has not been used for a month, or what the options say. What is in use stays.
+
+    That covers environments, wheels and images of the cache, and in the container engine the images and ended
+    containers that are flowkiln's.
+    """
+    from flowkiln.envs.collect import Policy
+    from flowkiln.wiring import collecting
 
     speaker = session(context)
-    speaker.settings(Path.cwd())
-    collector = Collector(paths.cache_root())
+    collector = collecting.collector(speaker.settings(Path.cwd()), speaker.reporter)
     plan = collector.plan(Policy(keep=keep, max_size=max_size))
     if dry_run:
         lines = [

@@ -24,7 +24,6 @@ from flowkiln.cli.output import size
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from flowkiln._base.engine import Engine
     from flowkiln._base.settings import Settings
     from flowkiln.envs.indexes import Index, IndexPlan
 
@@ -57,18 +56,21 @@ class Finding:
 @verb("doctor", example="flowkiln doctor\nflowkiln doctor --with docker\nflowkiln doctor --offline --json")
 @click.option(
     "--with",
-    "needed",
+    "backend",
     type=click.Choice(["docker"]),
-    multiple=True,
-    help="Where steps are to run: what that needs is a problem where it is missing.",
+    help="Try what this backend needs, too: the engine, the base images, the repository of images.",
 )
 @click.pass_context
-def doctor(context: click.Context, *, needed: tuple[str, ...]) -> int:
+def doctor(context: click.Context, *, backend: str | None) -> int:
     """Look at all that flowkiln needs on this machine, and name every host that it may contact."""
     speaker = session(context)
     settings = speaker.settings(Path.cwd())
-    findings = [_tried(name, check, settings) for name, check in CHECKS.items()]
-    findings.append(_engine(needed="docker" in needed))
+    checks = dict(CHECKS)
+    if backend is not None:
+        from flowkiln.cli import dockerdoctor
+
+        checks |= dockerdoctor.CHECKS
+    findings = [_tried(name, check, settings) for name, check in checks.items()]
     words = {"ok": "ok", "warning": "warning", "problem": "PROBLEM"}
     lines = []
     for finding in findings:
@@ -87,7 +89,7 @@ def _tried(name: str, check: Callable[[Settings], Finding], settings: Settings) 
         return check(settings)
     except FlowkilnError as error:
         hint = f"\n{error.hint}" if error.hint else ""
-        return Finding(name, "problem", f"[{error.code}] {error.message}{hint}")
+        return Finding(name, "problem", f"[{error.code}] {error.message}{hint}", exit_code=error.exit_code)
     except OSError as error:
         return Finding(name, "problem", str(error))
 
@@ -211,45 +213,6 @@ def _asked(index: Index, plan: IndexPlan) -> tuple[str | None, tuple[str, ...]]:
         return f"{index.shown} answers {status}", ()
     files = re.findall(r'(?:"url":\s*|href=)"([^"#]+)', page) if status == HTTPStatus.OK else []
     return None, _hosts_of(urljoin(url, one) for one in files)
-
-
-def _engine(*, needed: bool) -> Finding:
-    """The container engine. Where nobody needs one it may be missing."""
-    from flowkiln._base import endpoints
-    from flowkiln._base.engine import Engine
-    from flowkiln._base.engineerrors import EngineError, EngineNotFound
-
-    origin = ""
-    try:
-        endpoint = endpoints.find(os.environ)
-        origin = f"{endpoint.origin}: {redact.text(endpoint.url)}"
-        with Engine(endpoint, timeout=10.0) as engine:
-            return Finding("engine", "ok", _engine_text(engine), origin)
-    except EngineError as error:
-        text = f"[{error.code}] {error.message}" + (f"\n{error.hint}" if error.hint else "")
-        if needed:
-            return Finding("engine", "problem", text, origin, exit_code=ExitCode.SERVICE)
-        if isinstance(error, EngineNotFound) and not origin:
-            return Finding("engine", "ok", "none; steps run as processes, `--with docker` needs one")
-        return Finding("engine", "warning", text, origin)
-
-
-def _engine_text(engine: Engine) -> str:
-    info, version = engine.info(), engine.version()
-    kind = "Podman" if engine.podman else "Docker"
-    store = "containerd" if engine.containerd_store else info.get("Driver", "unknown")
-    runtimes = info.get("Runtimes") or {}
-    gpus = "GPUs through nvidia" if "nvidia" in runtimes else "no GPU runtime"
-    facts = [
-        f"{kind} {version.get('Version', '')}",
-        engine.platform,
-        f"{info.get('NCPU', '?')} cores",
-        f"{size(int(info.get('MemTotal') or 0))} of memory",
-        f"images in {store}",
-        gpus,
-        *(["rootless"] if engine.rootless else []),
-    ]
-    return ", ".join(facts)
 
 
 CHECKS: dict[str, Callable[[Settings], Finding]] = {

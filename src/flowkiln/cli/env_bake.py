@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from flowkiln._base.json import JSONObject
     from flowkiln.cli.output import Session
+    from flowkiln.images.libraries import Missing
     from flowkiln.images.plan import ImagePlan
     from flowkiln.wiring.baking import Bakery, Wish
 
@@ -29,7 +30,10 @@ DOCKER = "docker"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """An image that was baked, or was there. ``sent`` counts the bytes that moved for it."""
+    """An image that was baked, or was there. ``sent`` counts the bytes that moved for it.
+
+    ``missing`` are the libraries that it lacks, None where that is not known.
+    """
 
     wish: Wish
     plan: ImagePlan
@@ -38,6 +42,7 @@ class Row:
     config: str
     sent: int
     built: bool
+    missing: tuple[Missing, ...] | None = None
 
     def to_json(self) -> JSONObject:
         """As a row of ``bake --json``."""
@@ -52,6 +57,7 @@ class Row:
             "config": self.config,
             "status": "built" if self.built else "present",
             "bytes_pushed": self.sent,
+            "missing_libraries": None if self.missing is None else [one.to_json() for one in self.missing],
         }
 
     def line(self) -> str:
@@ -116,7 +122,8 @@ def _baked(bakery: Bakery, wishes: Sequence[Wish], sink: Sink, speaker: Session)
     for wish in wishes:
         key = (wish.lock.name, wish.folder, bakery.reference_of(wish))
         groups.setdefault(key, []).append((wish, bakery.plan(wish, pins[wish])))
-    return [row for group in groups.values() for row in sink.put(group)]
+    rows = [row for group in groups.values() for row in sink.put(group)]
+    return [replace(row, missing=bakery.missing(row.plan, row.wish.steps)) for row in rows]
 
 
 def _platform(text: str) -> Platform:

@@ -1,4 +1,4 @@
-"""``flowkiln env diff``: what differs between two locks."""
+"""``flowkiln env diff``: what differs between two locks, or between what two runs ran in."""
 
 from __future__ import annotations
 
@@ -13,19 +13,72 @@ from flowkiln.cli.options import session, verb
 if TYPE_CHECKING:
     from flowkiln._base.json import JSONObject
     from flowkiln.cli.environments import Environment
+    from flowkiln.cli.output import Session
     from flowkiln.envs.lock import EnvLock
+    from flowkiln.wiring.comparing import Pair
 
 
-@verb("diff", example="flowkiln env diff flow.py:start flow.py:fit\nflowkiln env diff old/train.locks train.locks")
+TEXT, MARKDOWN = "text", "markdown"
+
+
+@verb(
+    "diff",
+    example="flowkiln env diff flow.py:start flow.py:fit\nflowkiln env diff old/train.locks train.locks\n"
+    "flowkiln env diff Train/1769904000000000 Train/1769990400000000 --format markdown",
+)
 @click.argument("a")
 @click.argument("b")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice([TEXT, MARKDOWN]),
+    default=TEXT,
+    show_default=True,
+    help="Form of what is shown; markdown is for pull requests.",
+)
 @click.pass_context
-def diff(context: click.Context, *, a: str, b: str) -> int:
-    """Show what changes from the locks of A to those of B. Several environments are compared by name."""
+def diff(context: click.Context, *, a: str, b: str, form: str) -> int:
+    """Show what changes from the locks of A to those of B. Several environments are compared by name.
+
+    Whole runs as Flow/RUN, and two tasks, are compared by what they ran in, whatever the backend: the same
+    environment is one with equal locked packages for a platform, installed to equal bytes.
+    """
+    speaker = session(context)
+    if _past(a) and _past(b):
+        from flowkiln.cli import rundiff
+
+        pairs = rundiff.pairs(a, b, speaker)
+        told = {"a": a, "b": b, "same": _all_same(pairs), "steps": [pair.to_json() for pair in pairs]}
+        speaker.result(told, rundiff.markdown(a, b, pairs) if form == MARKDOWN else rundiff.lines(pairs))
+        return ExitCode.OK
+    answers, lines = _of_locks(a, b, speaker)
+    document = {"a": a, "b": b, "environments": answers}
+    speaker.result(document, _markdown(a, b, lines) if form == MARKDOWN else lines)
+    return ExitCode.OK
+
+
+def _past(text: str) -> bool:
+    """Whether ``text`` names a past run, or a step or task of one."""
+    from flowkiln.cli import targets
+
+    return isinstance(targets.parse(text), (targets.RunTarget, targets.TaskTarget))
+
+
+def _all_same(pairs: list[Pair]) -> bool | None:
+    """Whether every step ran in the same environment, None where no step says no and some do not know."""
+    found = {pair.same for pair in pairs}
+    return False if False in found else None if None in found else True
+
+
+def _markdown(a: str, b: str, lines: list[str]) -> list[str]:
+    return [f"### `{a}` and `{b}`", "", "```diff", *lines, "```"]
+
+
+def _of_locks(a: str, b: str, speaker: Session) -> tuple[list[JSONObject], list[str]]:
+    """The changes from the locks of A to those of B, as rows and as lines."""
     from flowkiln.cli import environments
     from flowkiln.envs import lockdiff
 
-    speaker = session(context)
     answers: list[JSONObject] = []
     lines: list[str] = []
     for name, one, other in _pairs(environments.named(a, speaker), environments.named(b, speaker)):
@@ -38,8 +91,7 @@ def diff(context: click.Context, *, a: str, b: str) -> int:
         answers.append({"name": name, "only": None, "changes": [change.to_json() for change in changes]})
         lines.append(f"{name}: " + (counted(len(changes), "change") if changes else "equal"))
         lines += [f"  {change}" for change in changes]
-    speaker.result({"a": a, "b": b, "environments": answers}, lines)
-    return ExitCode.OK
+    return answers, lines
 
 
 def _lock(one: Environment, text: str) -> EnvLock:

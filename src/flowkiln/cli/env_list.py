@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING
 import click
 
 from flowkiln._base.errors import ExitCode
+from flowkiln._base.report import counted
 from flowkiln.cli.options import session, verb
 from flowkiln.cli.output import table
 
 if TYPE_CHECKING:
     from flowkiln._base.json import JSONObject
     from flowkiln.cli.environments import Environment
+    from flowkiln.cli.output import Session
+    from flowkiln.wiring.imaging import Known
 
 
 @verb("list", example="flowkiln env list flow.py")
@@ -27,14 +30,46 @@ def list_environments(context: click.Context, *, envs: tuple[str, ...]) -> int:
 
     speaker = session(context)
     found = [one for text in envs or ("pyproject.toml",) for one in environments.named(text, speaker)]
-    rows = [[one.name, ", ".join(one.steps) or "-", one.state, *_locked(one)] for one in found]
-    lines = (
-        [none(envs)]
-        if not rows
-        else table(["NAME", "STEPS", "LOCK", "PYTHON", "PACKAGES", "PLATFORMS"], rows, right=[4])
-    )
-    speaker.result({"environments": [document(one) for one in found]}, lines)
+    known = images_of(found, speaker)
+    rows = [
+        [one.name, ", ".join(one.steps) or "-", one.state, *_locked(one), _images(images)]
+        for one, images in zip(found, known, strict=True)
+    ]
+    heads = ["NAME", "STEPS", "LOCK", "PYTHON", "PACKAGES", "PLATFORMS", "IMAGES"]
+    documents = [{**document(one), "images": shown(images)} for one, images in zip(found, known, strict=True)]
+    speaker.result({"environments": documents}, table(heads, rows, right=[4]) if rows else [none(envs)])
     return ExitCode.OK
+
+
+def images_of(found: list[Environment], speaker: Session) -> list[list[Known]]:
+    """What is known of the images of each environment; those without pinned bases load nothing of images."""
+    if not any(one.lock is not None and one.folder is not None for one in found):
+        return [[] for _ in found]
+    from flowkiln.cli import basepins
+    from flowkiln.wiring.imaging import Catalogue
+
+    catalogues = {home: Catalogue(speaker.settings(home)) for home in {one.home for one in found}}
+    return [basepins.known(one, catalogues[one.home]) for one in found]
+
+
+def shown(images: list[Known]) -> list[JSONObject]:
+    """Images and their bases as the --json output shows them."""
+    if not images:
+        return []
+    from flowkiln.cli import basepins
+
+    return [{"base": basepins.document(one.pin), **one.to_json()} for one in images]
+
+
+def _images(images: list[Known]) -> str:
+    """How many bases are pinned, and how many of the images on them are known to be somewhere."""
+    if not images:
+        return "-"
+    words = [f"{counted(len(images), 'base')} pinned"]
+    here, pushed = sum(bool(one.here) for one in images), sum(one.pushed is not None for one in images)
+    words += [f"{here} in the engine"] if here else []
+    words += [f"{pushed} pushed"] if pushed else []
+    return ", ".join(words)
 
 
 def none(texts: tuple[str, ...]) -> str:

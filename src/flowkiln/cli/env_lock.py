@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,9 @@ from flowkiln.cli.options import session, verb
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from flowkiln.cli.basepins import Pinned
     from flowkiln.cli.output import Session
+    from flowkiln.envs.basepin import BasePin
     from flowkiln.envs.lock import EnvLock
     from flowkiln.wiring.locks import Request, Settled
     from flowkiln.wiring.policy import Policy
@@ -30,7 +33,7 @@ UPGRADE_ALL = "*"
 @verb(
     "lock",
     example="flowkiln env lock flow.py\nflowkiln env lock --check flow.py\n"
-    "flowkiln env lock --upgrade pandas flow.py",
+    "flowkiln env lock --upgrade pandas flow.py\nflowkiln env lock --base flow.py",
 )
 @click.argument("envs", nargs=-1)
 @click.option("--check", is_flag=True, help="Change nothing; a lock that is missing or stale is exit code 3.")
@@ -44,6 +47,8 @@ UPGRADE_ALL = "*"
     help="Let versions move: of PACKAGE, or of all.",
 )
 @click.option("--platform", "platforms", multiple=True, metavar="OS/ARCH", help="Lock for this platform as well.")
+@click.option("--base", is_flag=True, help="Pin the base images that the environments are baked on, too.")
+@click.option("--upgrade-base", is_flag=True, help="Let pins of base images move to what their names mean now.")
 @click.pass_context
 def lock(
     context: click.Context,
@@ -52,15 +57,20 @@ def lock(
     check: bool,
     upgrades: tuple[str, ...],
     platforms: tuple[str, ...],
+    base: bool,
+    upgrade_base: bool,
 ) -> int:
     """Lock the environments of ENVS: flows, requirements, pyproject or script files, names.
 
-    Without ENVS, those of the nearest pyproject.toml. A lock that holds is not touched.
+    Without ENVS, those of the nearest pyproject.toml. A lock that holds is not touched. With --base, the images
+    that they are baked on are pinned by digest: those of @docker(image=...), else that of the setting images.base.
     """
     from flowkiln.cli import environments
     from flowkiln.wiring.policy import Policy
 
     speaker = session(context)
+    if check and upgrade_base:
+        raise BadUsage("--check and --upgrade-base exclude each other", hint="`--check --base` looks at the pins.")
     texts, upgrade = _apart(envs, upgrades)
     requests = [request for text in texts for request in environments.requested(text, speaker)]
     policy = Policy(locked=check, upgrade=upgrade, platforms=tuple(_platform(text) for text in platforms))
@@ -73,10 +83,46 @@ def lock(
         names, paths = environments.pruned(text, requests, speaker)
         removed += names
         settled.files += paths
-    shown = lines(requests, settled, removed) if requests else [none(texts), *lines(requests, settled, removed)]
-    speaker.result(document(requests, settled, removed), shown)
+    bases = _Bases()
+    if base or upgrade_base:
+        bases = _pinned(texts, speaker, settled, Policy(locked=check), upgrade=upgrade_base)
+    shown = [] if requests else [none(texts)]
+    speaker.result(
+        {**document(requests, settled, removed), **bases.to_json()},
+        [*shown, *lines(requests, settled, removed), *bases.lines(), *_written(settled)],
+    )
     _notes(speaker, settled)
     return ExitCode.OK
+
+
+@dataclass(frozen=True, slots=True)
+class _Bases:
+    """The bases that were asked about, and the pins that nothing needs any more."""
+
+    pinned: list[Pinned] = field(default_factory=list)
+    removed: list[BasePin] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, object]:
+        removed = [{"reference": pin.reference, "platform": str(pin.platform)} for pin in self.removed]
+        return {"bases": [one.to_json() for one in self.pinned], "removed_bases": removed}
+
+    def lines(self) -> list[str]:
+        removed = [f"removed base {pin.reference} ({pin.platform}): nothing is baked on it" for pin in self.removed]
+        return [*(one.line() for one in self.pinned), *removed]
+
+
+def _pinned(texts: tuple[str, ...], speaker: Session, settled: Settled, policy: Policy, *, upgrade: bool) -> _Bases:
+    """Pins bases, and adds the files that this changed to those of ``settled``."""
+    from flowkiln.cli import basepins
+    from flowkiln.envs.lockfolder import INDEX
+
+    found = basepins.pinned(texts, speaker, policy, upgrade=upgrade)
+    gone = [] if policy.locked else basepins.pruned(texts, speaker)
+    changed = {one.folder for one in found if one.changed} | {folder for folder, _ in gone}
+    for index in sorted(folder.or_cache().path / INDEX for folder in changed):
+        if index not in settled.files:
+            settled.files.append(index)
+    return _Bases(found, [pin for _, pin in gone])
 
 
 def _begin(requests: list[Request], policy: Policy, speaker: Session) -> None:
@@ -159,7 +205,7 @@ def document(requests: list[Request], settled: Settled, removed: list[str]) -> d
 
 
 def lines(requests: list[Request], settled: Settled, removed: list[str]) -> list[str]:
-    """What was done, for people: a line per environment, then what was removed, then the files."""
+    """What was done, for people: a line per environment, then what was removed."""
     found = []
     for request in requests:
         locked = settled.locks[request]
@@ -168,8 +214,11 @@ def lines(requests: list[Request], settled: Settled, removed: list[str]) -> list
         where = ", ".join(str(part.platform) for part in locked.platforms)
         found.append(f"{request.name}: {word}, {counted(count, 'package')}, Python {locked.python}, {where}")
         found += [f"  not for {part.platform}: {part.reason.splitlines()[0]}" for part in locked.absent]
-    found += [f"removed {name}: nothing declares it any more" for name in removed]
-    return found + [f"wrote {os.path.relpath(path)}" for path in settled.files if path.exists()]
+    return found + [f"removed {name}: nothing declares it any more" for name in removed]
+
+
+def _written(settled: Settled) -> list[str]:
+    return [f"wrote {os.path.relpath(path)}" for path in settled.files if path.exists()]
 
 
 def _notes(speaker: Session, settled: Settled) -> None:

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 import click
 
 from flowkiln._base.errors import ExitCode
-from flowkiln.cli.env_list import document
+from flowkiln.cli.env_list import document, images_of
+from flowkiln.cli.env_list import shown as shown_images
 from flowkiln.cli.options import session, verb
 from flowkiln.cli.output import size, table
 
 if TYPE_CHECKING:
     from flowkiln.envs.lock import PlatformLock
+    from flowkiln.wiring.imaging import Known
 
 
 @verb("show", example="flowkiln env show flow.py:fit\nflowkiln env show flow.py:fit --platform linux/arm64")
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 @click.option("--platform", metavar="OS/ARCH", help="Platform to show. Default: this machine's, else the first.")
 @click.pass_context
 def show(context: click.Context, *, env: str, platform: str | None) -> int:
-    """Show what ENV holds on a platform: identity, Python, bounds, packages."""
+    """Show what ENV holds on a platform: identity, Python, bounds, pinned bases, packages."""
     from flowkiln.cli import environments
 
     speaker = session(context)
@@ -30,8 +32,10 @@ def show(context: click.Context, *, env: str, platform: str | None) -> int:
         [wheel.name, wheel.version, size(wheel.size) if wheel.size else "-", wheel.filename]
         for wheel in part.wheels
     ]
+    (images,) = images_of([one], speaker)
     lines = [
         *_facts(one.name, one.steps, part),
+        *_images(images),
         "",
         *table(["PACKAGE", "VERSION", "SIZE", "WHEEL"], packages, right=[2]),
     ]
@@ -43,8 +47,18 @@ def show(context: click.Context, *, env: str, platform: str | None) -> int:
             for w in part.wheels
         ],
     }
-    speaker.result({"environment": document(one), "shown": shown}, lines)
+    told = {**document(one), "images": shown_images(images)}
+    speaker.result({"environment": told, "shown": shown}, lines)
     return ExitCode.OK
+
+
+def _images(images: list[Known]) -> list[str]:
+    """The bases that are pinned, and where the images on them are known to be."""
+    if not images:
+        return []
+    from flowkiln.cli import basepins
+
+    return [f"{'base':9} {basepins.line(one.pin)}: {one.words()}" for one in images]
 
 
 def _facts(name: str, steps: tuple[str, ...], part: PlatformLock) -> list[str]:

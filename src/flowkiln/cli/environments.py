@@ -54,6 +54,12 @@ def requested(text: str, speaker: Session) -> list[Request]:
             return requests.of_project(path, speaker.settings(path.parent))
         case targets.SourceTarget(path, _, part):
             return [requests.of_file(path, speaker.settings(path.parent), part)]
+        case targets.RunTarget():
+            message = f"{text} is a whole run, with an environment for each step"
+            raise UnknownTarget(message, hint=f"Name a step: {text}/STEP. `flowkiln env diff` takes runs.")
+        case targets.ImageTarget():
+            message = f"{text} is an image, which declares nothing and has no lock of its own"
+            raise UnknownTarget(message, hint="`flowkiln env verify IMAGE` says which environment it holds.")
     message = f"{text} declares no environment"
     raise UnknownTarget(message, hint="Give the flow, project, requirements or script file that does.")
 

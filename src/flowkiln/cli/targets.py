@@ -11,13 +11,17 @@ from flowkiln.cli.errors import UnknownTarget
 
 _TASK = re.compile(r"(?P<flow>[A-Za-z_]\w*)/(?P<run>\d+)/(?P<step>[A-Za-z_]\w*)(?:/(?P<task>\d+))?")
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?")
-_IMAGE = re.compile(r".+@sha256:[0-9a-f]{6,64}")
+_RUN = re.compile(r"(?P<flow>[A-Za-z_]\w*)/(?P<run>\d+)")
+_LAYOUT = "oci:"
+_BAKED = re.compile(r"(?P<repository>[^\s@]+):fk-[0-9a-f]{64}(?:-\w+)?")
+_PLACED = re.compile(r"(?:localhost|[^\s/]*[.:][^\s/]*)/[^\s@:]+:[\w][\w.-]{0,127}")
 _SCRIPT = re.compile(r"(?m)^# /// script\s*$")
 
 HINT = (
     "ENV is FLOW.py[:STEP], a name of [tool.flowkiln.envs], a *.locks folder, a requirements,\n"
     "pyproject or script file, or a task as Flow/RUN/STEP[/TASK]."
 )
+IMAGE_HINT = "An image is REPOSITORY[:TAG]@sha256:..., HOST/REPOSITORY:TAG, flowkiln:fk-... or oci:FOLDER[:NAME]."
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,19 +69,44 @@ class TaskTarget:
         return f"{self.flow}/{self.run}/{self.step}" + ("" if self.task is None else f"/{self.task}")
 
 
-Target = FlowTarget | NameTarget | FolderTarget | SourceTarget | TaskTarget
+@dataclass(frozen=True, slots=True)
+class RunTarget:
+    """A whole past run."""
+
+    flow: str
+    run: str
+
+    def __str__(self) -> str:
+        return f"{self.flow}/{self.run}"
+
+
+@dataclass(frozen=True, slots=True)
+class ImageTarget:
+    """An image: of a registry, of the local engine, or in an OCI layout.
+
+    ``reference`` is what registry or engine are asked for; of a layout it names one of several images, "" for the
+    only one, and ``path`` is its folder or archive.
+    """
+
+    kind: Literal["registry", "engine", "layout"]
+    reference: str
+    path: Path | None = None
+
+
+Target = FlowTarget | NameTarget | FolderTarget | SourceTarget | TaskTarget | RunTarget | ImageTarget
 
 
 def parse(text: str, *, folder: Path | None = None) -> Target:
     """What ``text`` names; paths are relative to ``folder``. Raises ``UnknownTarget``."""
-    if _IMAGE.fullmatch(text):
-        message = f"{text!r} is an image; this version of flowkiln reads no images"
-        raise UnknownTarget(message, hint=HINT)
+    base = folder or Path.cwd()
+    if text.startswith(_LAYOUT):
+        return _of_layout(base, text)
+    if "@sha256:" in text:
+        return ImageTarget("registry", text)
     task = _TASK.fullmatch(text)
     if task is not None:
         number = task["task"]
         return TaskTarget(task["flow"], task["run"], task["step"], None if number is None else int(number))
-    base = folder or Path.cwd()
     whole = base / Path(text).expanduser()
     if text and whole.exists():
         return _of_path(whole, None, text)
@@ -86,10 +115,36 @@ def parse(text: str, *, folder: Path | None = None) -> Target:
         path = base / Path(front).expanduser()
         if path.exists():
             return _of_path(path, part, text)
+    run = _RUN.fullmatch(text)
+    if run is not None:
+        return RunTarget(run["flow"], run["run"])
+    image = _of_image(text)
+    if image is not None:
+        return image
     if _NAME.fullmatch(text) and Path(text).suffix not in (".py", ".txt", ".in", ".toml", ".locks"):
         return NameTarget(text)
     message = f"there is no {front if colon and front else text}"
     raise UnknownTarget(message, hint=HINT)
+
+
+def _of_layout(base: Path, text: str) -> ImageTarget:
+    """An image in an OCI layout: ``oci:PATH``, or ``oci:PATH:NAME`` where the whole is no path itself."""
+    rest, name = text.removeprefix(_LAYOUT), ""
+    path = base / Path(rest).expanduser()
+    if not path.exists() and ":" in rest:
+        rest, _, name = rest.rpartition(":")
+        path = base / Path(rest).expanduser()
+    if not rest or not path.exists():
+        raise UnknownTarget(f"there is no OCI layout {text!r}", hint=IMAGE_HINT)
+    return ImageTarget("layout", name, path)
+
+
+def _of_image(text: str) -> ImageTarget | None:
+    """An image by its tag: one of ours, or one whose registry is named; None for anything else."""
+    baked = _BAKED.fullmatch(text)
+    if baked is not None:
+        return ImageTarget("engine" if baked["repository"] == "flowkiln" else "registry", text)
+    return ImageTarget("registry", text) if _PLACED.fullmatch(text) else None
 
 
 def _of_path(path: Path, part: str | None, text: str) -> Target:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flowkiln._base import files
@@ -12,21 +14,36 @@ from flowkiln.envs.making import check_tags
 from flowkiln.envs.wheelstore import WheelStore
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
+    from collections.abc import Iterable, Mapping
 
     from flowkiln._base.report import Reporter
     from flowkiln.envs.fetch import Fetcher
     from flowkiln.envs.installer import Package, Tree
     from flowkiln.envs.lock import LockedWheel, PlatformLock
+    from flowkiln.envs.wheel import Wheel
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """A wheel without its files: all that has to be known of it to describe an environment that it is in.
+
+    ``scripts`` are the bytes of the scripts that are written with the prefix, by stored path.
+    """
+
+    wheel: Wheel
+    scripts: Mapping[str, bytes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Described:
-    """An environment as it is installed: ``packages`` by the sha256 of their wheels, and all in one prefix."""
+    """An environment as it is installed: ``packages`` by the sha256 of their wheels, and all in one prefix.
+
+    ``scripts`` are those of wheels whose files are not here, by sha256 and stored path.
+    """
 
     packages: Mapping[str, Package]
     tree: Tree
+    scripts: Mapping[tuple[str, str], bytes] = field(default_factory=dict)
 
 
 class Describer:
@@ -36,23 +53,65 @@ class Describer:
         self._cache = cache
         self._store = WheelStore(cache)
         self._gatherer = Gatherer(self._store, cache, fetcher)
+        self._here: set[str] = set()
+        self._lock = threading.Lock()
 
     def missing(self, part: PlatformLock) -> list[LockedWheel]:
         """The wheels of ``part`` that would have to be fetched."""
-        return [wheel for wheel in part.wheels if self._store.get(wheel.sha256) is None]
+        return [wheel for wheel in part.wheels if not self.has(wheel)]
 
-    def describe(self, part: PlatformLock, reporter: Reporter, *, verify: bool = False) -> Described:
-        """What installing ``part`` writes, wheels fetched where they are missing.
+    def has(self, wheel: LockedWheel) -> bool:
+        """Whether the files of ``wheel`` are here."""
+        return wheel.sha256 in self._here or self._store.get(wheel.sha256) is not None
+
+    def known(self, locked: LockedWheel) -> Known | None:
+        """What is to be known of a wheel that is here; None when it is not."""
+        wheel = self._store.get(locked.sha256)
+        if wheel is None:
+            return None
+        try:
+            scripts = {
+                file.stored: Path(self.stored(wheel.sha256, file.stored)).read_bytes()
+                for file in wheel.files
+                if file.launcher
+            }
+        except OSError:
+            return None
+        return Known(wheel=wheel, scripts=scripts)
+
+    def describe(
+        self,
+        part: PlatformLock,
+        reporter: Reporter,
+        *,
+        known: Mapping[str, Known] | None = None,
+        verify: bool = False,
+    ) -> Described:
+        """What installing ``part`` writes, wheels fetched where they are neither here nor ``known``, by sha256.
 
         ``verify`` reads every stored file and makes what is damaged anew. Raises the errors of fetching and
         unpacking, WrongTags and PathOwnedTwice.
         """
         check_tags(part)
-        with files.locked(self._cache / "locks" / "cache", shared=True):
-            wheels = self._gatherer.gather(part.wheels, reporter, verify=verify)
-        packages = [installer.package(wheel, part.python) for wheel in wheels]
+        told = {one.sha256: known[one.sha256] for one in self.missing(part) if one.sha256 in known} if known else {}
+        found = {sha256: one.wheel for sha256, one in told.items()}
+        rest = [one for one in part.wheels if one.sha256 not in found]
+        found |= {wheel.sha256: wheel for wheel in self.bring(rest, reporter, verify=verify)}
+        packages = [installer.package(found[one.sha256], part.python) for one in part.wheels]
         tree = installer.combine(packages, dict(part.winners), case_matters=part.platform.os != "darwin")
-        return Described(packages={one.wheel.sha256: one for one in packages}, tree=tree)
+        return Described(
+            packages={one.wheel.sha256: one for one in packages},
+            tree=tree,
+            scripts={(sha256, path): data for sha256, one in told.items() for path, data in one.scripts.items()},
+        )
+
+    def bring(self, wheels: Iterable[LockedWheel], reporter: Reporter, *, verify: bool = False) -> list[Wheel]:
+        """The wheels with their files here, fetched where they are missing; ``verify`` as in ``describe``."""
+        with files.locked(self._cache / "locks" / "cache", shared=True):
+            found = self._gatherer.gather(list(wheels), reporter, verify=verify)
+        with self._lock:
+            self._here.update(wheel.sha256 for wheel in found)
+        return found
 
     def stored(self, sha256: str, path: str) -> str:
         """The path on disk of a stored file of a wheel."""

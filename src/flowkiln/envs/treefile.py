@@ -74,6 +74,15 @@ def read(root: Path) -> Description | None:
         data = (root / FOLDER / "tree.json").read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         return None
+    found = parse(data)
+    if found is None:
+        message = f"the environment at {root} has a damaged description"
+        raise EnvironmentMismatch(message, hint="`flowkiln env verify --repair` makes it anew.")
+    return found
+
+
+def parse(data: bytes) -> Description | None:
+    """The description that ``to_bytes`` wrote; None for bytes that are none, or were changed."""
     told, _, body = data.partition(b"\n")
     try:
         values = json.loads(body) if told.decode() == hashlib.sha256(body).hexdigest() else {}
@@ -81,9 +90,8 @@ def read(root: Path) -> Description | None:
         values["wheels"] = tuple(values["wheels"])
         values["glue"] = {path: (mode, content) for path, (mode, content) in values["glue"].items()}
         return Description(**values)
-    except (ValueError, KeyError, TypeError) as error:
-        message = f"the environment at {root} has a damaged description"
-        raise EnvironmentMismatch(message, hint="`flowkiln env verify --repair` makes it anew.") from error
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 def rows(root: Path, tree_digest: str) -> dict[str, tuple[int, str]]:

@@ -276,7 +276,7 @@ class Driver:
         return ()
 
     def _close(self, instruction: Close) -> Sequence[Event]:
-        failure = records.failed_task(self._store.records, self._run, self._machine)
+        failure = records.failed_task(self._store.records, self._run, self._plan, self._machine)
         counts = self._machine.counts()
         flow = self._plan.flow
         end = RunEnd(run=self._run, flow=flow, status=instruction.status, failure=failure, counts=counts)

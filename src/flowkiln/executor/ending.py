@@ -32,13 +32,14 @@ _CLASS_ERRORS: dict[str, type[errors.ExecutorError]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FailedTask:
-    """The task whose failure ended the run."""
+    """The task whose failure ended the run. ``contained`` says that its step ran in containers."""
 
     step: str
     task: int
     attempt: int
     indices: tuple[int, ...]
     failure: Failure
+    contained: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +80,9 @@ class RunEnd:
         data: JSONObject = {"run": self.run, "task": failed.task, "attempt": failed.attempt}
         data |= {"indices": list(failed.indices), "failure": asdict(failure)}
         logs = f"`flowkiln run logs {self.flow}/{self.run}/{failed.step}/{failed.task}` shows what it printed."
+        opened = f"`flowkiln env shell {self.flow}/{self.run}/{failed.step}/{failed.task}"
+        opened += " --with docker`" if failed.contained else "`"
+        logs = f"{logs}\n{opened} opens its code, inputs and environment."
         hint = f"{failure.hint}\n{logs}" if failure.hint else logs
         error = kind(failure.text, step=failed.step, hint=hint, data=data)
         error.code = failure.code or kind.code

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from flowkiln._base.json import JSONObject
+    from flowkiln.executor.backend import Assignment
     from flowkiln.executor.board import TaskRow
     from flowkiln.executor.plan import RunPlan
     from flowkiln.executor.retries import Owner
@@ -136,6 +137,15 @@ class Machine:
         place = self._board.locate(task)
         assert place is not None
         return self._board.inputs(place)
+
+    def assignment(self, task: int) -> Assignment | None:
+        """The last attempt of ``task`` as it was handed to a backend; None for a task that there is none of."""
+        place = self._board.locate(task)
+        if place is None:
+            return None
+        at = self._at
+        inputs = keys.inputs(at.run, task) if place.node.plan.closes is not None else None
+        return self._board.assignment(place, at.plan, at.run, inputs)
 
     def counts(self) -> JSONObject:
         """Per step, how many tasks are in which state."""

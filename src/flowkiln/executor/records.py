@@ -124,7 +124,7 @@ def _salvaged(spill: Path, store: Store) -> JSONObject:
     return {}
 
 
-def failed_task(records: Records, run: str, machine: Machine) -> FailedTask | None:
+def failed_task(records: Records, run: str, plan: RunPlan, machine: Machine) -> FailedTask | None:
     """The failure that ended the run, with all that its outcome tells."""
     first = machine.failure
     if first is None:
@@ -137,7 +137,14 @@ def failed_task(records: Records, run: str, machine: Machine) -> FailedTask | No
     found = outcome(records, run, first.task, first.attempt)
     if found is not None and not found.ok and found.failure is not None:
         failure = found.failure
-    return FailedTask(step=step, task=first.task, attempt=first.attempt, indices=indices, failure=failure)
+    return FailedTask(
+        step=step,
+        task=first.task,
+        attempt=first.attempt,
+        indices=indices,
+        failure=failure,
+        contained=any(one.name == step and one.image is not None for one in plan.steps),
+    )
 
 
 def _execution() -> JSONObject:

@@ -82,6 +82,11 @@ def unpack(digest: str, blobs: Blobs, cache: Path) -> Path:
     return target
 
 
+def is_unpacked(digest: str, folder: Path) -> bool:
+    """Whether ``folder`` holds the package ``digest`` unchanged; bytecode beside its files is no change."""
+    return _digest(folder) == digest
+
+
 def members(digest: str, blobs: Blobs) -> list[str]:
     """The paths inside a stored package, sorted."""
     with _opened(blobs.read(digest)) as archive:

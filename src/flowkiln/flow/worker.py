@@ -80,6 +80,16 @@ def perform(flow: type[FlowSpec], assignment: Assignment, store: FolderStore, in
     return replace(outcome, started=started, ended=time.time_ns() // 1000)
 
 
+def restored(
+    kind: type[FlowSpec], plan: RunPlan, assignment: Assignment, store: FolderStore, info: JSONObject
+) -> tuple[FlowSpec, Inputs | None]:
+    """The flow instance as the step of ``assignment`` finds it, with the inputs of a join; the step is not run."""
+    step = plan.step(assignment.step)
+    instance, found = _instance(kind, plan, step, assignment, store)
+    _enter(kind, plan, assignment, info)
+    return instance, _inputs(instance, found, assignment) if step.kind == "join" else None
+
+
 def _flow_called(flow: type[FlowSpec], name: str) -> type[FlowSpec]:
     """``flow`` itself, or the other flow of the file that the run is about."""
     if flow.__name__ == name:

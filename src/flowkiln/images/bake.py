@@ -1,7 +1,9 @@
 """Plans become layers: those with a record are known already, the others are made, several at once.
 
-Making reads the unpacked wheels of the store, runs no code of a package, and needs neither engine nor root. Equal
-layers are made once, whoever asks for them: a lock of the operating system per key, which dies with its process.
+A record is here or in the team's catalog. What the catalog says of a layer is used as long as nobody needs its
+bytes; when they are made here, they have to be those. Making reads the unpacked wheels of the store, runs no code
+of a package, and needs neither engine nor root. Equal layers are made once, whoever asks for them: a lock of the
+operating system per key, which dies with its process.
 """
 
 from __future__ import annotations
@@ -16,24 +18,32 @@ from flowkiln.envs.spread import spread
 from flowkiln.images import archive, compress, content
 from flowkiln.images.archive import Measure
 from flowkiln.images.blobs import Blobs
-from flowkiln.images.errors import ContentDamaged, LayerDiffers
+from flowkiln.images.decompress import decompressed
+from flowkiln.images.entries import Entry
+from flowkiln.images.errors import CompilerMissing, ContentDamaged, LayerDiffers
 from flowkiln.images.manifest import Made
 from flowkiln.images.records import LayerRecord, Records
+from flowkiln.images.scanning import Scanner
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from flowkiln._base.report import Phase, Reporter
     from flowkiln.envs.basepin import BasePin
-    from flowkiln.envs.describing import Described, Describer
+    from flowkiln.envs.describing import Described, Describer, Known
+    from flowkiln.envs.lock import LockedWheel
     from flowkiln.images.archive import Member, Sink
     from flowkiln.images.bytecode import Compiler
+    from flowkiln.images.catalog import Catalog
     from flowkiln.images.compress import Compression
     from flowkiln.images.layers import LayerSpec
     from flowkiln.images.plan import ImagePlan
 
     Sources = Sequence[tuple[str, bytes]]
+
+
+_PIECE = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +52,7 @@ class Workshop:
 
     ``runtime`` are the files of flowkiln's own part by path. ``compiler`` gives the interpreter that the lock names
     for a base's bytecode, ``stdlib`` the sources of its standard library; both may ask an engine or a registry.
+    ``team`` gives the team's catalogs, from which bytecode is taken where its compiler is missing.
     """
 
     cache: Path
@@ -50,6 +61,7 @@ class Workshop:
     compiler: Callable[[BasePin], Compiler]
     stdlib: Callable[[BasePin], Sources]
     reporter: Reporter
+    team: Callable[[], Sequence[Catalog]] = tuple
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,23 +81,25 @@ class Baker:
         self._shop = workshop
         self.records = Records(workshop.cache)
         self.blobs = Blobs(workshop.cache)
+        self.scanner = Scanner(self.records, workshop.describer)
         self._described: dict[str, Described] = {}
+        self._told: dict[str, Known] = {}
         self._compilers: dict[str, Compiler] = {}
 
-    def bake(self, plan: ImagePlan, compression: Compression | None) -> Baked:
+    def bake(self, plan: ImagePlan, compression: Compression | None, catalogs: Sequence[Catalog] = ()) -> Baked:
         """The plan with a record of every layer in ``compression``; None asks for the tars' digests alone.
 
-        Raises the errors of fetching, unpacking and compiling, ``ContentDamaged``, ``LayerDiffers`` and those of
-        disks.
+        ``catalogs`` are asked for what is not known here. Raises the errors of fetching, unpacking and compiling,
+        ``ContentDamaged``, ``LayerDiffers``, those of disks, and those of the catalogs' registries.
         """
         with files.locked(self._shop.cache / "locks" / "cache", shared=True):
             try:
-                return self._bake(plan, compression)
+                return self._bake(plan, compression, catalogs)
             except ContentDamaged:  # by a step that wrote through a link, for example: once more, from whole wheels
                 self._described[plan.part.env_id] = self._shop.describer.describe(
-                    plan.part, self._shop.reporter, verify=True
+                    plan.part, self._shop.reporter, known=self._told, verify=True
                 )
-                return self._bake(plan, compression)
+                return self._bake(plan, compression, catalogs)
 
     def known(self, plan: ImagePlan, compression: Compression | None) -> Baked | None:
         """The plan with all its layers, if every record is there; nothing is made or fetched."""
@@ -97,29 +111,62 @@ class Baker:
         made = tuple(Made(spec=layer, record=record) for layer, record in pairs if record and not record.empty)
         return Baked(plan=plan, layers=made, tree_digest=tree_digest)
 
-    def open(self, plan: ImagePlan, layer: LayerSpec, sink: Sink) -> None:
-        """Gives the tar of ``layer`` to ``sink``."""
-        archive.write(self._members(plan, layer), sink)
+    def open(self, plan: ImagePlan, made: Made, sink: Sink) -> None:
+        """Gives the tar of a layer to ``sink``; one that was compiled comes from the cache where that has it."""
+        blob = made.record.blob("gzip") if made.spec.compiled else None
+        if blob is None:
+            self._write(plan, made.spec, sink)
+            return
+        with self.blob(plan, made, "gzip").open("rb") as stream:
+            for data in decompressed(iter(partial(stream.read, _PIECE), b"")):
+                sink(data)
 
-    def blob(self, plan: ImagePlan, made: Made, compression: Compression) -> Path:
+    def blob(self, plan: ImagePlan, made: Made, compression: Compression, catalogs: Sequence[Catalog] = ()) -> Path:
         """The compressed layer as a file, made again where the cache has lost it. Raises ``LayerDiffers``."""
         known = made.record.blob(compression)
         assert known is not None
         found = self.blobs.find(*known)
         if found is None:
-            record = self._pack(plan, made.spec, compression)
+            record = self._pack(plan, made.spec, compression, catalogs)
             if record.blob(compression) != known:
-                told = made.record.diff_id
-                message = f"layer {made.spec.title!r} came out as {record.diff_id}; its record says {told}"
-                raise LayerDiffers(message, data={"key": made.spec.key})
+                raise _differs(made.spec, record.diff_id, made.record.diff_id)
             found = self.blobs.path(known[0])
         return found
 
-    def _bake(self, plan: ImagePlan, compression: Compression | None) -> Baked:
+    def entries(self, plan: ImagePlan) -> list[tuple[LayerSpec, Entry]]:
+        """What a catalog is told of the plan's layers: of those with a record whose wheels are known here."""
+        found: list[tuple[LayerSpec, Entry]] = []
+        for layer in plan.layers:
+            record = self.records.layer(layer.key)
+            wheels = [self._knows(one) for one in layer.wheels] if layer.kind == "packages" else []
+            if record is None or None in wheels:
+                continue
+            known = tuple(one for one in wheels if one is not None)
+            read = {one.sha256: self.scanner.programs(one) for one in layer.wheels} if known else {}
+            names = self.records.libraries(plan.base.manifest) if layer.kind == "stdlib-bytecode" else None
+            entry = Entry(
+                record=record,
+                wheels=known,
+                programs={sha256: programs for sha256, programs in read.items() if programs is not None},
+                libraries=None if names is None else tuple(sorted(names)),
+            )
+            found.append((layer, entry))
+        return found
+
+    def _knows(self, wheel: LockedWheel) -> Known | None:
+        return self._told.get(wheel.sha256) or self._shop.describer.known(wheel)
+
+    # -- records -----------------------------------------------------------------------------------------------
+
+    def _bake(self, plan: ImagePlan, compression: Compression | None, catalogs: Sequence[Catalog]) -> Baked:
         known = {layer.key: self.records.layer(layer.key) for layer in plan.layers}
+        for catalog in catalogs:
+            known |= self._ask(catalog, plan, known, compression)
         missing = [layer for layer in plan.layers if _lacks(known[layer.key], compression)]
         tree_digest = self.records.tree_digest(plan.part.env_id)
         if tree_digest is None or any(layer.wheels for layer in missing):
+            self._bring(layer for layer in missing if layer.kind != "glue")
+            self.scanner.check(plan, (one for layer in missing if layer.kind == "packages" for one in layer.wheels))
             tree_digest = self._describe(plan).tree.tree_digest
             self.records.add_tree(plan.part.env_id, tree_digest)
         done: list[tuple[LayerRecord, bool]] = []
@@ -127,7 +174,7 @@ class Baker:
             with self._shop.reporter.phase(f"bake {plan.name}", total=len(missing), unit="layer") as phase:
                 # The largest first: the end of the work is not one big layer alone.
                 order = sorted(missing, key=lambda layer: -sum(wheel.size or 0 for wheel in layer.wheels))
-                done = spread(partial(self._made, plan, compression, phase), order)
+                done = spread(partial(self._made, plan, compression, catalogs, phase), order)
         known.update({record.key: record for record, _ in done})
         made = [
             Made(spec=layer, record=record) for layer in plan.layers if (record := known[layer.key]) is not None
@@ -140,15 +187,64 @@ class Baker:
             built=tuple(one for one in made if one.spec.key in fresh and not one.record.empty),
         )
 
+    def _ask(
+        self,
+        catalog: Catalog,
+        plan: ImagePlan,
+        known: Mapping[str, LayerRecord | None],
+        compression: Compression | None,
+    ) -> dict[str, LayerRecord | None]:
+        """The records that ``catalog`` adds to those known, kept here too, with what it tells of wheels."""
+        unknown = [layer for layer in plan.layers if _lacks(known[layer.key], compression)]
+        if not unknown and self.records.tree_digest(plan.part.env_id) is not None:
+            return {}
+        describer = self._shop.describer
+        absent = {wheel.sha256 for wheel in describer.missing(plan.part)} - self._told.keys()
+
+        def undescribed(layer: LayerSpec) -> bool:
+            return layer.kind == "packages" and any(wheel.sha256 in absent for wheel in layer.wheels)
+
+        asked = [layer for layer in plan.layers if layer in unknown or undescribed(layer)]
+        found = catalog.fetch(asked, wheels=undescribed)
+        for entry in found.values():
+            self._learn(plan, entry)
+        return {layer.key: self._kept(layer, found[layer.key].record) for layer in asked if layer.key in found}
+
+    def _learn(self, plan: ImagePlan, entry: Entry) -> None:
+        """Takes over what an entry tells besides its record."""
+        self._told.update({one.wheel.sha256: one for one in entry.wheels})
+        for sha256, programs in entry.programs.items():
+            self.records.add_programs(sha256, programs)
+        if entry.libraries is not None and self.records.libraries(plan.base.manifest) is None:
+            self.records.add_libraries(plan.base.manifest, entry.libraries)
+
+    def _kept(self, layer: LayerSpec, record: LayerRecord) -> LayerRecord:
+        """The record with what is known of the layer already. Raises ``LayerDiffers`` for two different truths."""
+        known = self.records.layer(layer.key)
+        if known is not None:
+            forms = dict(known.blobs)
+            if known.diff_id != record.diff_id or any(forms.get(kind, blob) != blob for kind, blob in record.blobs):
+                raise _differs(layer, record.diff_id, known.diff_id)
+        return self.records.add_layer(record)
+
+    # -- making ------------------------------------------------------------------------------------------------
+
     def _made(
-        self, plan: ImagePlan, compression: Compression | None, phase: Phase, layer: LayerSpec
+        self,
+        plan: ImagePlan,
+        compression: Compression | None,
+        catalogs: Sequence[Catalog],
+        phase: Phase,
+        layer: LayerSpec,
     ) -> tuple[LayerRecord, bool]:
         """The layer's record, and whether this process made it: another may have been faster."""
         with self._held(layer, phase):
             found = self.records.layer(layer.key)
             own = found is None or _lacks(found, compression)
             if found is None or own:
-                found = self._measure(plan, layer) if compression is None else self._pack(plan, layer, compression)
+                # Compiling costs more than compressing: what was compiled once is kept.
+                kept = compression or ("gzip" if layer.compiled else None)
+                found = self._measure(plan, layer) if kept is None else self._pack(plan, layer, kept, catalogs)
         phase.advance(1, item=layer.title)
         return found, own
 
@@ -164,16 +260,15 @@ class Baker:
 
     def _measure(self, plan: ImagePlan, layer: LayerSpec) -> LayerRecord:
         """The record of a layer without compressing or keeping it."""
-        members, tar = self._members(plan, layer), Measure()
-        if members:
-            archive.write(members, tar)
-        return self.records.add_layer(LayerRecord(key=layer.key, diff_id=tar.digest, size=tar.size))
+        tar = Measure()
+        self._write(plan, layer, tar)
+        return self._kept(layer, LayerRecord(key=layer.key, diff_id=tar.digest, size=tar.size))
 
-    def _pack(self, plan: ImagePlan, layer: LayerSpec, compression: Compression) -> LayerRecord:
+    def _pack(
+        self, plan: ImagePlan, layer: LayerSpec, compression: Compression, catalogs: Sequence[Catalog]
+    ) -> LayerRecord:
         """The record of a layer that now lies compressed in the cache."""
-        members, tar, packed = self._members(plan, layer), Measure(), Measure()
-        if not members:
-            return self.records.add_layer(LayerRecord(key=layer.key, diff_id=tar.digest, size=0))
+        tar, packed = Measure(), Measure()
         with self.blobs.writing() as scratch:
 
             def keep(data: bytes) -> None:
@@ -186,23 +281,48 @@ class Baker:
                 tar(data)
                 compressor(data)
 
-            archive.write(members, take)
+            self._write(plan, layer, take, catalogs)
+            record = LayerRecord(key=layer.key, diff_id=tar.digest, size=tar.size)
+            if record.empty:
+                return self._kept(layer, record)
             compressor.finish()
+            record = self._kept(layer, record.with_blob(compression, packed.digest, packed.size))
             scratch.keep(packed.digest)
-        record = LayerRecord(key=layer.key, diff_id=tar.digest, size=tar.size)
-        return self.records.add_layer(record.with_blob(compression, packed.digest, packed.size))
+        return record
+
+    def _write(self, plan: ImagePlan, layer: LayerSpec, sink: Sink, catalogs: Sequence[Catalog] = ()) -> None:
+        """Gives the tar of a layer to ``sink``, nothing of one without content.
+
+        Bytecode whose compiler is missing is taken from where a catalog knows it. Raises ``CompilerMissing`` when
+        none does.
+        """
+        try:
+            members = self._members(plan, layer)
+        except CompilerMissing:
+            for catalog in (*catalogs, *self._shop.team()):
+                entry = catalog.fetch([layer]).get(layer.key)
+                if entry is not None:
+                    record = self._kept(layer, entry.record)
+                    for piece in () if record.empty else decompressed(catalog.blob(record)):
+                        sink(piece)
+                    return
+            raise
+        if members:
+            archive.write(members, sink)
 
     def _members(self, plan: ImagePlan, layer: LayerSpec) -> list[Member]:
         shop = self._shop
-        if layer.kind == "packages":
-            return content.package_members(layer, self._describe(plan), shop.describer)
         if layer.kind == "glue":
             return content.glue_members(plan, self._describe(plan), shop.describer)
         if layer.kind == "runtime":
             return content.runtime_members(plan.runtime_id, shop.runtime)
+        if layer.kind == "packages":
+            self._bring([layer])
+            return content.package_members(layer, self._describe(plan), shop.describer)
         compiler = self._compiler(plan.base)
         python = compiler.version.rpartition(".")[0]
         if layer.kind == "bytecode":
+            self._bring([layer])
             return content.bytecode_members(layer, self._describe(plan), shop.describer, compiler, python)
         sources = (
             content.runtime_sources(plan.runtime_id, shop.runtime)
@@ -212,10 +332,23 @@ class Baker:
         made = content.compiled(compiler, sources, python)
         return archive.complete(made) if made else []
 
+    def _bring(self, layers: Iterable[LayerSpec]) -> None:
+        """Has the wheels of ``layers`` here. Raises ``LayerDiffers`` for one that is not as the catalog told it."""
+        wanted = {wheel.sha256: wheel for layer in layers for wheel in layer.wheels}
+        describer = self._shop.describer
+        missing = [wheel for wheel in wanted.values() if not describer.has(wheel)]
+        for wheel in describer.bring(missing, self._shop.reporter) if missing else ():
+            told = self._told.get(wheel.sha256)
+            if told is not None and told.wheel != wheel:
+                message = f"{wheel.filename} is not what the team's catalog says of it"
+                raise LayerDiffers(message, data={"sha256": wheel.sha256})
+
     def _describe(self, plan: ImagePlan) -> Described:
         env_id = plan.part.env_id
         if env_id not in self._described:
-            self._described[env_id] = self._shop.describer.describe(plan.part, self._shop.reporter)
+            self._described[env_id] = self._shop.describer.describe(
+                plan.part, self._shop.reporter, known=self._told
+            )
         return self._described[env_id]
 
     def _compiler(self, base: BasePin) -> Compiler:
@@ -228,3 +361,8 @@ def _lacks(record: LayerRecord | None, compression: Compression | None) -> bool:
     if record is None:
         return True
     return not record.empty and compression is not None and record.blob(compression) is None
+
+
+def _differs(layer: LayerSpec, here: str, told: str) -> LayerDiffers:
+    message = f"layer {layer.title!r} came out as {here}; its record says {told}"
+    return LayerDiffers(message, data={"key": layer.key})

@@ -7,6 +7,7 @@ the cache. The layers stream by once, for the facts; nothing of a base is run or
 from __future__ import annotations
 
 import json
+import os
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -20,6 +21,7 @@ from flowkiln.images import facts, oci, reference
 from flowkiln.images.errors import BaseAbsent, BaseOfAnotherPlatform, BaseUnreadable
 from flowkiln.images.facts import Survey
 from flowkiln.images.oci import Descriptor, Document
+from flowkiln.images.records import Records
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
     from flowkiln.images.reference import Reference
     from flowkiln.images.registry import Fetched
 
-_SCHEMA = 1
+_SCHEMA = 2
 """Raised when a survey holds more or other things: bases are read anew then."""
 _VARIANTS = {"amd64": ("", "v1"), "arm64": ("", "v8")}
 """Variants of an architecture that all its processors have."""
@@ -89,6 +91,7 @@ class Bases:
     ) -> None:
         self._registries = registries
         self._folder = cache / "images" / "bases"
+        self._records = Records(cache)
         self._reporter = reporter or Silent()
 
     def pin(self, text: str, platform: Platform, *, python: str | None = None) -> BasePin:
@@ -176,8 +179,10 @@ class Bases:
                 kept = self._kept(fetched.digest)
                 if kept is None or kept.survey is None:
                     image = self._documents(text, place, fetched, platform)
-                    kept = _Kept(image, self._survey(text, place, image))
+                    survey = self._survey(text, place, image)
+                    kept = _Kept(image, survey)
                     self._keep(kept)
+                    self._records.add_libraries(image.manifest.digest, survey.libraries)
         _check_platform(text, kept.image.config, platform)
         return kept
 
@@ -213,7 +218,10 @@ class Bases:
     def _kept(self, manifest: str) -> _Kept | None:
         """What the cache has of a manifest; None where that is nothing, or not what its digests say."""
         with suppress(OSError, ValueError, KeyError, TypeError, AttributeError, BaseUnreadable):
-            document = json.loads(self._path(manifest).read_bytes())
+            path = self._path(manifest)
+            document = json.loads(path.read_bytes())
+            with suppress(OSError):
+                os.utime(path)  # used now, for garbage collection
             own = Document(media_type=document["media_type"], data=document["manifest"].encode())
             image = _image("", own, document["config"].encode())
             if document["schema"] == _SCHEMA and own.digest == manifest:

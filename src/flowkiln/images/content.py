@@ -124,6 +124,9 @@ def glue_members(plan: ImagePlan, described: Described, packages: Packages) -> l
     """Launchers, ``pyvenv.cfg``, interpreter links, and the marker that says which environment this is."""
 
     def reader(launcher: Launcher, sha256: str) -> Callable[[], bytes]:
+        told = described.scripts.get((sha256, launcher.stored))
+        if told is not None:
+            return lambda: told
         return lambda: _checked(packages.stored(sha256, launcher.stored), launcher.sha256)
 
     facts = plan.base.facts

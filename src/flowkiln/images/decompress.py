@@ -61,8 +61,8 @@ def _gzip(chunks: Iterable[bytes]) -> Iterator[bytes]:
                     raise ValueError(message) from error
                 if out:
                     yield out
-                data = member.unconsumed_tail
-                if len(out) < _PIECE and not data:
+                data = member.unconsumed_tail  # at a member's end it may hold what ``unused_data`` holds
+                if member.eof or (len(out) < _PIECE and not data):
                     break
             ended, data = member.eof, member.unused_data
     if not ended:

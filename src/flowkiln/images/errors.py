@@ -209,6 +209,20 @@ class NoRepository(ImageError):
     title = "No repository for images"
 
 
+class ForeignProgram(ImageError):
+    """A wheel of the lock holds programs for other processors than the image's, and none for its own.
+
+    Its file name says that it is for this platform, and its content says otherwise: importing it would fail with
+    "wrong ELF class" or "cannot open shared object file". Nothing was pushed or loaded. Another version or another
+    index of the package may have a right one.
+    """
+
+    code = "IMG029"
+    title = "A package is for another processor"
+    exit_code = ExitCode.ENVIRONMENT
+    advice = "Exclude that version where the environment is declared, and lock again."
+
+
 class NoImage(ImageError):
     """The engine has no such image, although pulling it seemed to succeed.
 

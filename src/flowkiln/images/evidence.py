@@ -51,6 +51,7 @@ class Reading(NamedTuple):
     executable: bool = False
 
 
+_SHARED = re.compile(r"(?:lib|ld-).+\.so(?:\.[0-9]+)*")
 _INTERPRETER = 3
 """ELF's number of the segment that names the loader."""
 _HEAD = 1 << 20
@@ -74,6 +75,11 @@ def reading(path: str) -> Reading | None:
         if pattern.fullmatch(name):
             return found
     return _STATUS if folder.endswith("var/lib/dpkg/status.d") else None
+
+
+def is_library(name: str) -> bool:
+    """Whether a file of that name may be what a program asks the loader for."""
+    return _SHARED.fullmatch(name) is not None
 
 
 def _fits(folder: str, name: str) -> bool:
@@ -166,4 +172,5 @@ _BY_PATTERN = (
     (re.compile(r"libc-2\.\d+\.so"), Reading(_LIBRARY, c_library)),
     (re.compile(r"os\.cpython-3\d+\.pyc"), _PRESENT),
     (re.compile(r"ld-(?:linux|musl|2\.).*"), _PRESENT),
+    (_SHARED, _PRESENT),
 )

@@ -58,13 +58,17 @@ class Python:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Survey:
-    """All that was read of a base. ``pythons`` come in the order of preference."""
+    """All that was read of a base. ``pythons`` come in the order of preference.
+
+    ``libraries`` are the names of its shared objects, sorted.
+    """
 
     pythons: tuple[Python, ...]
     runtime: Runtime
     path: str
     user: str
     entrypoint: tuple[str, ...]
+    libraries: tuple[str, ...]
 
     def facts(self, python: str | None = None, *, name: str = "the base") -> BaseFacts:
         """The facts with the interpreter for ``python``, X.Y or X.Y.Z, or the preferred one where there is none.
@@ -112,6 +116,7 @@ class Survey:
         """What ``to_json`` kept. Raises ``KeyError``, ``TypeError`` and ``ValueError`` for anything else."""
         pythons = tuple(Python(**{**one, "runtime": _runtime(one["runtime"])}) for one in document["pythons"])
         rest = {"runtime": _runtime(document["runtime"]), "entrypoint": tuple(document["entrypoint"])}
+        rest["libraries"] = tuple(document["libraries"])
         return cls(**{**document, **rest, "pythons": pythons})
 
 
@@ -205,6 +210,7 @@ class _Image:
             path=self._path,
             user=_clean(str(self._inner.get("User") or "")).removesuffix(":"),
             entrypoint=tuple(_clean(str(word)) for word in self._inner.get("Entrypoint") or ()),
+            libraries=tuple(sorted({_clean(name) for name in self._files.every() if evidence.is_library(name)})),
         )
 
     def _content(self, path: str) -> object:

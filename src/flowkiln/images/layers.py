@@ -45,6 +45,11 @@ class LayerSpec:
     without: tuple[str, ...] = ()
     within: tuple[tuple[str, str], ...] = ()
 
+    @property
+    def compiled(self) -> bool:
+        """Whether it holds bytecode."""
+        return self.kind in ("bytecode", "runtime-bytecode", "stdlib-bytecode")
+
     def gives(self, wheel: LockedWheel, path: str) -> bool:
         """Whether ``path`` may be taken from ``wheel``: no other distribution was chosen for it."""
         return path not in self.without and dict(self.within).get(path, wheel.name) == wheel.name

@@ -89,14 +89,16 @@ class LocalImages:
                 return found
             baked = self._baker.bake(plan, None)
             image = self._image(baked)
-            loaded = loading.load(
-                self._engine,
-                image,
-                reference=self.reference(plan),
-                base_bytes=partial(self._base_bytes, plan),
-                pull_base=partial(self._pull, plan),
-                reporter=self._reporter,
-            )
+            # One load at a time: an engine with the containerd store loses layers that two of them share.
+            with files.locked(self._locks / "load"):
+                loaded = loading.load(
+                    self._engine,
+                    image,
+                    reference=self.reference(plan),
+                    base_bytes=partial(self._base_bytes, plan),
+                    pull_base=partial(self._pull, plan),
+                    reporter=self._reporter,
+                )
         return self._placed(baked, image, loaded.id, sent=loaded.sent, built=True)
 
     def reference(self, plan: ImagePlan) -> str:
@@ -117,7 +119,7 @@ class LocalImages:
 
     def _new(self, plan: ImagePlan, made: Made) -> NewLayer:
         def write(sink: Sink) -> None:
-            self._baker.open(plan, made.spec, sink)
+            self._baker.open(plan, made, sink)
 
         return NewLayer(diff_id=made.record.diff_id, size=made.record.size, write=write)
 
@@ -130,6 +132,7 @@ class LocalImages:
         return document.digest
 
     def _placed(self, baked: Baked, image: Image, name: str, *, sent: int, built: bool) -> Placed:
+        self._baker.records.use_image(baked.plan.image_key)
         return Placed(
             plan=baked.plan,
             reference=self.reference(baked.plan),

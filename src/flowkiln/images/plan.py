@@ -60,7 +60,7 @@ def plan(name: str, lock_id: str, part: PlatformLock, base: BasePin, runtime_id:
     packages = layers.cut(part)
     found: list[LayerSpec] = []
     if compiler is not None:
-        found.append(_stdlib(base, compiler))
+        found.append(stdlib_layer(base, compiler))
     found.append(_runtime(runtime_id))
     if compiler is not None:
         found.append(_runtime_bytecode(runtime_id, compiler))
@@ -72,7 +72,8 @@ def plan(name: str, lock_id: str, part: PlatformLock, base: BasePin, runtime_id:
     return ImagePlan(name=name, lock_id=lock_id, part=part, base=base, runtime_id=runtime_id, layers=tuple(found))
 
 
-def _stdlib(base: BasePin, compiler: str) -> LayerSpec:
+def stdlib_layer(base: BasePin, compiler: str) -> LayerSpec:
+    """The bytecode of the base's standard library, as Python ``X.Y.Z`` compiles it."""
     key = layers.key_of("stdlib-bytecode", base=base.manifest, compiler=compiler)
     return layers.LayerSpec(kind="stdlib-bytecode", title=f"bytecode of Python {compiler}", key=key)
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from flowkiln._base.report import Reporter
     from flowkiln.images.bake import Baked, Baker
     from flowkiln.images.basing import BaseImage, Bases
+    from flowkiln.images.catalog import Catalog
     from flowkiln.images.compress import Compression
     from flowkiln.images.manifest import Made
     from flowkiln.images.oci import Document
@@ -54,8 +55,16 @@ class Found:
     tree_digest: str
 
 
+def place_of(repository: Reference, compression: Compression) -> str:
+    """What the records call a repository: compression decides the manifests that it holds."""
+    return f"{repository.name}#{compression}"
+
+
 class Publisher:
-    """Publishes images to one repository. ``registries`` gives the client for a host."""
+    """Publishes images to one repository. ``registries`` gives the client for a host.
+
+    ``catalogs`` are asked for layers that are not known here; that of this repository is told of what was pushed.
+    """
 
     def __init__(
         self,
@@ -67,8 +76,10 @@ class Publisher:
         compression: Compression,
         reporter: Reporter,
         locks: Path,
+        catalogs: Sequence[Catalog] = (),
     ) -> None:
         self.repository = repository
+        self._catalogs = catalogs
         self._registries = registries
         self._registry = registries(repository.host)
         self._bases = bases
@@ -76,6 +87,7 @@ class Publisher:
         self._compression = compression
         self._reporter = reporter
         self._locks = locks
+        self._allowed = False
 
     def tag_of(self, plan: ImagePlan) -> str:
         """The tag of the image in the repository: compression decides the bytes of a manifest."""
@@ -142,7 +154,8 @@ class Publisher:
     # -- one image ---------------------------------------------------------------------------------------------
 
     def _push(self, plan: ImagePlan) -> Pushed:
-        baked = self._baker.bake(plan, self._compression)
+        self._require_permission()
+        baked = self._baker.bake(plan, self._compression, self._catalogs)
         base = self._bases.opened(plan.base)
         config = manifest.config(plan, base.config, baked.layers, baked.tree_digest)
         document = manifest.manifest(plan, config, base.layers, baked.layers, self._compression)
@@ -150,14 +163,23 @@ class Publisher:
         digest = self._registry.put_manifest(self.repository.repository, document, tag=self.tag_of(plan))
         found = Found(digest=digest, config=config.digest, tree_digest=baked.tree_digest)
         self._remember(plan, found)
+        for catalog in self._catalogs:
+            if catalog.repository.name == self.repository.name:
+                catalog.publish(self._baker.entries(plan))
         return self._pushed(plan, found, moved=moved, built=True)
+
+    def _require_permission(self) -> None:
+        """Asks once whether anything may be pushed here, before the work: a refusal after it costs minutes."""
+        if not self._allowed:
+            self._registry.check_push(self.repository.repository)
+            self._allowed = True
 
     def _upload(self, baked: Baked, base: BaseImage, config: Document) -> int:
         """Uploads what the repository lacks, and returns how many bytes that were."""
         plan = baked.plan
         sizes = [blob[1] for one in baked.layers if (blob := one.record.blob(self._compression)) is not None]
         with self._reporter.phase(f"push {plan.name}", total=sum(sizes), unit="bytes") as phase:
-            upload = Upload(self.repository, self._registries, phase)
+            upload = Upload(self.repository, self._registries, phase, self._others)
             jobs = [partial(self._layer, upload, plan, one) for one in baked.layers]
             source = reference.parse(plan.base.reference)
             jobs += [partial(upload.base_layer, source, one) for one in base.layers]
@@ -165,10 +187,17 @@ class Publisher:
             upload.document(config)
         return upload.moved
 
+    @property
+    def _others(self) -> list[str]:
+        """Repositories of the same registry whose catalogs are asked: their layers are mounted."""
+        own = self.repository
+        places = [one.repository for one in self._catalogs]
+        return [one.repository for one in places if one.host == own.host and one.repository != own.repository]
+
     def _layer(self, upload: Upload, plan: ImagePlan, one: Made) -> None:
         blob = one.record.blob(self._compression)
         assert blob is not None
-        upload.layer(blob, partial(self._baker.blob, plan, one, self._compression), one.spec.title)
+        upload.layer(blob, partial(self._baker.blob, plan, one, self._compression, self._catalogs), one.spec.title)
 
     def _verified(self, plan: ImagePlan, data: bytes, digest: str) -> Found:
         """What stands under our tag, once its manifest, labels and layers say that it is ours."""
@@ -212,7 +241,7 @@ class Publisher:
 
     @property
     def _place(self) -> str:
-        return f"{self.repository.name}#{self._compression}"
+        return place_of(self.repository, self._compression)
 
     def _remember(self, plan: ImagePlan, found: Found) -> None:
         record = ImageRecord(

@@ -6,6 +6,7 @@ A record can be deleted at any time: it costs work, never a wrong image. One tha
 from __future__ import annotations
 
 import json
+import os
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -13,13 +14,17 @@ from typing import TYPE_CHECKING
 
 from flowkiln._base import digests, files
 from flowkiln._base.json import compact
+from flowkiln.images.libraries import Missing, Program
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from flowkiln._base.json import JSONObject
 
 _SCHEMA = 1
+_TOUCH = 24 * 3600.0
+"""Seconds after which the use of a record is noted again."""
 FRESH = 24 * 3600.0
 """Seconds for which a push is believed without asking the registry."""
 
@@ -128,6 +133,42 @@ class Records:
         """Keeps the ``tree_digest`` of an environment."""
         self._write(self._path("trees", env_id), {"schema": _SCHEMA, "tree_digest": tree_digest})
 
+    def libraries(self, base: str) -> frozenset[str] | None:
+        """The names of the shared objects of a base, by its manifest; None where nobody has read it here."""
+        document = self._read(self._path("libraries", base))
+        found = None if document is None else document.get("libraries")
+        return frozenset(map(str, found)) if isinstance(found, list) else None
+
+    def add_libraries(self, base: str, names: Iterable[str]) -> None:
+        """Keeps the names of the shared objects of a base."""
+        self._write(self._path("libraries", base), {"schema": _SCHEMA, "libraries": sorted(names)})
+
+    def programs(self, sha256: str) -> tuple[Program, ...] | None:
+        """The programs and shared objects of a wheel, None where nobody has looked."""
+        document = self._read(self._path("programs", sha256))
+        with suppress(KeyError, TypeError, ValueError):
+            if document is not None and document["schema"] == _SCHEMA:
+                return tuple(map(Program.from_json, document["programs"]))
+        return None
+
+    def add_programs(self, sha256: str, programs: Iterable[Program]) -> None:
+        """Keeps what the programs and shared objects of a wheel are."""
+        rows = [one.to_json() for one in programs]
+        self._write(self._path("programs", sha256), {"schema": _SCHEMA, "programs": rows})
+
+    def missing(self, scan: str) -> tuple[Missing, ...] | None:
+        """What a scan found, by its key; None where it was not made here."""
+        document = self._read(self._path("scans", scan))
+        with suppress(KeyError, TypeError, ValueError):
+            if document is not None and document["schema"] == _SCHEMA:
+                return tuple(Missing.from_json(row) for row in document["missing"])
+        return None
+
+    def add_missing(self, scan: str, missing: Iterable[Missing]) -> None:
+        """Keeps what a scan found."""
+        rows = [one.to_json() for one in missing]
+        self._write(self._path("scans", scan), {"schema": _SCHEMA, "missing": rows})
+
     def image(self, repository: str, image_key: str) -> ImageRecord | None:
         """The record of an image in ``repository``, None without one."""
         document = self._read(self._image_path(repository, image_key))
@@ -153,9 +194,33 @@ class Records:
     def _path(self, kind: str, digest: str) -> Path:
         return self.root / kind / f"{digest.removeprefix('sha256:')}.json"
 
-    def _read(self, path: Path) -> JSONObject | None:
+    def use_image(self, image_key: str) -> None:
+        """Notes that an image in an engine was used now, for garbage collection: engines do not say it."""
+        self._write(self._path("used", image_key), {"schema": _SCHEMA})
+
+    def image_used(self, image_key: str) -> float | None:
+        """When an image in an engine was last used, in seconds since the epoch; None where that is not known."""
+        try:
+            return self._path("used", image_key).stat().st_mtime
+        except OSError:
+            return None
+
+    def sizes(self) -> dict[str, int]:
+        """The bytes of every layer that is known here, by its ``diff_id``."""
+        found = {}
+        for path in (self.root / "layers").glob("*.json"):
+            document = self._read(path, touch=False)
+            with suppress(KeyError, TypeError, ValueError, AttributeError):
+                if document is not None:
+                    record = LayerRecord.from_json(document)
+                    found[record.diff_id] = record.size
+        return found
+
+    def _read(self, path: Path, *, touch: bool = True) -> JSONObject | None:
         try:
             document = json.loads(path.read_bytes())
+            if touch and time.time() - path.stat().st_mtime > _TOUCH:
+                os.utime(path)  # used now, for garbage collection
         except (OSError, ValueError):
             return None
         return document if isinstance(document, dict) else None

@@ -108,6 +108,10 @@ class Registry:
         found = self.manifest(repository, version)
         return None if found is None else found.digest
 
+    def put_tag(self, repository: str, document: Document, tag: str) -> None:
+        """Pushes a manifest under ``tag`` alone, without reading it back: for what may be lost."""
+        self._put_manifest(repository, document, tag)
+
     def put_manifest(self, repository: str, document: Document, *, tag: str | None = None) -> str:
         """Pushes a manifest, under ``tag`` too, and returns its digest once it was read back by that digest.
 

@@ -7,6 +7,10 @@ has, whatever the order in the archive; a path is entered through the links that
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _WHITEOUT = ".wh."
 _OPAQUE = ".wh..wh..opq"
@@ -148,6 +152,16 @@ class RootFS:
         """The names in the folder ``path``, sorted; none when there is no such folder."""
         found = self.find(path)
         return sorted(found[1].entries) if found is not None and isinstance(found[1], Folder) else []
+
+    def every(self) -> Iterator[str]:
+        """The name of every remembered file, and of every link, in any folder."""
+        pending = [self._root]
+        while pending:
+            for name, node in pending.pop().entries.items():
+                if isinstance(node, Folder):
+                    pending.append(node)
+                else:
+                    yield name
 
     def _walk(self, parts: list[str], *, make: bool) -> tuple[str, File | Folder] | None:
         pending = parts[::-1]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tarfile
 from typing import TYPE_CHECKING
 
-from flowkiln.images import facts
+from flowkiln.images import evidence, facts
 from flowkiln.images.compile_files import of_stdlib
 from flowkiln.images.errors import BaseUnreadable
 from flowkiln.images.evidence import Reading
@@ -17,17 +17,22 @@ if TYPE_CHECKING:
 _LARGEST = 8 << 20
 
 
-def sources(layers: Iterable[Callable[[], Iterator[bytes]]], folder: str) -> list[tuple[str, bytes]]:
+def read(
+    layers: Iterable[Callable[[], Iterator[bytes]]], folder: str
+) -> tuple[list[tuple[str, bytes]], frozenset[str]]:
     """The Python files below ``folder``, (absolute path, content), sorted, of those that get bytecode.
 
-    ``layers`` are those of the base, lowest first, compressed as they may be. Raises ``BaseUnreadable``.
+    And the names of the base's shared objects, as its layers stream by anyway. ``layers`` are those of the base,
+    lowest first, compressed as they may be. Raises ``BaseUnreadable``.
     """
     files = RootFS()
     name = folder.rpartition("/")[2]
 
     def wanted(path: str) -> Reading | None:
         _, found, inside = f"/{path.lstrip('./')}".partition(f"/{name}/")
-        return Reading(_LARGEST, bytes) if found and of_stdlib(inside) else None
+        if found and of_stdlib(inside):
+            return Reading(_LARGEST, bytes)
+        return Reading(0, None) if evidence.is_library(path.rpartition("/")[2]) else None
 
     for opened in layers:
         files.next_layer()
@@ -37,7 +42,8 @@ def sources(layers: Iterable[Callable[[], Iterator[bytes]]], folder: str) -> lis
             message = f"a layer of the base is no archive of files: {error}"
             raise BaseUnreadable(message) from error
     found = files.find(folder)
-    return sorted(_files(found[1], folder)) if found is not None and isinstance(found[1], Folder) else []
+    sources = sorted(_files(found[1], folder)) if found is not None and isinstance(found[1], Folder) else []
+    return sources, frozenset(name for name in files.every() if evidence.is_library(name))
 
 
 def _files(folder: Folder, path: str) -> Iterator[tuple[str, bytes]]:

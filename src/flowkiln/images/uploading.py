@@ -7,7 +7,7 @@ import threading
 from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
     from typing import BinaryIO
 
@@ -18,20 +18,33 @@ if TYPE_CHECKING:
 
 
 class Upload:
-    """Uploads what ``repository`` lacks; threads may share it. ``moved`` counts the bytes that went."""
+    """Uploads what ``repository`` lacks; threads may share it. ``moved`` counts the bytes that went.
 
-    def __init__(self, repository: Reference, registries: Callable[[str], Registry], phase: Phase) -> None:
+    ``others`` are repositories of the same registry that may hold layers of ours.
+    """
+
+    def __init__(
+        self,
+        repository: Reference,
+        registries: Callable[[str], Registry],
+        phase: Phase,
+        others: Sequence[str] = (),
+    ) -> None:
         self._place = repository
         self._registries = registries
         self._registry = registries(repository.host)
         self._phase = phase
+        self._others = others
         self._lock = threading.Lock()
         self.moved = 0
 
     def layer(self, blob: tuple[str, int], made: Callable[[], Path], title: str) -> None:
         """Uploads the layer that is ``blob``, (digest, size), unless it is there; only then ``made`` makes it."""
         digest, size = blob
-        if self._registry.has_blob(self._place.repository, digest):
+        repository = self._place.repository
+        if self._registry.has_blob(repository, digest) or any(
+            self._registry.mount(repository, digest, other) for other in self._others
+        ):
             self._advance(size, title)
             return
         path = made()

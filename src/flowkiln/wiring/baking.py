@@ -14,6 +14,7 @@ from flowkiln.executor import runtime
 from flowkiln.images import bytecode, fitness, plan, reference, stdlib
 from flowkiln.images.bake import Baker, Workshop
 from flowkiln.images.basing import Bases
+from flowkiln.images.catalog import Catalog
 from flowkiln.images.errors import CompilerMissing, NoRepository
 from flowkiln.images.pushing import Publisher
 from flowkiln.wiring import bases, engines
@@ -32,7 +33,9 @@ if TYPE_CHECKING:
     from flowkiln.envs.lockfolder import LockFolder
     from flowkiln.images.bytecode import Compiler
     from flowkiln.images.compress import Compression
+    from flowkiln.images.libraries import Missing
     from flowkiln.images.plan import ImagePlan
+    from flowkiln.images.reference import Reference
     from flowkiln.wiring.policy import Policy
 
 
@@ -58,6 +61,7 @@ class Bakery:
         self.reporter = reporter
         self.registries = Registries(settings)
         self.bases = Bases(self.registries, paths.cache_root(), reporter)
+        self._catalogs: dict[str, Catalog] = {}
         self._host = Host(settings)
         self._runtime = runtime.files()
         self.runtime_id = runtime.identity(self._runtime)
@@ -83,8 +87,21 @@ class Bakery:
             compiler=self.compiler,
             stdlib=self._stdlib,
             reporter=self.reporter,
+            team=self.team,
         )
         return Baker(shop)
+
+    def team(self) -> tuple[Catalog, ...]:
+        """The team's catalog, in the repository of the settings; none without one."""
+        told = self._settings.text("images.repository")
+        return (self._catalog(reference.parse(told)),) if told else ()
+
+    def _catalog(self, repository: Reference) -> Catalog:
+        if repository.name not in self._catalogs:
+            compression = compression_of(self._settings)
+            registry = self.registries(repository.host)
+            self._catalogs[repository.name] = Catalog(registry, repository, compression, self.reporter)
+        return self._catalogs[repository.name]
 
     def reference_of(self, wish: Wish) -> str:
         """The base that ``wish`` is baked on, as people write it."""
@@ -99,9 +116,7 @@ class Bakery:
         """
         found: dict[Wish, BasePin] = {}
         for folder, group in _by_folder(wishes).items():
-            users: dict[tuple[str, Platform], set[str]] = {}
-            for wish in group:
-                users.setdefault((self.reference_of(wish), wish.platform), set()).add(wish.lock.name)
+            users = self._users(group)
             pins = bases.settle(
                 folder,
                 list(users),
@@ -116,10 +131,44 @@ class Bakery:
             found.update({wish: pins[self.reference_of(wish), wish.platform] for wish in group})
         return found
 
+    def look(self, wish: Wish) -> BasePin:
+        """The base of ``wish`` as its folder pins it, else what its reference names now; nothing is written."""
+        name = self.reference_of(wish)
+        for pin in wish.folder.read_bases():
+            if (pin.reference, pin.platform) == (name, wish.platform):
+                return pin
+        return self._decided(self.bases.pin(name, wish.platform))
+
+    def prune(self, wishes: Sequence[Wish]) -> list[tuple[LockFolder, BasePin]]:
+        """Removes pins that the environments of ``wishes`` had and that none of these wishes needs: what is gone.
+
+        ``wishes`` are all that these environments are baked on, for every platform.
+        """
+        return [
+            (folder, pin)
+            for folder, group in _by_folder(wishes).items()
+            for pin in bases.prune(folder, {wish.lock.name for wish in group}, self._users(group))
+        ]
+
+    def _users(self, wishes: Iterable[Wish]) -> dict[tuple[str, Platform], set[str]]:
+        """The environments that are baked on each base."""
+        users: dict[tuple[str, Platform], set[str]] = {}
+        for wish in wishes:
+            users.setdefault((self.reference_of(wish), wish.platform), set()).add(wish.lock.name)
+        return users
+
     def _decided(self, pin: BasePin) -> BasePin:
-        """``pin`` with the compiler of its bytecode: that very Python, here or in the engine, else none."""
+        """``pin`` with the compiler of its bytecode: that very Python, here or in the engine, else none.
+
+        What it compiles of the base may also be in the team's catalog already. Raises the registry's errors: a
+        catalog that does not answer is no reason for another image.
+        """
         version = pin.facts.python
         if version is None or self._find_compiler(replace(pin, bytecode=version)) is not None:
+            return replace(pin, bytecode=version)
+        layer = plan.stdlib_layer(pin, version)
+        if any(catalog.fetch([layer]) for catalog in self.team()):
+            self.reporter.say(f"the team's catalog has the bytecode of Python {version} for {pin.reference}")
             return replace(pin, bytecode=version)
         self.reporter.warn(
             f"images on {pin.reference} get no bytecode: neither this machine nor a container engine "
@@ -161,13 +210,23 @@ class Bakery:
             host = reference.parse(image).host
             self.engine.pull(image, platform=str(pin.platform), auth=self.registries.login(host))
 
+    def fetch(self, image: str) -> bool:
+        """Whether the engine has an image by its digest, pulled now where it is missing and its registry has it."""
+        place = reference.parse(image)
+        if self.engine.image(image) is None:
+            with suppress(EngineError):
+                self.engine.pull(image, platform=self.engine.platform, auth=self.registries.login(place.host))
+        return self.engine.image(image) is not None
+
     def _stdlib(self, pin: BasePin) -> list[tuple[str, bytes]]:
         assert pin.facts.stdlib is not None
         self.reporter.say(f"reading the standard library of {pin.reference}")
         source = reference.parse(pin.reference)
         registry = self.registries(source.host)
         layers = [partial(registry.blob, source.repository, one.digest) for one in self.bases.opened(pin).layers]
-        return stdlib.sources(layers, pin.facts.stdlib)
+        sources, names = stdlib.read(layers, pin.facts.stdlib)
+        self.baker.records.add_libraries(pin.manifest, names)
+        return sources
 
     # -- plans -------------------------------------------------------------------------------------------------
 
@@ -177,16 +236,30 @@ class Bakery:
         fitness.check(pin, part, name=wish.lock.name)
         return plan.plan(wish.lock.name, wish.lock.lock_id, part, pin, self.runtime_id)
 
+    def missing(self, plan: ImagePlan, steps: Sequence[str] = ()) -> tuple[Missing, ...] | None:
+        """The libraries that the image of ``plan`` lacks, said as a warning; None where that cannot be known here.
+
+        It is no failure: what is not there may never be loaded.
+        """
+        found = self.baker.scanner.missing(plan)
+        if found:
+            self.reporter.warn(_lacking(plan, steps, found))
+        return found
+
     def publisher(self, repository: str | None = None) -> Publisher:
         """What publishes to ``repository``, by default that of the settings. Raises ``NoRepository``."""
+        target = reference.parse(repository or repository_of(self._settings))
+        own = self._catalog(target)
+        near = [one for one in self.team() if one.repository.host == target.host and one is not own]
         return Publisher(
-            reference.parse(repository or repository_of(self._settings)),
+            target,
             self.registries,
             self.bases,
             self.baker,
             compression=compression_of(self._settings),
             reporter=self.reporter,
             locks=paths.cache_root() / "locks" / "images",
+            catalogs=(own, *near),
         )
 
 
@@ -214,6 +287,16 @@ def repository_of(settings: Settings) -> str:
 def compression_of(settings: Settings) -> Compression:
     """How layers are compressed for registries."""
     return "zstd" if settings.text("images.compression") == "zstd" else "gzip"
+
+
+def _lacking(plan: ImagePlan, steps: Sequence[str], found: Sequence[Missing]) -> str:
+    rows = []
+    for one in found:
+        package = f"Debian package {one.package}, " if one.package else ""
+        rows.append(f"{one.library} ({package}needed by {', '.join(one.needed_by)})")
+    where = f"environment {plan.name!r}" + (f" (step {', '.join(steps)})" if steps else "")
+    hint = f"If it is used, name a base that has it: image=..., now {plan.base.reference}"
+    return f"{where}: neither its packages nor its base have {', '.join(rows)}. {hint}"
 
 
 def _by_folder(wishes: Iterable[Wish]) -> dict[LockFolder, list[Wish]]:

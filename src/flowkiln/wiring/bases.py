@@ -79,6 +79,28 @@ def _noted(folder: LockFolder, pins: dict[Key, BasePin], users: Mapping[Key, Ite
     return pins | noted
 
 
+def prune(folder: LockFolder, names: Iterable[str], users: Mapping[Key, Iterable[str]]) -> list[BasePin]:
+    """Removes the pins that environments ``names`` had and are not baked on any more; the pins that are gone.
+
+    ``users`` names, for each base, those of them that are baked on it now. Pins of others stay.
+    """
+    asked = {*names}
+    target = folder.or_cache()
+    with target.hold():
+        standing = target.read_bases()
+        kept, removed = [], []
+        for pin in standing:
+            gone = (asked - {*users.get((pin.reference, pin.platform), ())}) & {*pin.environments}
+            left = tuple(name for name in pin.environments if name not in gone)
+            if left or not gone:
+                kept.append(replace(pin, environments=left))
+            else:
+                removed.append(pin)
+        if tuple(kept) != standing:
+            target.write_bases(kept)
+    return removed
+
+
 def _standing(folder: LockFolder, keys: Iterable[Key]) -> dict[Key, BasePin]:
     """The pins that stand in ``folder``, with those of its stand-in in the cache where it cannot be written."""
     found = _by_key(folder.read_bases())

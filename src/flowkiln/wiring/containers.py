@@ -76,8 +76,15 @@ def _prepared(
     found = {step: placed[plan.image_key] for step, plan in plans.items()}
     for step, one in steps.items():
         if one.lock is None:
-            found[step] = _as_it_is(step, one, bakery, settings, platform)
+            prefix, image = as_it_is(one.base, bakery, settings, step=step)
+            found[step] = Prepared(prefix=prefix, image=image)
     return found
+
+
+def baked(plan: ImagePlan, bakery: Bakery, settings: Settings) -> tuple[Prefix, ImageRef]:
+    """What runs in the image of ``plan``, which is in the engine then. Raises the errors of ``prepare``."""
+    one = _placed(bakery, settings, plan)
+    return one.prefix, one.image
 
 
 def _wish(step: str, one: Wanted, platform: Platform) -> Wish:
@@ -118,6 +125,7 @@ def _placed(bakery: Bakery, settings: Settings, plan: ImagePlan) -> Prepared:
             hint = "`flowkiln env bake FLOW.py --push` bakes it where images.policy allows that."
             raise NotBaked(f"{message}, and images.policy is never", hint=hint)
         found = images.put(plan)
+        bakery.missing(plan)
     image = ImageRef(
         reference=found.reference,
         config=found.config,
@@ -139,6 +147,7 @@ def _pulled(bakery: Bakery, plan: ImagePlan) -> Prepared | None:
     except ImageMissing:  # the record of a push is older than what became of the image
         publisher.forget(plan)
         return None
+    bakery.baker.records.use_image(plan.image_key)
     image = ImageRef(
         reference=name,
         config=found.config,
@@ -166,14 +175,17 @@ def _prefix(plan: ImagePlan, tree_digest: str) -> Prefix:
     )
 
 
-def _as_it_is(step: str, one: Wanted, bakery: Bakery, settings: Settings, platform: Platform) -> Prepared:
+def as_it_is(
+    base: str | None, bakery: Bakery, settings: Settings, *, step: str | None = None
+) -> tuple[Prefix, ImageRef]:
     """A step without an environment: it runs in the image as it is, by its id, so that all tasks have the same."""
+    platform = bakery.engine.platform
     python = f"{sys.version_info[0]}.{sys.version_info[1]}"
-    name = one.base or default_base(settings, python)
+    name = base or default_base(settings, python)
     found = bakery.engine.image(name)
     if found is None:
         where = reference.parse(name)
-        bakery.engine.pull(name, platform=str(platform), auth=bakery.registries.login(where.host))
+        bakery.engine.pull(name, platform=platform, auth=bakery.registries.login(where.host))
         found = bakery.engine.image(name)
     if found is None:
         message = f"the engine has no image {name}, and pulling it did not bring one"
@@ -186,4 +198,4 @@ def _as_it_is(step: str, one: Wanted, bakery: Bakery, settings: Settings, platfo
         base=name,
         baked=False,
     )
-    return Prepared(prefix=Prefix(python="python3", version="", platform=str(platform)), image=image)
+    return Prefix(python="python3", version="", platform=platform), image

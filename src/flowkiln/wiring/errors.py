@@ -29,6 +29,39 @@ class UnknownRun(WiringError):
     title = "No such run"
 
 
+class SeveralTasks(WiringError):
+    """A step has several tasks, and the command is about one.
+
+    Add the task: ``Flow/RUN/STEP/TASK``. Where one alone has failed, the step is enough.
+    """
+
+    code = "CLI012"
+    title = "Several tasks"
+
+
+class NoDockerCommand(WiringError):
+    """A shell in a container needs the ``docker`` command for its terminal, and it is not on ``PATH``.
+
+    Everything else works without it: flowkiln speaks to the engine itself. Podman's ``docker`` does as well.
+    """
+
+    code = "CLI013"
+    title = "No docker command"
+    advice = "Install Docker's command line, or give the command without --with docker."
+
+
+class EngineElsewhere(WiringError):
+    """A shell in a container mounts folders of this machine, and the engine may be on another one.
+
+    Steps that run there get their files as archives; a shell does not. Use an engine of this machine, or give the
+    command without ``--with docker``.
+    """
+
+    code = "CLI014"
+    title = "Engine is elsewhere"
+    advice = "Use an engine of this machine, or give the command without --with docker."
+
+
 class ImportsUnchecked(WiringError):
     """With ``CI`` set or ``--locked``, ``check`` could not look into an environment: that is no pass.
 

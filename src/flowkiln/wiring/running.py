@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from flowkiln._base.json import JSONObject
     from flowkiln._base.report import Reporter
     from flowkiln._base.settings import Settings
-    from flowkiln.envs.basepin import BasePin
     from flowkiln.envs.lock import EnvLock
     from flowkiln.executor.backend import Backend
     from flowkiln.executor.driver import Driver
@@ -41,6 +40,7 @@ if TYPE_CHECKING:
     from flowkiln.flow.spec import FlowSpec
     from flowkiln.store.logs import LogLine
     from flowkiln.store.runs import Run
+    from flowkiln.wiring.containers import Prepared
     from flowkiln.wiring.locks import Request
     from flowkiln.wiring.policy import Policy
 
@@ -125,7 +125,6 @@ def _places(
     store: FolderStore,
 ) -> tuple[_Places, dict[str, JSONObject]]:
     """Where each step runs, and its lock for the record. Flows that declare no environment load none of that."""
-    contained = [name for name, node in graph.nodes.items() if containers.wanted(node)]
     wanted: dict[str, Request | None] = dict.fromkeys(graph.nodes)
     locks: dict[str, EnvLock | None] = dict.fromkeys(graph.nodes)
     record: dict[str, JSONObject] = {}
@@ -134,22 +133,10 @@ def _places(
 
         wanted = requests.of_flow(order.flow, graph, settings)
         locks = requests.locks_of_steps(wanted, settings, reporter, order.policy)
-    images: dict[str, ImageRef] = {}
-    prefixes: dict[str, Prefix] = {}
-    pins: dict[str, BasePin] = {}
-    if contained:
-        from flowkiln.wiring import containers as preparing
-
-        asked = {
-            name: preparing.Wanted(
-                lock=locks[name], request=wanted[name], base=containers.base_of(graph.nodes[name])
-            )
-            for name in contained
-        }
-        ready = preparing.prepare(asked, settings, reporter, order.policy)
-        prefixes = {name: one.prefix for name, one in ready.items()}
-        images = {name: one.image for name, one in ready.items()}
-        pins = {name: one.pin for name, one in ready.items() if one.pin is not None}
+    ready = _contained(graph, locks, wanted, settings, reporter, order.policy)
+    prefixes = {name: one.prefix for name, one in ready.items()}
+    images = {name: one.image for name, one in ready.items()}
+    pins = {name: one.pin for name, one in ready.items() if one.pin is not None}
     prefixes |= _host_prefixes(
         {name: lock for name, lock in locks.items() if name not in images}, settings, reporter
     )
@@ -158,6 +145,27 @@ def _places(
 
         record = requests.record_of_steps(wanted, locks, store.blobs, pins)
     return _Places(prefixes=prefixes, images=images), record
+
+
+def _contained(
+    graph: Graph,
+    locks: dict[str, EnvLock | None],
+    wanted: dict[str, Request | None],
+    settings: Settings,
+    reporter: Reporter,
+    policy: Policy,
+) -> dict[str, Prepared]:
+    """What each step that runs in a container runs in; flows without one load nothing of containers."""
+    names = [name for name, node in graph.nodes.items() if containers.wanted(node)]
+    if not names:
+        return {}
+    from flowkiln.wiring import containers as preparing
+
+    asked = {
+        name: preparing.Wanted(lock=locks[name], request=wanted[name], base=containers.base_of(graph.nodes[name]))
+        for name in names
+    }
+    return preparing.prepare(asked, settings, reporter, policy)
 
 
 def _host_prefixes(locks: dict[str, EnvLock | None], settings: Settings, reporter: Reporter) -> dict[str, Prefix]:

@@ -1,0 +1,59 @@
+"""The scan of an environment for libraries that its image will lack; each wheel and each result is read once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from flowkiln._base import json
+from flowkiln.images import libraries
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from flowkiln.envs.describing import Describer
+    from flowkiln.envs.lock import LockedWheel
+    from flowkiln.images.libraries import Missing, Program
+    from flowkiln.images.plan import ImagePlan
+    from flowkiln.images.records import Records
+
+
+class Scanner:
+    """Looks through the wheels that ``describer`` has. What a catalog told of others is among the records."""
+
+    def __init__(self, records: Records, describer: Describer) -> None:
+        self._records = records
+        self._describer = describer
+
+    def missing(self, plan: ImagePlan) -> tuple[Missing, ...] | None:
+        """The libraries that the image of ``plan`` lacks; None where its base or a wheel was never read here."""
+        part = plan.part
+        scan = json.digest({"schema": libraries.SCHEMA, "env": part.env_id, "base": plan.base.manifest})
+        found = self._records.missing(scan)
+        if found is None:
+            base = self._records.libraries(plan.base.manifest)
+            programs = {wheel.sha256: self.programs(wheel) for wheel in part.wheels} if base is not None else {}
+            read = {sha256: one for sha256, one in programs.items() if one is not None}
+            if base is None or len(read) < len(programs):
+                return None
+            found = libraries.missing(part, read, base)
+            self._records.add_missing(scan, found)
+        return found
+
+    def programs(self, wheel: LockedWheel) -> tuple[Program, ...] | None:
+        """The programs and shared objects of a wheel, None where its files are not here and nobody told of them."""
+        found = self._records.programs(wheel.sha256)
+        if found is None:
+            known = self._describer.known(wheel)
+            if known is None:
+                return None
+            try:
+                found = libraries.read(known.wheel, lambda stored: self._describer.stored(wheel.sha256, stored))
+            except OSError:  # a file that is gone: whoever bakes the layer says so
+                return None
+            self._records.add_programs(wheel.sha256, found)
+        return found
+
+    def check(self, plan: ImagePlan, wheels: Iterable[LockedWheel]) -> None:
+        """Raises ``ForeignProgram`` for a wheel that is for another processor than its name says."""
+        for wheel in wheels:
+            libraries.check(wheel, self.programs(wheel) or (), plan.part.platform.arch)

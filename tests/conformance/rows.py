@@ -158,7 +158,7 @@ ROWS = (
         code=1,
         tasks={"start": 1},
         out={_START: ["hungry"]},
-        endings=((_START, 0, Ending(failure_class="user", cause="out-of-memory", text="memory", signal=9)),),
+        endings=((_START, 0, Ending(failure_class="user", cause="out-of-memory", text="of 96 MiB", signal=9)),),
         needs=frozenset({"memory limit"}),
         cheap=True,
     ),

@@ -71,6 +71,7 @@ def _check_endings(row: Row, result: Result) -> None:
         if row.code:
             assert failure.text in result.done.err + result.done.out
             assert f"step '{place[0]}'" in result.done.err
+            assert "hint:" in result.done.err
 
 
 def _check_environment(one: Attempt, target: Target) -> None:

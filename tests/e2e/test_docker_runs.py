@@ -23,15 +23,19 @@ def dock(project: Project) -> Iterator[Dock]:
 
 
 class Waiting:
-    """A run of the flow ``waits`` whose launcher can be ended while its tasks are waiting."""
+    """A run of the flow ``waits`` whose launcher can be ended while its tasks are waiting.
 
-    def __init__(self, dock: Dock, width: int = 3, *words: str) -> None:
+    ``everywhere`` puts all steps into containers, not only the one that waits.
+    """
+
+    def __init__(self, dock: Dock, width: int = 3, *, everywhere: bool = False) -> None:
         self.dock = dock
         self.out = dock.project.folder / "out"
         self.out.mkdir()
         dock.project.flow("waits")
-        command = ("run", "--with", "docker", "--max-workers", "2", "--width", str(width), "--run-id-file", "id")
-        self.launcher = dock.project.start("flow.py", *command, *words)
+        command = ["run", "--max-workers", "2", "--width", str(width), "--run-id-file", "id"]
+        command += ["--with", "docker"] if everywhere else []
+        self.launcher = dock.project.start("flow.py", *command)
         wait_for(lambda: len(self.notes()) == 2, self.launcher)
         self.run = (dock.project.folder / "id").read_text().strip()
 
@@ -52,8 +56,10 @@ class Waiting:
         (self.out / "go").touch()
 
 
-def test_j06_containers_outlive_a_killed_launcher_and_attach_goes_on(dock: Dock) -> None:
-    waiting = Waiting(dock)
+@pytest.mark.parametrize("everywhere", [True, False])
+def test_j06_containers_outlive_a_killed_launcher_and_attach_goes_on(dock: Dock, everywhere: bool) -> None:
+    """``everywhere`` or in one step alone, the others being processes."""
+    waiting = Waiting(dock, everywhere=everywhere)
     running = {one["Id"] for one in dock.containers()}
     waiting.kill()
     assert {one["Id"] for one in dock.containers() if one["State"] == "running"} == running
@@ -103,8 +109,9 @@ def test_j05_cancel_from_elsewhere_ends_the_containers_of_a_living_launcher(dock
     assert dock.containers() == []
 
 
-def test_j05_cancel_ends_the_containers_of_a_launcher_that_was_killed(dock: Dock) -> None:
-    waiting = Waiting(dock)
+@pytest.mark.parametrize("everywhere", [True, False])
+def test_j05_cancel_ends_the_containers_of_a_launcher_that_was_killed(dock: Dock, everywhere: bool) -> None:
+    waiting = Waiting(dock, everywhere=everywhere)
     waiting.kill()
     done = dock.project.flowkiln("run", "cancel", waiting.name).ok()
     assert "cancelled; nothing of it runs any more" in done.out
@@ -149,7 +156,7 @@ def test_a_container_that_somebody_removed_is_lost_and_its_task_run_again(dock: 
 
 
 def test_a_docker_run_can_be_looked_at(dock: Dock) -> None:
-    waiting = Waiting(dock, 2)
+    waiting = Waiting(dock, 2, everywhere=True)
     logs = ("run", "logs", f"{waiting.name}/work")
     live = wait_for(lambda: dock.project.flowkiln(*logs).ok().out)
     assert {line.partition("] ")[2] for line in live.splitlines()} <= {"begins 0", "begins 1"}

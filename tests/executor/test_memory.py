@@ -28,7 +28,9 @@ def test_a_kill_is_told_once(tmp_path: Path) -> None:
     text = kills.explain(3 << 30)
     assert text is not None
     assert "lack of memory" in text
-    assert "3.0" in text
+    assert "3.0 GiB of " in text
+    counters(kills, tmp_path / "events", 6)
+    assert "96 MiB of " in str(kills.explain(96 << 20))
     assert kills.explain(0) is None
 
 

@@ -7,6 +7,7 @@ import signal
 from typing import TYPE_CHECKING
 
 from flowkiln.executor.classify import Flags, classify, signal_name
+from flowkiln.executor.memory import REMEDY, shown
 from flowkiln.executor.outcome import Failure
 
 if TYPE_CHECKING:
@@ -30,9 +31,9 @@ def failure_of(found: JSONObject | None, name: str, words: str, *, cancelled: bo
     code = int(state.get("ExitCode") or 0)
     if state.get("OOMKilled"):
         limit = (found.get("HostConfig") or {}).get("Memory") or 0
-        of = f" of {limit / (1 << 30):.1f} GiB" if limit else ""
+        of = f" with {shown(limit)}" if limit else ""
         text = f"the container{of} ran out of memory, and the kernel ended it"
-        return Failure(failure_class="user", cause="out-of-memory", text=text, signal=signal.SIGKILL)
+        return Failure(failure_class="user", cause="out-of-memory", text=text, signal=signal.SIGKILL, hint=REMEDY)
     told = ": ".join(part for part in (str(state.get("Error") or ""), words) if part)
     if code > _KILLED and code - _KILLED in set(signal.Signals):
         text = f"the container was killed from outside by {signal_name(code - _KILLED)}"

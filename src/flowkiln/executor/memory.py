@@ -5,7 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-_GIB = 1 << 30
+REMEDY = (
+    "Hold less at once, run fewer tasks at once (--max-workers), or, in a container, give the step more: "
+    "@resources(memory=MEGABYTES)."
+)
+_MIB, _GIB = 1 << 20, 1 << 30
 _GROUPS = Path("/sys/fs/cgroup")
 _EVENTS = "memory.events"
 _UNLIMITED = 1 << 60
@@ -32,8 +36,8 @@ class MemoryKills:
         if not self.happened():
             return None
         limit = memory_limit()
-        of = f" of {limit / _GIB:.1f}" if limit else ""
-        return f"the kernel ended the process for lack of memory (its peak was {peak / _GIB:.1f}{of} GiB)"
+        of = f" of {shown(limit)}" if limit else ""
+        return f"the kernel ended the process for lack of memory (its peak was {shown(peak)}{of})"
 
     def _count(self) -> int:
         """The first counter that can be read: of our control group, else of the machine."""
@@ -47,6 +51,11 @@ class MemoryKills:
                 if name == "oom_kill":
                     return int(value)
         return 0
+
+
+def shown(size: int) -> str:
+    """Bytes of memory for people, in the unit that limits are written in."""
+    return f"{size / _GIB:.1f} GiB" if size >= _GIB else f"{size / _MIB:.0f} MiB"
 
 
 def memory_limit() -> int | None:

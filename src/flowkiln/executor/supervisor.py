@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 from flowkiln._base.errors import FlowkilnError
 from flowkiln.executor.classify import Flags, classify, signal_name
 from flowkiln.executor.lines import Lines
+from flowkiln.executor.memory import REMEDY
 from flowkiln.executor.outcome import Failure, Outcome
 from flowkiln.store.errors import BlobDamaged, BlobMissing, RecordDamaged, StoreError
 from flowkiln.store.logs import LogLine, LogWriter
@@ -264,6 +265,7 @@ class Attempt:
             text=text,
             exit_code=ending.exit_code,
             signal=ending.signal,
+            hint=REMEDY if memory_text is not None else None,
         )
 
     def _unwritten(self) -> Failure | None:

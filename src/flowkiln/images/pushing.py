@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 from flowkiln._base import files
@@ -81,13 +81,17 @@ class Publisher:
         self.repository = repository
         self._catalogs = catalogs
         self._registries = registries
-        self._registry = registries(repository.host)
         self._bases = bases
         self._baker = baker
         self._compression = compression
         self._reporter = reporter
         self._locks = locks
         self._allowed = False
+
+    @cached_property
+    def _registry(self) -> Registry:
+        """The client of the repository's registry: what needs no request needs no client, nor the network."""
+        return self._registries(self.repository.host)
 
     def tag_of(self, plan: ImagePlan) -> str:
         """The tag of the image in the repository: compression decides the bytes of a manifest."""

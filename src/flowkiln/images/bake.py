@@ -163,17 +163,18 @@ class Baker:
         for catalog in catalogs:
             known |= self._ask(catalog, plan, known, compression)
         missing = [layer for layer in plan.layers if _lacks(known[layer.key], compression)]
-        tree_digest = self.records.tree_digest(plan.part.env_id)
+        env_id = plan.part.env_id
+        tree_digest = self.records.tree_digest(env_id)
         if tree_digest is None or any(layer.wheels for layer in missing):
             self._bring(layer for layer in missing if layer.kind != "glue")
             self.scanner.check(plan, (one for layer in missing if layer.kind == "packages" for one in layer.wheels))
             tree_digest = self._describe(plan).tree.tree_digest
-            self.records.add_tree(plan.part.env_id, tree_digest)
+            self.records.add_tree(env_id, tree_digest)
         done: list[tuple[LayerRecord, bool]] = []
         if missing:
             with self._shop.reporter.phase(f"bake {plan.name}", total=len(missing), unit="layer") as phase:
-                # The largest first: the end of the work is not one big layer alone.
-                order = sorted(missing, key=lambda layer: -sum(wheel.size or 0 for wheel in layer.wheels))
+                # What takes longest first: the end of the work is not one big layer alone.
+                order = sorted(missing, key=lambda layer: -content.effort(layer, self._described.get(env_id)))
                 done = spread(partial(self._made, plan, compression, catalogs, phase), order)
         known.update({record.key: record for record, _ in done})
         made = [

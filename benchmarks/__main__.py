@@ -19,7 +19,9 @@ from benchmarks.peers import Peers
 from benchmarks.running import Running
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
+
+    from benchmarks.stack import Stack
 
 GROUPS = {
     "running": "Running flows",
@@ -47,8 +49,14 @@ def measured(group: str, peers: Peers, wide: tuple[int, ...], megabytes: int) ->
         return materialise.rows(peers, folder)
     if group == "artifacts":
         return iter(artifacts.rows(peers.flowkiln(), folder, megabytes=megabytes))
-    of_images = baking.rows if group == "baking" else containers.rows
-    return of_images(peers, folder, stack.started())
+    return _of_images(baking.rows if group == "baking" else containers.rows, peers, folder)
+
+
+def _of_images(rows: Callable[[Peers, Path, Stack], Iterator[Row]], peers: Peers, folder: Path) -> Iterator[Row]:
+    try:
+        yield from rows(peers, folder, stack.started())
+    finally:
+        stack.ended()
 
 
 def table(rows: list[Row]) -> str:
@@ -136,11 +144,12 @@ def main() -> None:
     if unknown := set(options.groups) - set(GROUPS):
         parser.error(f"no group is called {', '.join(sorted(unknown))}")
     options.folder.mkdir(parents=True, exist_ok=True)
+    peers = Peers(options.folder)
     wide = tuple(int(text) for text in options.wide.split(",") if text)
     parts = sections(PAGE.read_text(encoding="utf-8")) if PAGE.exists() else {}
     for group in options.groups:
         rows: list[Row] = []
-        for row in measured(group, Peers(options.folder), wide, options.megabytes):
+        for row in measured(group, peers, wide, options.megabytes):
             rows.append(row)
             print(f"{row.work}: ours {row.ours}, {row.peer} {row.theirs}: {row.ratio} (aim {row.aim})", flush=True)
         parts[group] = section(rows)

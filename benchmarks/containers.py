@@ -16,6 +16,7 @@ from flowkiln._base.report import Silent
 from flowkiln.envs.describing import Describer
 from flowkiln.envs.fetch import Fetcher
 from flowkiln.envs.lockfolder import LockFolder
+from flowkiln.images.manifest import LABEL
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,8 +32,6 @@ sys.path[:0] = glob.glob("/opt/flowkiln/*/")
 from flowkiln.executor import marker
 
 root = "/opt/env"
-with open(root + "/.flowkiln/tree.json") as stream:
-    told = json.load(stream)
 paths = [os.path.join(folder, name) for folder, _, names in os.walk(root) for name in names]
 paths = [path for path in paths if not os.path.islink(path)]
 
@@ -49,7 +48,7 @@ def timed(call, *args):
 hashed, full = [], []
 for _ in range(6):
     hashed.append(timed(hash_all))
-    full.append(timed(marker.verify, root, told["env_id"], told["tree_digest"], "full"))
+    full.append(timed(marker.verify, root, *sys.argv[1:], "full"))
 print(json.dumps({"hash": statistics.median(hashed[1:]), "full": statistics.median(full[1:]), "files": len(paths),
                   "bytes": sum(map(os.path.getsize, paths))}))
 """
@@ -100,8 +99,7 @@ class Containers:
         def forget() -> None:
             shutil.rmtree(self._cache, ignore_errors=True)
             shutil.rmtree(self._work / ".flowkiln", ignore_errors=True)
-            self._stack.forget(*self._stack.images("bench-first"), *self._own(), start, self._stack.base)
-            self._stack.forget(*self._stack.images("*@" + self._pinned()))
+            self._stack.forget_all()
 
         took = alternated({"ours": self._run, "theirs": theirs}, pairs=3, before=forget)
         forget()
@@ -118,7 +116,7 @@ class Containers:
         )
 
     def _to_user_code(self) -> Row:
-        (image, *_) = self._own()
+        image = self._image()
         ours: list[float] = []
         theirs: list[float] = []
         for number in range(22):
@@ -140,11 +138,13 @@ class Containers:
         )
 
     def _verification(self) -> Row:
-        (image, *_) = self._own()
+        image = self._image()
+        labels = json.loads(self._stack.call("image", "inspect", image))[0]["Config"]["Labels"]
         script = self._folder / "verify.py"
         script.write_text(_VERIFY, encoding="utf-8")
         mount = f"type=bind,source={script},target=/verify.py"
-        command = ("python", "-I", "-S", "-B", "/verify.py")
+        identity = [labels[f"{LABEL}.{name}"] for name in ("env-id", "tree-digest")]
+        command = ("python", "-I", "-S", "-B", "/verify.py", *identity)
         took = json.loads(self._stack.call("run", "--rm", "--mount", mount, image, *command))
         ratio = took["full"] / took["hash"]
         return Row(
@@ -197,13 +197,11 @@ class Containers:
         (part,) = lock.platforms
         return part
 
-    def _pinned(self) -> str:
-        (pin,) = LockFolder(self._work / "flow.locks").read_bases()
-        return pin.manifest
-
-    def _own(self) -> list[str]:
-        """The images of ours that the engine has, the newest first."""
-        return self._stack.images("flowkiln")
+    def _image(self) -> str:
+        """The id of the flow's image, which is in the engine."""
+        command: list[str | Path] = [self._python.parent / "flowkiln", "env", "bake", "flow.py", "--to", "docker"]
+        (row,) = json.loads(run([*command, "--json"], cwd=self._work, environ=self._environ))["images"]
+        return str(row["digest"])
 
 
 def rows(peers: Peers, folder: Path, services: Stack) -> Iterator[Row]:

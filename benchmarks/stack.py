@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 
 from tests.stack.bases import publish_base
 from tests.stack.engines import start_engine
+from tests.stack.place import run_folder
 from tests.stack.registries import start_registry
+from tests.stack.services import stop
 from tests.stack.tools import find_tool
 
 from benchmarks.measure import run
@@ -48,16 +50,25 @@ class Stack:
             command = [str(self.docker), "image", "rm", "--force", image]
             subprocess.run(command, env=self.environ(), capture_output=True, check=False)
 
-    def images(self, pattern: str) -> list[str]:
-        """The ids of the engine's images whose names match."""
-        return self.call("image", "ls", "--no-trunc", "--quiet", "--filter", f"reference={pattern}").split()
+    def forget_all(self) -> None:
+        """Removes all images from the engine."""
+        self.call("system", "prune", "--all", "--force")
 
 
 def started() -> Stack:
-    """The stack, started where it is not running. Raises ``CannotRun``."""
+    """The stack, started where it is not running. Raises ``CannotRun``.
+
+    The engine is one of the benchmark's own: layers that the tests' images left in theirs would be had for nothing.
+    """
     registry = start_registry("plain")
     base = publish_base("slim-python:3.11")
-    return Stack(start_engine("overlay2").host, registry.address, base, find_tool("docker"))
+    return Stack(start_engine("overlay2", "bench").host, registry.address, base, find_tool("docker"))
+
+
+def ended() -> None:
+    """Ends the benchmark's engine and removes all that it has."""
+    stop("engine-bench")
+    shutil.rmtree(run_folder("engine-bench"), ignore_errors=True)
 
 
 def certificates() -> Path | None:

@@ -80,3 +80,26 @@ class Declared(FlowSpec):
 if __name__ == "__main__":
     Declared()
 """
+
+CONTAINED = """
+from flowkiln import FlowSpec, pypi, step
+
+PACKAGES = {{"pandas": "2.*", "scikit-learn": "1.*", "requests": "2.*"}}
+
+class Contained(FlowSpec):
+    @pypi(python="{python}", packages=PACKAGES)
+    @step
+    def start(self):
+        import pandas, sklearn, requests
+        self.version = pandas.__version__
+        self.next(self.end)
+
+    @pypi(python="{python}", packages=PACKAGES)
+    @step
+    def end(self):
+        import time
+        print("clock", time.time())
+
+if __name__ == "__main__":
+    Contained()
+"""

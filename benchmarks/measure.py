@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One line of the table: what was measured, against what, the figures, the aim and whether it is met."""
+    """One line of the table: what was measured, against what, the figures, the aim and whether it is met.
+
+    ``met`` is None for a row that has no aim and only tells.
+    """
 
     work: str
     peer: str
@@ -25,7 +28,7 @@ class Row:
     theirs: str
     ratio: str
     aim: str
-    met: bool
+    met: bool | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,31 @@ def seconds(call: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
+def alternated(
+    calls: Mapping[str, Callable[[], object]],
+    *,
+    pairs: int = 5,
+    warmup: int = 1,
+    before: Callable[[], object] | None = None,
+) -> dict[str, list[float]]:
+    """Seconds of each of ``calls``, run in turn; ``before`` is called ahead of each, untimed."""
+    found: dict[str, list[float]] = {name: [] for name in calls}
+    for number in range(warmup + pairs):
+        for name, call in calls.items():
+            if before is not None:
+                before()
+            took = seconds(call)
+            if number >= warmup:
+                found[name].append(took)
+    return found
+
+
+def pair_of(ours: Sequence[float], theirs: Sequence[float]) -> Pair:
+    """Medians of what was measured in turn."""
+    ratios = [a / b for a, b in zip(ours, theirs, strict=True)]
+    return Pair(statistics.median(ours), statistics.median(theirs), statistics.median(ratios))
+
+
 def alternate(
     ours: Callable[[], object],
     theirs: Callable[[], object],
@@ -61,17 +89,8 @@ def alternate(
     before: Callable[[], object] | None = None,
 ) -> Pair:
     """Runs ``ours`` and ``theirs`` in turn; ``before`` is called ahead of each, untimed."""
-    first: list[float] = []
-    second: list[float] = []
-    for number in range(warmup + pairs):
-        for call, kept in ((ours, first), (theirs, second)):
-            if before is not None:
-                before()
-            took = seconds(call)
-            if number >= warmup:
-                kept.append(took)
-    ratios = [a / b for a, b in zip(first, second, strict=True)]
-    return Pair(statistics.median(first), statistics.median(second), statistics.median(ratios))
+    found = alternated({"ours": ours, "theirs": theirs}, pairs=pairs, warmup=warmup, before=before)
+    return pair_of(found["ours"], found["theirs"])
 
 
 def run(command: Sequence[str | Path], *, cwd: Path, environ: Mapping[str, str] | None = None) -> str:

@@ -21,6 +21,7 @@ class Peers:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._built = False
 
     def _environment(self, name: str, *packages: str) -> Path:
         folder = self.root / name
@@ -35,9 +36,14 @@ class Peers:
         return self._environment("metaflow", "metaflow", "pandas>=2.2,<3", "setuptools")
 
     def flowkiln(self) -> Path:
-        """Python of an environment with the built flowkiln and the same pandas."""
+        """Python of an environment with flowkiln, built from the sources as they are now, and the same pandas."""
         source = Path(__file__).resolve().parent.parent
-        return self._environment("flowkiln", str(source), "pandas>=2.2,<3")
+        python = self._environment("flowkiln", str(source), "pandas>=2.2,<3")
+        if not self._built:
+            install = [uv(), "pip", "install", "--quiet", "--python", str(python)]
+            run([*install, "--reinstall-package", "flowkiln", str(source)], cwd=self.root)
+            self._built = True
+        return python
 
     def environ(self, home: Path) -> dict[str, str]:
         """A process environment with its own home, caches and stores, the same for both sides."""

@@ -91,3 +91,10 @@ def test_root_links_are_never_imported() -> None:
     forbidden = {"envs", "executor", "images", "store", "flow", "cli"}
     wrong = [relative(path) for path in modules() if imported_roots(tree(path)) & forbidden]
     assert not wrong
+
+
+def test_a_bake_that_finds_its_image_loads_no_client() -> None:
+    """Its record answers for the registry: what speaks to one would be half of the command's time."""
+    code = "import flowkiln.cli.baking, flowkiln.images.bake, flowkiln.images.pushing, sys; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"urllib3", "http", "ssl", "installer", "rich"} & set(done.stdout.split())

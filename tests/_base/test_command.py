@@ -165,3 +165,57 @@ def test_end_of_the_program_is_enough_where_its_output_is_not_awaited() -> None:
     ended = python(code, await_output=False, limits=Limits(total=20.0, stall=20.0))
     os.kill(int(ended.stderr), signal.SIGKILL)
     assert (ended.ended, len(ended.stdout)) == ("exit", 50001)
+
+
+def test_a_crew_raises_the_first_failure_and_stops_the_others() -> None:
+    began = threading.Event()
+    ended: list[bool] = []
+
+    def long() -> None:
+        began.set()
+        while not parallel.stopped():
+            time.sleep(0.01)
+        ended.append(True)
+
+    def fails() -> None:
+        began.wait(30)
+        raise LookupError
+
+    def work() -> None:
+        with parallel.Crew(2) as crew:
+            crew.add(long)
+            crew.add(fails)
+
+    with pytest.raises(LookupError):
+        work()
+    assert ended == [True]
+
+
+def test_a_crew_is_given_up_with_its_block() -> None:
+    began = threading.Event()
+    ended: list[bool] = []
+
+    def long() -> None:
+        began.set()
+        while not parallel.stopped():
+            time.sleep(0.01)
+        ended.append(True)
+
+    def work() -> None:
+        with parallel.Crew(1) as crew:
+            crew.add(long)
+            crew.add(lambda: ended.append(False))
+            began.wait(30)
+            raise LookupError
+
+    with pytest.raises(LookupError):
+        work()
+    assert ended == [True]
+
+
+def test_a_crew_has_done_all_when_it_is_left() -> None:
+    done: list[int] = []
+    with parallel.Crew(2) as crew:
+        for number in range(5):
+            crew.add(lambda number=number: done.append(number))  # type: ignore[misc]
+    assert sorted(done) == [0, 1, 2, 3, 4]

@@ -130,7 +130,7 @@ class Machine:
 
     def catalog(self, repository: str | None = None) -> Catalog:
         place = reference.parse(f"{self.registry.host}/{repository or self.repository}")
-        return Catalog(self.registry, place, self.compression, self.reporter)
+        return Catalog(lambda: self.registry, place, self.compression, self.reporter)
 
     def publisher(self, *others: str) -> Publisher:
         return Publisher(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,7 +18,7 @@ from flowkiln.images.pushing import Publisher
 from flowkiln.images.registryerrors import RegistryFailed, RegistryForbidden, RegistryUnreachable, UploadFailed
 from tests import stack
 from tests.images import registries
-from tests.images.bakery import BASE, Kitchen, large, pin, plan
+from tests.images.bakery import BASE, STDLIB, Kitchen, large, pin, plan
 from tests.services.registry import FakeRegistry, Fault
 from tests.services.wheels import wheel
 
@@ -84,6 +86,21 @@ def test_a_second_push_asks_nothing(publisher: Make, kitchen: Kitchen, fake_regi
     again = publisher().push(one)
     assert (again.reference, again.moved, again.built) == (first.reference, 0, False)
     assert not fake_registry.requests
+
+
+def test_layers_are_sent_while_others_are_made(
+    publisher: Make, kitchen: Kitchen, fake_registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def sent(where: object) -> list[tuple[str, bytes]]:
+        give_up = time.monotonic() + 30
+        while ("PUT", "upload") not in fake_registry.requests and time.monotonic() < give_up:
+            time.sleep(0.01)
+        assert ("PUT", "upload") in fake_registry.requests, "nothing was sent while a layer was being made"
+        return STDLIB
+
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(kitchen, "_stdlib", sent)
+    assert publisher().push(image_of(some(kitchen), fake_registry.host)).built
 
 
 def test_an_empty_cache_asks_for_the_image_and_sends_nothing(

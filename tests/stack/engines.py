@@ -35,9 +35,9 @@ class Engine:
     version: str
 
 
-def start_engine(kind: EngineKind) -> Engine:
-    """The engine, started when it does not run."""
-    name = f"engine-{kind}"
+def start_engine(kind: EngineKind, name: str = "") -> Engine:
+    """The engine, started when it does not run. One with a ``name`` has images of its own."""
+    name = f"engine-{name or kind}"
     with locked(name):
         if running(name) is None:
             _start(name, kind)
@@ -45,10 +45,10 @@ def start_engine(kind: EngineKind) -> Engine:
     return Engine(str(state["host"]), str(state["tcp"]), kind, str(state["version"]))
 
 
-def tidy_engine(kind: EngineKind) -> None:
+def tidy_engine(name: str) -> None:
     """Removes the network device of an engine that has ended."""
     with contextlib.suppress(CannotRun):
-        call(["ip", "link", "delete", _bridge_name(kind)], "the bridge")
+        call(["ip", "link", "delete", _bridge_name(name)], "the bridge")
 
 
 def _start(name: str, kind: EngineKind) -> None:
@@ -70,7 +70,7 @@ def _start(name: str, kind: EngineKind) -> None:
         "data-root": str(folder / "data"),
         "exec-root": str(folder / "exec"),
         "pidfile": str(folder / "docker.pid"),
-        "bridge": _bridge(kind),
+        "bridge": _bridge(name),
     }
     if kind == "overlay2":
         settings["storage-driver"] = "overlay2"
@@ -81,7 +81,7 @@ def _start(name: str, kind: EngineKind) -> None:
         process = launch(["dockerd", "--config-file", str(folder / "daemon.json")], folder / "log", path)
         wait_until(lambda: _version(folder) is not None, process, folder / "log", name)
     except CannotRun:
-        tidy_engine(kind)
+        tidy_engine(name)
         raise
     write_state(
         name,
@@ -91,7 +91,7 @@ def _start(name: str, kind: EngineKind) -> None:
             "host": host,
             "tcp": tcp,
             "version": _version(folder),
-            "bridge": _bridge_name(kind),
+            "bridge": _bridge_name(name),
         },
     )
 
@@ -118,13 +118,13 @@ def _forget_killed(folder: Path) -> None:
             recorded.unlink()
 
 
-def _bridge_name(kind: EngineKind) -> str:
-    return f"fk-{kind[:3]}-{mark()}"
+def _bridge_name(engine: str) -> str:
+    return f"fk-{engine.removeprefix('engine-')[:3]}-{mark()}"
 
 
-def _bridge(kind: EngineKind) -> str:
+def _bridge(engine: str) -> str:
     """The name of the engine's own bridge: an engine of the machine keeps ``docker0`` to itself."""
-    name = _bridge_name(kind)
+    name = _bridge_name(engine)
     devices = call(["ip", "-4", "-o", "address"], "the bridge")
     if f" {name} " in devices:
         return name

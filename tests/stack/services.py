@@ -50,7 +50,7 @@ def stop(name: str) -> bool:
         if process is not None:
             end(process)
         if name.startswith("engine-"):
-            tidy_engine("overlay2" if name == "engine-overlay2" else "containerd")
+            tidy_engine(name)
         write_state(name, None)
     return process is not None
 

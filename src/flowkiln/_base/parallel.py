@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from types import TracebackType
+    from typing import Self
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -49,6 +51,47 @@ def together(call: Callable[[Item], Result], items: Iterable[Item], *, at_once: 
                 future.cancel()
             raise
     return [future.result() for future in futures]
+
+
+class Crew:
+    """Threads for calls that are found one after the other. Leaving it waits for all of them, or gives them up.
+
+    The first failure is raised when the crew is left, or by ``add`` if that comes earlier; then, as after an error
+    in the ``with`` block, those still at work are told to stop and the others never begin.
+    """
+
+    def __init__(self, at_once: int) -> None:
+        self._pool = ThreadPoolExecutor(at_once, thread_name_prefix="crew")
+        self._stop = threading.Event()
+        self._context = contextvars.copy_context()
+        self._futures: list[Future[object]] = []
+
+    def add(self, call: Callable[[], object]) -> None:
+        """Has ``call`` made by the next free thread. Any thread may add."""
+        for future in list(self._futures):
+            if future.done():
+                future.result()
+        self._futures.append(self._pool.submit(self._context.copy().run, self._one, call))
+
+    def _one(self, call: Callable[[], object]) -> None:
+        _STOPS.set((*_STOPS.get(), self._stop))
+        call()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        done = False
+        try:
+            if kind is None:
+                _await(self._futures)
+                done = True
+        finally:
+            if not done:
+                self._stop.set()
+            self._pool.shutdown(cancel_futures=True)
 
 
 def _await(futures: list[Future[Result]]) -> None:

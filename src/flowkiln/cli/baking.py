@@ -10,7 +10,6 @@ from flowkiln._base.platforms import Platform
 from flowkiln.cli import environments, targets
 from flowkiln.cli.env_bake import DOCKER, LAYOUT, Row, target_of
 from flowkiln.cli.errors import BadUsage
-from flowkiln.wiring import containers as engines
 from flowkiln.wiring import loading
 from flowkiln.wiring.baking import Bakery, Wish, compression_of
 from flowkiln.wiring.policy import Policy
@@ -99,7 +98,9 @@ def expanded(wishes: Sequence[Wish], chosen: Sequence[Platform], to: str | None,
 def sink(bakery: Bakery, settings: Settings, to: str | None, *, rebuild: bool) -> Sink:
     """Where images go, as ``--to`` says; without it the repository of the settings. Raises ``NoRepository``."""
     if to == DOCKER:
-        return _Engine(engines.local_images(bakery))
+        from flowkiln.wiring import containers
+
+        return _Engine(containers.local_images(bakery))
     if to is not None and to.startswith(LAYOUT):
         from flowkiln.images.exporting import Exporter
 

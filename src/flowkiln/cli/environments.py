@@ -12,7 +12,7 @@ from flowkiln.cli.errors import AmbiguousTarget, BadUsage, UnknownTarget
 from flowkiln.envs.errors import MissingLock, StaleLock
 from flowkiln.envs.lockfolder import LockFolder
 from flowkiln.envs.requirements import name_of
-from flowkiln.wiring import history, loading, locks, requests, trees
+from flowkiln.wiring import loading, locks, requests, trees
 
 if TYPE_CHECKING:
     from flowkiln.cli.output import Session
@@ -144,6 +144,8 @@ def _of_folder(target: FolderTarget) -> list[Environment]:
 
 def _of_task(target: TaskTarget, speaker: Session) -> Environment:
     """The environment that a past task ran in, from the lock that its run's record keeps."""
+    from flowkiln.wiring import history
+
     store = history.open_store(speaker.own_settings())
     place = history.find(store, str(target))
     history.chosen(store, place)
@@ -214,6 +216,8 @@ def _wanted(one: Environment, text: str, host: trees.Host) -> PlatformLock:
 
 def _tree_of_task(target: TaskTarget, speaker: Session) -> Tree | None:
     """The very tree that the task ran in, when it is still here."""
+    from flowkiln.wiring import history
+
     settings = speaker.settings(Path.cwd())
     prefix = history.plan_of(history.find(history.open_store(settings), str(target)).run).step(target.step).prefix
     return next((one for one in trees.Host(settings).trees.all() if str(one.root) == prefix.root), None)

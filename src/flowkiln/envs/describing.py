@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from flowkiln.envs.making import check_tags
 from flowkiln.envs.wheelstore import WheelStore
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from flowkiln._base.report import Reporter
     from flowkiln.envs.fetch import Fetcher
@@ -47,14 +48,22 @@ class Described:
 
 
 class Describer:
-    """Brings wheels into the store of ``cache`` and says what installing them writes."""
+    """Brings wheels into the store of ``cache`` and says what installing them writes.
 
-    def __init__(self, cache: Path, fetcher: Fetcher | None = None) -> None:
+    ``fetcher`` downloads, or is called for what does when something is missing.
+    """
+
+    def __init__(self, cache: Path, fetcher: Fetcher | Callable[[], Fetcher] | None = None) -> None:
         self._cache = cache
         self._store = WheelStore(cache)
-        self._gatherer = Gatherer(self._store, cache, fetcher)
+        self._fetcher = fetcher
         self._here: set[str] = set()
         self._lock = threading.Lock()
+
+    @cached_property
+    def _gatherer(self) -> Gatherer:
+        fetcher = self._fetcher() if callable(self._fetcher) else self._fetcher
+        return Gatherer(self._store, self._cache, fetcher)
 
     def missing(self, part: PlatformLock) -> list[LockedWheel]:
         """The wheels of ``part`` that would have to be fetched."""

@@ -40,10 +40,15 @@ if TYPE_CHECKING:
     from flowkiln.images.layers import LayerSpec
     from flowkiln.images.plan import ImagePlan
 
+    Ready = Callable[[Made], object]
     Sources = Sequence[tuple[str, bytes]]
 
 
 _PIECE = 1 << 20
+
+
+def _ignore(_made: Made) -> None:
+    """Used where nobody waits for single layers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,20 +92,27 @@ class Baker:
         self._sources: dict[str, str] = {}
         self._compilers: dict[str, Compiler] = {}
 
-    def bake(self, plan: ImagePlan, compression: Compression | None, catalogs: Sequence[Catalog] = ()) -> Baked:
+    def bake(
+        self,
+        plan: ImagePlan,
+        compression: Compression | None,
+        catalogs: Sequence[Catalog] = (),
+        ready: Ready = _ignore,
+    ) -> Baked:
         """The plan with a record of every layer in ``compression``; None asks for the tars' digests alone.
 
-        ``catalogs`` are asked for what is not known here. Raises the errors of fetching, unpacking and compiling,
+        ``catalogs`` are asked for what is not known here. ``ready`` is given each layer with content once it has its
+        record, from several threads, and again where the work began anew. Raises the errors of fetching, unpacking and compiling,
         ``ContentDamaged``, ``LayerDiffers``, those of disks, and those of the catalogs' registries.
         """
         with files.locked(self._shop.cache / "locks" / "cache", shared=True):
             try:
-                return self._bake(plan, compression, catalogs)
+                return self._bake(plan, compression, catalogs, ready)
             except ContentDamaged:  # by a step that wrote through a link, for example: once more, from whole wheels
                 self._described[plan.part.env_id] = self._shop.describer.describe(
                     plan.part, self._shop.reporter, known=self._told, verify=True
                 )
-                return self._bake(plan, compression, catalogs)
+                return self._bake(plan, compression, catalogs, ready)
 
     def known(self, plan: ImagePlan, compression: Compression | None) -> Baked | None:
         """The plan with all its layers, if every record is there; nothing is made or fetched."""
@@ -159,23 +171,29 @@ class Baker:
 
     # -- records -----------------------------------------------------------------------------------------------
 
-    def _bake(self, plan: ImagePlan, compression: Compression | None, catalogs: Sequence[Catalog]) -> Baked:
+    def _bake(
+        self, plan: ImagePlan, compression: Compression | None, catalogs: Sequence[Catalog], ready: Ready
+    ) -> Baked:
         known = {layer.key: self.records.layer(layer.key) for layer in plan.layers}
         for catalog in catalogs:
             known |= self._ask(catalog, plan, known, compression)
         missing = [layer for layer in plan.layers if _lacks(known[layer.key], compression)]
-        tree_digest = self.records.tree_digest(plan.part.env_id)
+        for layer in plan.layers:
+            if (record := known[layer.key]) is not None and layer not in missing:
+                _tell(ready, layer, record)
+        env_id = plan.part.env_id
+        tree_digest = self.records.tree_digest(env_id)
         if tree_digest is None or any(layer.wheels for layer in missing):
             self._bring(layer for layer in missing if layer.kind != "glue")
             self.scanner.check(plan, (one for layer in missing if layer.kind == "packages" for one in layer.wheels))
             tree_digest = self._describe(plan).tree.tree_digest
-            self.records.add_tree(plan.part.env_id, tree_digest)
+            self.records.add_tree(env_id, tree_digest)
         done: list[tuple[LayerRecord, bool]] = []
         if missing:
             with self._shop.reporter.phase(f"bake {plan.name}", total=len(missing), unit="layer") as phase:
-                # The largest first: the end of the work is not one big layer alone.
-                order = sorted(missing, key=lambda layer: -sum(wheel.size or 0 for wheel in layer.wheels))
-                done = spread(partial(self._made, plan, compression, catalogs, phase), order)
+                # What takes longest first: the end of the work is not one big layer alone.
+                order = sorted(missing, key=lambda layer: -content.effort(layer, self._described.get(env_id)))
+                done = spread(partial(self._made, plan, compression, catalogs, phase, ready), order)
         known.update({record.key: record for record, _ in done})
         made = [
             Made(spec=layer, record=record) for layer in plan.layers if (record := known[layer.key]) is not None
@@ -249,6 +267,7 @@ class Baker:
         compression: Compression | None,
         catalogs: Sequence[Catalog],
         phase: Phase,
+        ready: Ready,
         layer: LayerSpec,
     ) -> tuple[LayerRecord, bool]:
         """The layer's record, and whether this process made it: another may have been faster."""
@@ -260,6 +279,7 @@ class Baker:
                 kept = compression or ("gzip" if layer.compiled else None)
                 found = self._measure(plan, layer) if kept is None else self._pack(plan, layer, kept, catalogs)
         phase.advance(1, item=layer.title)
+        _tell(ready, layer, found)
         return found, own
 
     @contextmanager
@@ -369,6 +389,11 @@ class Baker:
         if base.manifest not in self._compilers:
             self._compilers[base.manifest] = self._shop.compiler(base)
         return self._compilers[base.manifest]
+
+
+def _tell(ready: Ready, layer: LayerSpec, record: LayerRecord) -> None:
+    if not record.empty:
+        ready(Made(spec=layer, record=record))
 
 
 def _lacks(record: LayerRecord | None, compression: Compression | None) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import threading
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from flowkiln._base import parallel
@@ -34,18 +35,26 @@ KINDS = ("packages", "bytecode", "runtime", "runtime-bytecode", "stdlib-bytecode
 
 
 class Catalog:
-    """The catalog in one repository, of layers in one compression. Threads may share it."""
+    """The catalog in one repository, of layers in one compression. Threads may share it.
+
+    ``registry`` gives the client of the repository's registry.
+    """
 
     def __init__(
-        self, registry: Registry, repository: Reference, compression: Compression, reporter: Reporter
+        self, registry: Callable[[], Registry], repository: Reference, compression: Compression, reporter: Reporter
     ) -> None:
         self.repository = repository
         self.compression = compression
-        self._registry = registry
+        self._opened = registry
         self._reporter = reporter
         self._lock = threading.Lock()
         self._there: set[str] = set()
         self._absent: set[str] = set()
+
+    @cached_property
+    def _registry(self) -> Registry:
+        """The client: what needs no request needs none."""
+        return self._opened()
 
     def tag_of(self, layer: LayerSpec) -> str:
         """The tag of a layer's entry; layers in another compression are other blobs."""

@@ -31,6 +31,12 @@ PART_SCHEMA = 1
 _PREFIX = places.PREFIX.lstrip("/")
 
 
+_COMPILING = 10
+"""How much longer a byte of source takes to compile than a byte of any file takes to pack."""
+_STDLIB = 200_000_000
+"""The effort of a standard library: its sources are found by reading all of the base."""
+
+
 class Packages(Protocol):
     """Where the files of described packages lie."""
 
@@ -51,6 +57,18 @@ def package_members(layer: LayerSpec, described: Described, packages: Packages) 
     name = f"{_PREFIX}/{treefile.FOLDER}/parts/{layer.key.removeprefix('sha256:')[:32]}.json"
     description = json.canonical({"schema": PART_SCHEMA, "files": sorted(rows)})
     return archive.complete([*members.values(), archive.made(name, description)])
+
+
+def effort(layer: LayerSpec, described: Described | None) -> int:
+    """About how long the layer takes to make, in bytes that are packed; only the order of work depends on it."""
+    if layer.kind == "stdlib-bytecode":
+        return _STDLIB
+    if described is None or layer.kind not in ("packages", "bytecode"):
+        return 0
+    entries = [one for wheel in layer.wheels for one in described.packages[wheel.sha256].entries]
+    if layer.kind == "packages":
+        return sum(one.size for one in entries)
+    return _COMPILING * sum(one.size for one in entries if one.path.endswith(".py"))
 
 
 def _entries(layer: LayerSpec, described: Described) -> Iterable[tuple[Entry, str]]:

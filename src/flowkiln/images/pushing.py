@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
-from flowkiln._base import files
-from flowkiln.envs.spread import spread
+from flowkiln._base import files, parallel
 from flowkiln.images import manifest, oci, reference
 from flowkiln.images.errors import ForeignImage
 from flowkiln.images.records import ImageRecord
@@ -81,13 +80,17 @@ class Publisher:
         self.repository = repository
         self._catalogs = catalogs
         self._registries = registries
-        self._registry = registries(repository.host)
         self._bases = bases
         self._baker = baker
         self._compression = compression
         self._reporter = reporter
         self._locks = locks
         self._allowed = False
+
+    @cached_property
+    def _registry(self) -> Registry:
+        """The client of the repository's registry: what needs no request needs no client, nor the network."""
+        return self._registries(self.repository.host)
 
     def tag_of(self, plan: ImagePlan) -> str:
         """The tag of the image in the repository: compression decides the bytes of a manifest."""
@@ -155,18 +158,20 @@ class Publisher:
 
     def _push(self, plan: ImagePlan) -> Pushed:
         self._require_permission()
-        baked = self._baker.bake(plan, self._compression, self._catalogs)
         base = self._bases.opened(plan.base)
-        config = manifest.config(plan, base.config, baked.layers, baked.tree_digest)
+        with self._reporter.phase(f"push {plan.name}", unit="bytes") as phase:
+            upload = Upload(self.repository, self._registries, phase, self._others)
+            baked = self._upload(plan, base, upload)
+            config = manifest.config(plan, base.config, baked.layers, baked.tree_digest)
+            upload.document(config)
         document = manifest.manifest(plan, config, base.layers, baked.layers, self._compression)
-        moved = self._upload(baked, base, config)
         digest = self._registry.put_manifest(self.repository.repository, document, tag=self.tag_of(plan))
         found = Found(digest=digest, config=config.digest, tree_digest=baked.tree_digest)
         self._remember(plan, found)
         for catalog in self._catalogs:
             if catalog.repository.name == self.repository.name:
                 catalog.publish(self._baker.entries(plan))
-        return self._pushed(plan, found, moved=moved, built=True)
+        return self._pushed(plan, found, moved=upload.moved, built=True)
 
     def _require_permission(self) -> None:
         """Asks once whether anything may be pushed here, before the work: a refusal after it costs minutes."""
@@ -174,18 +179,21 @@ class Publisher:
             self._registry.check_push(self.repository.repository)
             self._allowed = True
 
-    def _upload(self, baked: Baked, base: BaseImage, config: Document) -> int:
-        """Uploads what the repository lacks, and returns how many bytes that were."""
-        plan = baked.plan
-        sizes = [blob[1] for one in baked.layers if (blob := one.record.blob(self._compression)) is not None]
-        with self._reporter.phase(f"push {plan.name}", total=sum(sizes), unit="bytes") as phase:
-            upload = Upload(self.repository, self._registries, phase, self._others)
-            jobs = [partial(self._layer, upload, plan, one) for one in baked.layers]
+    def _upload(self, plan: ImagePlan, base: BaseImage, upload: Upload) -> Baked:
+        """Bakes, and uploads meanwhile what is ready and the repository lacks."""
+        begun: set[str] = set()
+
+        with parallel.Crew(_AT_ONCE) as crew:
+
+            def ready(one: Made) -> None:
+                if one.spec.key not in begun:
+                    begun.add(one.spec.key)
+                    crew.add(partial(self._layer, upload, plan, one))
+
             source = reference.parse(plan.base.reference)
-            jobs += [partial(upload.base_layer, source, one) for one in base.layers]
-            spread(lambda job: job(), jobs, threads=_AT_ONCE)
-            upload.document(config)
-        return upload.moved
+            for one in base.layers:
+                crew.add(partial(upload.base_layer, source, one))
+            return self._baker.bake(plan, self._compression, self._catalogs, ready)
 
     @property
     def _others(self) -> list[str]:

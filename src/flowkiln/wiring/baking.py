@@ -9,15 +9,12 @@ from typing import TYPE_CHECKING
 
 from flowkiln._base import paths
 from flowkiln._base.engineerrors import EngineError
-from flowkiln.envs.describing import Describer
 from flowkiln.executor import runtime
-from flowkiln.images import bytecode, fitness, plan, reference, stdlib
-from flowkiln.images.bake import Baker, Workshop
+from flowkiln.images import fitness, plan, reference
 from flowkiln.images.basing import Bases
 from flowkiln.images.catalog import Catalog
 from flowkiln.images.errors import CompilerMissing, NoRepository
-from flowkiln.images.pushing import Publisher
-from flowkiln.wiring import bases, engines
+from flowkiln.wiring import bases
 from flowkiln.wiring.registries import Registries
 from flowkiln.wiring.trees import Host, part_for
 
@@ -31,10 +28,12 @@ if TYPE_CHECKING:
     from flowkiln.envs.basepin import BasePin
     from flowkiln.envs.lock import EnvLock
     from flowkiln.envs.lockfolder import LockFolder
+    from flowkiln.images.bake import Baker
     from flowkiln.images.bytecode import Compiler
     from flowkiln.images.compress import Compression
     from flowkiln.images.libraries import Missing
     from flowkiln.images.plan import ImagePlan
+    from flowkiln.images.pushing import Publisher
     from flowkiln.images.reference import Reference
     from flowkiln.wiring.policy import Policy
 
@@ -69,6 +68,8 @@ class Bakery:
     @cached_property
     def engine(self) -> Engine:
         """The user's container engine. Raises ``EngineNotFound``."""
+        from flowkiln.wiring import engines
+
         return engines.opened()
 
     def close(self) -> None:
@@ -79,10 +80,13 @@ class Bakery:
     @cached_property
     def baker(self) -> Baker:
         """What makes layers."""
+        from flowkiln.envs.describing import Describer
+        from flowkiln.images.bake import Baker, Workshop
+
         cache = paths.cache_root()
         shop = Workshop(
             cache=cache,
-            describer=Describer(cache, self._host.fetcher()),
+            describer=Describer(cache, self._host.fetcher),
             runtime=self._runtime,
             compiler=self.compiler,
             stdlib=self._stdlib,
@@ -99,7 +103,7 @@ class Bakery:
     def _catalog(self, repository: Reference) -> Catalog:
         if repository.name not in self._catalogs:
             compression = compression_of(self._settings)
-            registry = self.registries(repository.host)
+            registry = partial(self.registries, repository.host)
             self._catalogs[repository.name] = Catalog(registry, repository, compression, self.reporter)
         return self._catalogs[repository.name]
 
@@ -188,6 +192,8 @@ class Bakery:
         return found
 
     def _find_compiler(self, pin: BasePin) -> Compiler | None:
+        from flowkiln.images import bytecode
+
         assert pin.bytecode is not None
         here = [(one.path, one.version) for one in self._host.interpreters.all() if one.refusal() is None]
         found = bytecode.find_host(pin.bytecode, here)
@@ -195,6 +201,8 @@ class Bakery:
 
     def _engine_compiler(self, pin: BasePin) -> Compiler | None:
         """The base's own Python in a container of it, None where no engine can run that."""
+        from flowkiln.images import bytecode
+
         if pin.facts.interpreter is None or pin.bytecode != pin.facts.python or pin.bytecode is None:
             return None
         with suppress(EngineError):
@@ -219,6 +227,8 @@ class Bakery:
         return self.engine.image(image) is not None
 
     def _stdlib(self, pin: BasePin) -> list[tuple[str, bytes]]:
+        from flowkiln.images import stdlib
+
         assert pin.facts.stdlib is not None
         self.reporter.say(f"reading the standard library of {pin.reference}")
         source = reference.parse(pin.reference)
@@ -248,6 +258,8 @@ class Bakery:
 
     def publisher(self, repository: str | None = None) -> Publisher:
         """What publishes to ``repository``, by default that of the settings. Raises ``NoRepository``."""
+        from flowkiln.images.pushing import Publisher
+
         target = reference.parse(repository or repository_of(self._settings))
         own = self._catalog(target)
         near = [one for one in self.team() if one.repository.host == target.host and one is not own]

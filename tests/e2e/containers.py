@@ -44,7 +44,8 @@ class Dock:
         return [one for one in found if one is not None]
 
     def end(self) -> None:
-        """Removes what a failed test has left."""
+        """Removes what a failed test has left, after the launchers that would start more."""
+        self.project.end()
         for one in self.containers():
             self.engine.remove(one["Id"])
         self.engine.close()

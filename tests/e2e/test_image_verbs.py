@@ -161,8 +161,8 @@ def test_past_tasks_are_opened_and_runs_compared_across_backends(opened: Project
     contained, process = runs
     expected = "2 1 None ['blue', 'red']"
     for task in (f"{contained}/each/5", f"{process}/each/5"):
-        words = (task, "--with", "docker")
-        done = opened.flowkiln("env", "exec", *words, "--", "python", "-c", LOOK).ok()
+        chosen = (task, "--with", "docker")
+        done = opened.flowkiln("env", "exec", *chosen, "--", "python", "-c", LOOK).ok()
         assert done.out == f"{expected} /opt/env ['flow.py']\n"
     done = opened.flowkiln("env", "exec", f"{process}/each/5", "--", "python", "-c", LOOK).ok()
     assert done.out.startswith(f"{expected} {opened.home}/cache/trees/")

@@ -160,8 +160,9 @@ def test_past_tasks_are_opened_and_runs_compared_across_backends(opened: Project
         assert f"`flowkiln env shell {runs[-1]}/each/5{more} opens its code" in failed.err.splitlines()[-1]
     contained, process = runs
     expected = "2 1 None ['blue', 'red']"
-    for words in ((f"{contained}/each/5", "--with", "docker"), (f"{process}/each/5", "--with", "docker")):
-        done = opened.flowkiln("env", "exec", *words, "--", "python", "-c", LOOK).ok()
+    for task in (f"{contained}/each/5", f"{process}/each/5"):
+        chosen = (task, "--with", "docker")
+        done = opened.flowkiln("env", "exec", *chosen, "--", "python", "-c", LOOK).ok()
         assert done.out == f"{expected} /opt/env ['flow.py']\n"
     done = opened.flowkiln("env", "exec", f"{process}/each/5", "--", "python", "-c", LOOK).ok()
     assert done.out.startswith(f"{expected} {opened.home}/cache/trees/")
@@ -201,7 +202,7 @@ def test_a_push_that_is_not_permitted_fails_before_anything_is_baked(
     opened.flowkiln("env", "lock", "--base", "flow.py").ok()
     where = {
         "FLOWKILN_IMAGES_REPOSITORY": f"{tls_registry.address}/test/forbidden",
-        "SSL_CERT_FILE": str(tls_registry.ca),
+        "SSL_CERT_FILE": str(tls_registry.ca_file),
     }
     refused = opened.flowkiln("env", "bake", "flow.py:start", "--push", **where)
     refused.failed(5, "error[IMG043]")
@@ -225,7 +226,7 @@ def test_doctor_tries_engine_base_and_repository(
         DOCKER_HOST="unix:///absent.sock",
         FLOWKILN_IMAGES_BASE=f"{opened.environ['FLOWKILN_IMAGES_REPOSITORY']}:absent",
         FLOWKILN_IMAGES_REPOSITORY=f"{tls_registry.address}/test/forbidden",
-        SSL_CERT_FILE=str(tls_registry.ca),
+        SSL_CERT_FILE=str(tls_registry.ca_file),
     )
     assert {name: bad[name][0] for name in ("engine", "base", "repository")} == dict.fromkeys(
         ("engine", "base", "repository"), "problem"

@@ -101,9 +101,10 @@ class Baker:
     ) -> Baked:
         """The plan with a record of every layer in ``compression``; None asks for the tars' digests alone.
 
-        ``catalogs`` are asked for what is not known here. ``ready`` is given each layer with content once it has its
-        record, from several threads, and again where the work began anew. Raises the errors of fetching, unpacking and compiling,
-        ``ContentDamaged``, ``LayerDiffers``, those of disks, and those of the catalogs' registries.
+        ``catalogs`` are asked for what is not known here. ``ready`` is given each layer with content once it has
+        its record, from several threads, and again where the work began anew. Raises the errors of fetching,
+        unpacking and compiling, ``ContentDamaged``, ``LayerDiffers``, those of disks, and those of the catalogs'
+        registries.
         """
         with files.locked(self._shop.cache / "locks" / "cache", shared=True):
             try:

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from flowkiln.envs.basepin import BaseFacts
 from flowkiln.images import evidence
-from flowkiln.images.decompress import Chunks, decompressed
+from flowkiln.images.decompress import decompressed
 from flowkiln.images.errors import BaseUnreadable, BaseVersionUnknown
 from flowkiln.images.evidence import CLibrary, Header, Packages, Program
-from flowkiln.images.rootfs import File, RootFS
+from flowkiln.images.rootfs import File, RootFS, members
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from flowkiln.envs.basepin import Libc
     from flowkiln.images.evidence import Reading
 
-_BUFFER = 1 << 16
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _PROGRAM = re.compile(r"python3\.(\d+)")
 _VERSION = re.compile(r"3\.\d+\.\d+")
@@ -155,39 +154,21 @@ def add_layer(files: RootFS, chunks: Iterator[bytes], reading: Callable[[str], R
 
     ``reading`` says what of a path is remembered. Raises ``tarfile.TarError`` and ``ValueError``.
     """
-    stream = Chunks(decompressed(chunks))
-    if stream.ended:
-        return
-    with tarfile.open(fileobj=stream, mode="r|", bufsize=_BUFFER) as archive:
-        while (member := archive.next()) is not None:
-            _enter(files, archive, member, reading)
-            archive.members = []  # type: ignore[attr-defined]  # it keeps every member otherwise
-    while stream.read(_BUFFER):
-        pass
+    for archive, member in members(decompressed(chunks)):
+        if not files.enter(member):
+            _file(files, archive, member, reading(member.name) if member.isreg() else None)
 
 
-def _enter(
-    files: RootFS, archive: tarfile.TarFile, member: tarfile.TarInfo, wanted: Callable[[str], Reading | None]
-) -> None:
+def _file(files: RootFS, archive: tarfile.TarFile, member: tarfile.TarInfo, reading: Reading | None) -> None:
     path = member.name
-    if "/.wh." in f"/{path}" and files.whiteout(path):
-        return
-    if member.isdir():
-        files.put_folder(path)
-    elif member.issym():
-        files.put_link(path, member.linkname)
-    elif member.islnk():
-        files.put_hard_link(path, member.linkname)
+    if reading is None or (reading.executable and not member.mode & 0o111):
+        files.put_other(path)
+    elif reading.made is None:
+        files.put_file(path)
     else:
-        reading = wanted(path) if member.isreg() else None
-        if reading is None or (reading.executable and not member.mode & 0o111):
-            files.put_other(path)
-        elif reading.made is None:
-            files.put_file(path)
-        else:
-            content = archive.extractfile(member)
-            size = min(reading.limit, member.size)  # a buffer of that size is made, whatever there is to read
-            files.put_file(path, reading.made(content.read(size) if content is not None else b""))
+        content = archive.extractfile(member)
+        size = min(reading.limit, member.size)  # a buffer of that size is made, whatever there is to read
+        files.put_file(path, reading.made(content.read(size) if content is not None else b""))
 
 
 class _Image:

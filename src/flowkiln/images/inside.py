@@ -13,14 +13,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from flowkiln.images import places
-from flowkiln.images.decompress import Chunks, decompressed
+from flowkiln.images.decompress import decompressed
 from flowkiln.images.errors import BaseUnreadable, LayerDiffers
-from flowkiln.images.rootfs import File, Folder, Link, RootFS
+from flowkiln.images.rootfs import File, Folder, Link, RootFS, members
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-_BUFFER = 1 << 16
 _BLOCK = 1 << 20
 _LARGEST_KEPT = 1 << 27
 _PREFIX = places.PREFIX.lstrip("/") + "/"
@@ -87,32 +86,13 @@ class _Hashed:
 
 def _add(files: RootFS, chunks: Iterable[bytes], above: str) -> None:
     """Adds an archive to the last byte; its paths are below the folder ``above``."""
-    stream = Chunks(chunks)
-    if stream.ended:
-        return
-    with tarfile.open(fileobj=stream, mode="r|", bufsize=_BUFFER) as archive:
-        while (member := archive.next()) is not None:
-            _enter(files, archive, member, above)
-            archive.members = []  # type: ignore[attr-defined]  # it keeps every member otherwise
-    while stream.read(_BUFFER):
-        pass
-
-
-def _enter(files: RootFS, archive: tarfile.TarFile, member: tarfile.TarInfo, above: str) -> None:
-    path = posixpath.join(above, member.name)
-    if "/.wh." in f"/{path}" and files.whiteout(path):
-        return
-    if member.isdir():
-        files.put_folder(path)
-    elif member.issym():
-        files.put_link(path, member.linkname)
-    elif member.islnk():
-        files.put_hard_link(path, posixpath.join(above, member.linkname))
-    elif member.isreg():
+    for archive, member in members(chunks):
+        if files.enter(member, above):
+            continue
+        path = posixpath.join(above, member.name)
         inside = posixpath.normpath(f"/{path}").lstrip("/")
-        files.put_file(path, _read(archive, member, inside) if inside.startswith(_PREFIX) else None)
-    else:
-        files.put_file(path)
+        ours = member.isreg() and inside.startswith(_PREFIX)
+        files.put_file(path, _read(archive, member, inside) if ours else None)
 
 
 def _read(archive: tarfile.TarFile, member: tarfile.TarInfo, inside: str) -> Found:

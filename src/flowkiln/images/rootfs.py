@@ -6,7 +6,16 @@ has, whatever the order in the archive; a path is entered through the links that
 
 from __future__ import annotations
 
+import posixpath
+import tarfile
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, cast
+
+from flowkiln.images.decompress import Chunks
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from typing import IO
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -16,6 +25,7 @@ _WHITEOUT = ".wh."
 _OPAQUE = ".wh..wh..opq"
 _META = ".wh..wh."
 _MOST_LINKS = 40
+_BUFFER = 1 << 16
 
 
 @dataclass(slots=True)
@@ -91,6 +101,21 @@ class RootFS:
         place = self._place(path, make=False)
         if place is not None:
             place[0].entries.pop(place[1], None)
+
+    def enter(self, member: tarfile.TarInfo, above: str = "") -> bool:
+        """Adds what ``member`` of an archive below ``above`` says; False for a file, which is not added."""
+        path = posixpath.join(above, member.name)
+        if "/.wh." in f"/{path}" and self.whiteout(path):
+            return True
+        if member.isdir():
+            self.put_folder(path)
+        elif member.issym():
+            self.put_link(path, member.linkname)
+        elif member.islnk():
+            self.put_hard_link(path, posixpath.join(above, member.linkname))
+        else:
+            return False
+        return True
 
     def whiteout(self, path: str) -> bool:
         """Whether ``path`` says what is hidden and is no entry itself; what it hides is hidden then."""
@@ -203,3 +228,20 @@ def _split(path: str) -> list[str]:
         elif part not in ("", "."):
             parts.append(part)
     return parts
+
+
+def members(chunks: Iterable[bytes]) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
+    """The members of an archive as it streams by, each with the archive to read it from.
+
+    All of ``chunks`` is taken: what lies behind the archive belongs to the layer's digest. Raises
+    ``tarfile.TarError``.
+    """
+    stream = Chunks(chunks)
+    if stream.ended:
+        return
+    with tarfile.open(fileobj=cast("IO[bytes]", stream), mode="r|", bufsize=_BUFFER) as archive:
+        while (member := archive.next()) is not None:
+            yield archive, member
+            archive.members = []  # type: ignore[attr-defined]  # it keeps every member otherwise
+    while stream.read(_BUFFER):
+        pass

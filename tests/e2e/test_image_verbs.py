@@ -126,7 +126,7 @@ def test_images_are_verified_where_they_are(opened: Project, docker_engine: Engi
     other = opened.flowkiln("env", "verify", pushed["image"], "--lock", "flow.py:start")
     other.failed(17, "error[ENV050]", "environment 'start' of the lock is")
     (baked,) = opened.flowkiln("env", "bake", "flow.py:each", "--to", "docker", "--json").ok().json["images"]
-    listed = opened.flowkiln("env", "list", "flow.py:each", "--json").ok().json["environments"][0]["images"]
+    listed = opened.flowkiln("env", "list", "flow.py:each", "--json").ok().json["images"]
     here = next(one for one in listed if one["base"]["platform"] == "linux/amd64")
     assert (here["engine"], here["pushed"]) == (True, pushed["digest"])
     assert "in the engine, pushed" in opened.flowkiln("env", "show", "flow.py:each").ok().out

@@ -58,8 +58,8 @@ def packed(rows: list[tuple[str, int, str]] = ROWS) -> bytes:
 
 def environment(marker: Description = MARKER, **more: Any) -> dict[str, Any]:
     """Everything that lies below /opt/env, as entries of one layer."""
-    own = {f"opt/env/{path}": data for path, data in FILES.items()}
     own: dict[str, Any] = {f"opt/env/{path}": data for path, data in FILES.items()}
+    own |= {"opt/env/bin/python": "/usr/local/bin/python3.11", "opt/env/pyvenv.cfg": b"home"}
     own |= {"opt/env/.flowkiln/parts/one.json": packed(), "opt/env/.flowkiln/tree.json": marker.to_bytes()}
     return {**own, **more}
 

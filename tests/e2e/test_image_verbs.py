@@ -106,9 +106,7 @@ def test_bases_are_pinned_checked_and_moved_on_request_only(opened: Project, sli
 
 def test_a_base_that_nothing_is_baked_on_any_more_loses_its_pin(opened: Project, slim_base: str) -> None:
     opened.flowkiln("env", "lock", "--base", "flow.py").ok()
-    other = slim_base.replace("/library/", "/library/../library/") if "@" in slim_base else f"{slim_base}"
-    host, _, path = other.partition("/")
-    other = f"{host.replace('127.0.0.1', 'localhost')}/{path}"
+    other = slim_base.replace("127.0.0.1", "localhost")
     changed = opened.flowkiln("env", "lock", "--base", "flow.py", FLOWKILN_IMAGES_BASE=other).ok()
     assert f"removed base {slim_base} (linux/amd64): nothing is baked on it" in changed.out
     text = (opened.folder / "flow.locks" / "flowkiln.lock").read_text()
@@ -128,7 +126,7 @@ def test_images_are_verified_where_they_are(opened: Project, docker_engine: Engi
     other = opened.flowkiln("env", "verify", pushed["image"], "--lock", "flow.py:start")
     other.failed(17, "error[ENV050]", "environment 'start' of the lock is")
     (baked,) = opened.flowkiln("env", "bake", "flow.py:each", "--to", "docker", "--json").ok().json["images"]
-    listed = opened.flowkiln("env", "list", "flow.py:each", "--json").ok().json["environments"][0]["images"]
+    listed = opened.flowkiln("env", "list", "flow.py:each", "--json").ok().json["images"]
     here = next(one for one in listed if one["base"]["platform"] == "linux/amd64")
     assert (here["engine"], here["pushed"]) == (True, pushed["digest"])
     assert "in the engine, pushed" in opened.flowkiln("env", "show", "flow.py:each").ok().out
@@ -154,10 +152,10 @@ def test_a_layout_whose_blob_was_changed_fails(opened: Project) -> None:
 def test_past_tasks_are_opened_and_runs_compared_across_backends(opened: Project, docker_engine: Engine) -> None:
     opened.environ["DOCKER_HOST"] = docker_engine.host
     runs = []
-    for words, more in ((("--with", "docker"), " --with docker`"), ((), "`")):
-        failed = opened.run("--fail", "True", "--run-id-file", "id", *words).failed(1)
+    for backend, more in (("--with=docker", " --with docker`"), ("--quiet", "`")):
+        failed = opened.run("--fail", "True", "--run-id-file", "id", backend).failed(1)
         runs.append(f"Opened/{(opened.folder / 'id').read_text().strip()}")
-        assert f"`flowkiln env shell {runs[-1]}/each/5{more} opens its code" in failed.err.splitlines()[-1]
+        assert f"`flowkiln env shell {runs[-1]}/each/5{more} opens its code, inputs" in failed.err
     contained, process = runs
     expected = "2 1 None ['blue', 'red']"
     for task in (f"{contained}/each/5", f"{process}/each/5"):
@@ -247,6 +245,6 @@ def test_a_shell_keeps_code_that_was_changed(opened: Project) -> None:
     kept = Path(left.out.strip())
     assert f"the code that you changed stays in {kept}" in left.err
     assert kept.joinpath("flow.py").read_text().endswith("# more\n")
-    words = ("env", "exec", f"{run}/join/6", "--", "python", "-c")
+    words = ("env", "exec", f"{run}/join/2", "--", "python", "-c")
     code = "from flowkiln_task import inputs; print([one.twice for one in inputs])"
     assert opened.flowkiln(*words, code).ok().out == "[2, 4]\n"

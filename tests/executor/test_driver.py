@@ -107,7 +107,10 @@ def test_exit_codes_follow_the_failure_class(store: FolderStore, failure: Failur
     shown = end.error()
     assert shown is not None
     assert (shown.code, shown.step, shown.data["task"]) == (error, "s01", 2)
-    assert (shown.hint or "").splitlines()[:-1] == ([failure.hint] if failure.hint else [])
+    *first, logs, opened = (shown.hint or "").splitlines()
+    assert first == ([failure.hint] if failure.hint else [])
+    assert logs.startswith(f"`flowkiln run logs F/{run}/s01/2`")
+    assert opened.startswith(f"`flowkiln env shell F/{run}/s01/2`")
     ended = runs.read_run(store.records, "F", run).ended
     assert ended is not None
     assert end_of(ended) == end

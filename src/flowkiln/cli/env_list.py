@@ -37,8 +37,9 @@ def list_environments(context: click.Context, *, envs: tuple[str, ...]) -> int:
         for one, images in zip(found, known, strict=True)
     ]
     heads = ["NAME", "STEPS", "LOCK", "PYTHON", "PACKAGES", "PLATFORMS", "IMAGES"]
-    documents = [{**document(one), "images": shown(images)} for one, images in zip(found, known, strict=True)]
-    speaker.result({"environments": documents}, table(heads, rows, right=[4]) if rows else [none(envs)])
+    told = [image for one, images in zip(found, known, strict=True) for image in shown(one.name, images)]
+    answer = {"environments": [document(one) for one in found], "images": told}
+    speaker.result(answer, table(heads, rows, right=[4]) if rows else [none(envs)])
     return ExitCode.OK
 
 
@@ -61,13 +62,13 @@ def _pins(one: Environment) -> tuple[BasePin, ...]:
     return tuple(pin for pin in locks.standing_folder(one.folder).read_bases() if one.name in pin.environments)
 
 
-def shown(images: list[Known]) -> list[JSONObject]:
-    """Images and their bases as the --json output shows them."""
+def shown(name: str, images: list[Known]) -> list[JSONObject]:
+    """The images of the environment ``name``, and their bases, as the --json output shows them."""
     if not images:
         return []
     from flowkiln.cli import basepins
 
-    return [{"base": basepins.document(one.pin), **one.to_json()} for one in images]
+    return [{"env": name, "base": basepins.document(one.pin), **one.to_json()} for one in images]
 
 
 def _images(images: list[Known]) -> str:

@@ -47,8 +47,8 @@ def show(context: click.Context, *, env: str, platform: str | None) -> int:
             for w in part.wheels
         ],
     }
-    told = {**document(one), "images": shown_images(images)}
-    speaker.result({"environment": told, "shown": shown}, lines)
+    answer = {"environment": document(one), "images": shown_images(one.name, images), "shown": shown}
+    speaker.result(answer, lines)
     return ExitCode.OK
 
 

@@ -54,7 +54,9 @@ def publisher(kitchen: Kitchen, clients: Clients, fake_registry: FakeRegistry) -
     return make
 
 
-def published(kitchen: Kitchen, clients: Clients, host: str, compression: str = "gzip") -> Publisher:
+def published(
+    kitchen: Kitchen, clients: Clients, host: str, compression: str = "gzip", *, offline: bool = False
+) -> Publisher:
     def client(name: str) -> object:
         return clients(name).registry
 
@@ -66,6 +68,7 @@ def published(kitchen: Kitchen, clients: Clients, host: str, compression: str = 
         compression=compression,  # type: ignore[arg-type]
         reporter=Silent(),
         locks=kitchen.cache / "locks" / "images",
+        offline=offline,
     )
 
 
@@ -209,3 +212,20 @@ def test_other_tools_accept_what_was_pushed(
     labels = json.loads(told.stdout)["config"]["Labels"]
     assert labels["io.flowkiln.env-id"] == pushed.plan.part.env_id
     assert labels["io.flowkiln.image-key"] == pushed.plan.image_key
+
+
+def test_offline_believes_an_old_record(
+    kitchen: Kitchen,
+    clients: Clients,
+    fake_registry: FakeRegistry,
+    publisher: Make,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    one = image_of(some(kitchen), fake_registry.host)
+    pushed = publisher().push(one)
+    monkeypatch.setattr("flowkiln.images.records.FRESH", -1.0)
+    fake_registry.forget_requests()
+    found = published(kitchen, clients, fake_registry.host, offline=True).find(one)
+    assert found is not None
+    assert found.digest == pushed.reference.digest
+    assert not fake_registry.requests

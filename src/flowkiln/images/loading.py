@@ -274,10 +274,13 @@ def _familiar(name: Reference) -> str:
 
 def _readable(engine: EngineLike, image: Image) -> None:
     """Raises ``EngineTooOld`` when the base has layers that the engine cannot decompress."""
-    if not any(layer.blob.media_type.endswith("zstd") for layer in image.base) or engine.containerd_store:
-        return
-    version = engine.version()
-    major, _, minor = str(version.get("ApiVersion") or "0.0").partition(".")
-    if (int(major), int(minor or 0)) < (1, 42):
-        message = f"the base's layers are compressed with zstd, which engine {version.get('Version')} cannot read"
+    if any(layer.blob.media_type.endswith("zstd") for layer in image.base) and not reads_zstd(engine):
+        version = engine.version().get("Version")
+        message = f"the base's layers are compressed with zstd, which engine {version} cannot read"
         raise EngineTooOld(message, hint="Update Docker to 23 or later, or use a base whose layers are gzip.")
+
+
+def reads_zstd(engine: EngineLike) -> bool:
+    """Whether the engine takes layers that are compressed with zstd: Docker does since 23, API 1.42."""
+    major, _, minor = str(engine.version().get("ApiVersion") or "0.0").partition(".")
+    return engine.containerd_store or (int(major), int(minor or 0)) >= (1, 42)

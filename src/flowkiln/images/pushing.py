@@ -60,7 +60,7 @@ def place_of(repository: Reference, compression: Compression) -> str:
 
 
 class Publisher:
-    """Publishes images to one repository. ``registries`` gives the client for a host.
+    """Publishes images to one repository. ``registries`` gives the client for a host; ``offline`` asks it nothing.
 
     ``catalogs`` are asked for layers that are not known here; that of this repository is told of what was pushed.
     """
@@ -76,13 +76,15 @@ class Publisher:
         reporter: Reporter,
         locks: Path,
         catalogs: Sequence[Catalog] = (),
+        offline: bool = False,
     ) -> None:
+        self._offline = offline
         self.repository = repository
         self._catalogs = catalogs
         self._registries = registries
         self._bases = bases
         self._baker = baker
-        self._compression = compression
+        self.compression = compression
         self._reporter = reporter
         self._locks = locks
         self._allowed = False
@@ -94,7 +96,7 @@ class Publisher:
 
     def tag_of(self, plan: ImagePlan) -> str:
         """The tag of the image in the repository: compression decides the bytes of a manifest."""
-        return plan.tag if self._compression == "gzip" else f"{plan.tag}-{self._compression}"
+        return plan.tag if self.compression == "gzip" else f"{plan.tag}-{self.compression}"
 
     def forget(self, plan: ImagePlan) -> None:
         """Drops the record that the repository holds the image."""
@@ -108,7 +110,7 @@ class Publisher:
         """
         records, place = self._baker.records, self._place
         known = records.image(place, plan.image_key)
-        if known is not None and known.fresh:
+        if known is not None and (known.fresh or self._offline):
             return Found(digest=known.digest, config=known.config, tree_digest=known.tree_digest)
         fetched = self._registry.manifest(self.repository.repository, self.tag_of(plan))
         if fetched is None:
@@ -164,7 +166,7 @@ class Publisher:
             baked = self._upload(plan, base, upload)
             config = manifest.config(plan, base.config, baked.layers, baked.tree_digest)
             upload.document(config)
-        document = manifest.manifest(plan, config, base.layers, baked.layers, self._compression)
+        document = manifest.manifest(plan, config, base.layers, baked.layers, self.compression)
         digest = self._registry.put_manifest(self.repository.repository, document, tag=self.tag_of(plan))
         found = Found(digest=digest, config=config.digest, tree_digest=baked.tree_digest)
         self._remember(plan, found)
@@ -193,7 +195,7 @@ class Publisher:
             source = reference.parse(plan.base.reference)
             for one in base.layers:
                 crew.add(partial(upload.base_layer, source, one))
-            return self._baker.bake(plan, self._compression, self._catalogs, ready)
+            return self._baker.bake(plan, self.compression, self._catalogs, ready)
 
     @property
     def _others(self) -> list[str]:
@@ -203,9 +205,9 @@ class Publisher:
         return [one.repository for one in places if one.host == own.host and one.repository != own.repository]
 
     def _layer(self, upload: Upload, plan: ImagePlan, one: Made) -> None:
-        blob = one.record.blob(self._compression)
+        blob = one.record.blob(self.compression)
         assert blob is not None
-        upload.layer(blob, partial(self._baker.blob, plan, one, self._compression, self._catalogs), one.spec.title)
+        upload.layer(blob, partial(self._baker.blob, plan, one, self.compression, self._catalogs), one.spec.title)
 
     def _verified(self, plan: ImagePlan, data: bytes, digest: str) -> Found:
         """What stands under our tag, once its manifest, labels and layers say that it is ours."""
@@ -249,7 +251,7 @@ class Publisher:
 
     @property
     def _place(self) -> str:
-        return place_of(self.repository, self._compression)
+        return place_of(self.repository, self.compression)
 
     def _remember(self, plan: ImagePlan, found: Found) -> None:
         record = ImageRecord(

@@ -16,10 +16,6 @@ from flowkiln.images.decompress import Chunks
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from typing import IO
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 _WHITEOUT = ".wh."
 _OPAQUE = ".wh..wh..opq"

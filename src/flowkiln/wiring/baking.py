@@ -272,6 +272,7 @@ class Bakery:
             reporter=self.reporter,
             locks=paths.cache_root() / "locks" / "images",
             catalogs=(own, *near),
+            offline=self._settings.flag("offline"),
         )
 
 

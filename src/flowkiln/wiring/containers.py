@@ -13,7 +13,7 @@ from flowkiln._base import paths
 from flowkiln._base.engineerrors import ImageMissing
 from flowkiln._base.platforms import Platform
 from flowkiln.executor.plan import ImageRef, Prefix
-from flowkiln.images import places, reference
+from flowkiln.images import loading, places, reference
 from flowkiln.images.errors import NoImage, NotBaked
 from flowkiln.images.local import LocalImages
 from flowkiln.wiring import locks
@@ -140,6 +140,10 @@ def _pulled(bakery: Bakery, plan: ImagePlan) -> Prepared | None:
     publisher = bakery.publisher()
     found = publisher.find(plan)
     if found is None:
+        return None
+    if publisher.compression == "zstd" and not loading.reads_zstd(bakery.engine):
+        version = bakery.engine.version().get("Version")
+        bakery.reporter.say(f"engine {version} cannot read zstd: {plan.name} is not pulled but baked for it")
         return None
     name = str(publisher.repository.at(found.digest))
     try:

@@ -65,7 +65,7 @@ class Publisher:
     ``catalogs`` are asked for layers that are not known here; that of this repository is told of what was pushed.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  what it publishes, with what, and how
         self,
         repository: Reference,
         registries: Callable[[str], Registry],

@@ -166,3 +166,18 @@ def test_a_quick_phase_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     with progress.PlainReporter().phase("reading") as phase:
         phase.advance()
     assert capsys.readouterr().err == ""
+
+
+def test_a_phase_counts_in_words(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    clock = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    with progress.PlainReporter().phase("bake", total=6, unit="layer") as phase:
+        clock[0] += 2
+        phase.advance()
+    with progress.PlainReporter().phase("bake", total=1, unit="layer") as phase:
+        clock[0] += 2
+        phase.tick("numpy")
+    assert capsys.readouterr().err.splitlines()[::2] == [
+        "bake, 1 of 6 layers, 2.0 s",
+        "bake, 0 of 1 layer, numpy, 2.0 s",
+    ]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests import stack
 from tests.services.wheels import wheel
 
 if TYPE_CHECKING:
@@ -112,6 +113,16 @@ def test_a_base_that_nothing_is_baked_on_any_more_loses_its_pin(opened: Project,
     text = (opened.folder / "flow.locks" / "flowkiln.lock").read_text()
     assert slim_base not in text
     assert other in text
+
+
+def test_a_base_that_is_refused_gets_no_pin(opened: Project) -> None:
+    opened.flowkiln("env", "lock", "flow.py").ok()
+    index = opened.folder / "flow.locks" / "flowkiln.lock"
+    before = index.read_text()
+    base = stack.base("no-python:bookworm")
+    words = ["env", "bake", "flow.py", "--to", "oci:images", "--platform", "linux/amd64"]
+    opened.flowkiln(*words, FLOWKILN_IMAGES_BASE=base).failed(2, "error[IMG004]", "has no Python")
+    assert index.read_text() == before
 
 
 def test_images_are_verified_where_they_are(opened: Project, docker_engine: Engine) -> None:

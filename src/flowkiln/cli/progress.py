@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING, Self
 
 from flowkiln._base import redact
+from flowkiln._base.report import counted
 from flowkiln.cli.output import duration, size
 
 if TYPE_CHECKING:
@@ -23,7 +24,9 @@ SHOWN_AFTER = 1.0
 
 
 def _amount(count: int, unit: str) -> str:
-    return size(count) if unit == "bytes" else f"{count} {unit}".rstrip()
+    if unit == "bytes":
+        return size(count)
+    return counted(count, unit) if unit else str(count)
 
 
 class PlainPhase:

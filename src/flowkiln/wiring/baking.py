@@ -116,7 +116,8 @@ class Bakery:
     def pin(self, wishes: Sequence[Wish], policy: Policy, *, upgrade: bool = False) -> dict[Wish, BasePin]:
         """The base of every wish as its lock folder pins it, pinned now where ``policy`` allows it.
 
-        Raises ``MissingLock`` for a base without a pin under --locked, and the errors of registries and bases.
+        A base that cannot carry what is to be baked on it gets no pin. Raises ``UnpinnedBase`` for one without a
+        pin under --locked, and the errors of registries and bases.
         """
         found: dict[Wish, BasePin] = {}
         for folder, group in _by_folder(wishes).items():
@@ -129,7 +130,7 @@ class Bakery:
                 policy=policy,
                 upgrade=upgrade,
                 bases=self.bases,
-                decide=self._decided,
+                decide=partial(self._accepted, group),
                 users=users,
             )
             found.update({wish: pins[self.reference_of(wish), wish.platform] for wish in group})
@@ -160,6 +161,13 @@ class Bakery:
         for wish in wishes:
             users.setdefault((self.reference_of(wish), wish.platform), set()).add(wish.lock.name)
         return users
+
+    def _accepted(self, wishes: Iterable[Wish], pin: BasePin) -> BasePin:
+        """``pin`` with its bytecode decided. Raises the errors of a base that one of ``wishes`` cannot stand on."""
+        for wish in wishes:
+            if (self.reference_of(wish), wish.platform) == (pin.reference, pin.platform):
+                fitness.check(pin, part_for(wish.lock, wish.platform, steps=wish.steps), name=wish.lock.name)
+        return self._decided(pin)
 
     def _decided(self, pin: BasePin) -> BasePin:
         """``pin`` with the compiler of its bytecode: that very Python, here or in the engine, else none.

@@ -38,23 +38,25 @@ _MET = {True: "yes", False: "no", None: "-"}
 _MISSED = "Where an aim is missed"
 
 
-def measured(group: str, peers: Peers, wide: tuple[int, ...], megabytes: int) -> Iterator[Row]:
+def measured(group: str, peers: Peers, options: argparse.Namespace) -> Iterator[Row]:
     """Every row of ``group``, as it is measured."""
     folder = peers.root / group
     if group == "running":
-        return Running(peers, folder, wide=wide).rows()
+        return Running(peers, folder, wide=options.wide).rows()
     if group == "locking":
         return locking.rows(peers, folder)
     if group == "materialise":
         return materialise.rows(peers, folder)
     if group == "artifacts":
-        return iter(artifacts.rows(peers.flowkiln(), folder, megabytes=megabytes))
-    return _of_images(baking.rows if group == "baking" else containers.rows, peers, folder)
+        return iter(artifacts.rows(peers.flowkiln(), folder, megabytes=options.megabytes))
+    return _of_images(baking.rows if group == "baking" else containers.rows, peers, folder, options.pairs)
 
 
-def _of_images(rows: Callable[[Peers, Path, Stack], Iterator[Row]], peers: Peers, folder: Path) -> Iterator[Row]:
+def _of_images(
+    rows: Callable[[Peers, Path, Stack, int], Iterator[Row]], peers: Peers, folder: Path, pairs: int
+) -> Iterator[Row]:
     try:
-        yield from rows(peers, folder, stack.started())
+        yield from rows(peers, folder, stack.started(), pairs)
     finally:
         stack.ended()
 
@@ -128,6 +130,10 @@ def missed(rows: list[Row], known: dict[str, str]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(one) for one in text.split(",") if one)
+
+
 def main() -> None:
     """Parses the arguments, measures and writes."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
@@ -135,7 +141,10 @@ def main() -> None:
         "groups", nargs="*", default=list(GROUPS), help=f"of {', '.join(GROUPS)} (default: all)", metavar="GROUP"
     )
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "flowkiln-bench")
-    parser.add_argument("--wide", default="10000,100000", help="foreach widths of the linearity rows")
+    parser.add_argument(
+        "--wide", default="10000,100000", type=_numbers, help="foreach widths of the linearity rows"
+    )
+    parser.add_argument("--pairs", type=int, choices=range(1, 6), default=5, help="pairs of the rows about images")
     parser.add_argument("--megabytes", type=int, default=1024, help="size of the artifact")
     parser.add_argument(
         "--write", action="store_true", help="write docs/benchmarks.md; sections of other groups stay as they are"
@@ -145,11 +154,10 @@ def main() -> None:
         parser.error(f"no group is called {', '.join(sorted(unknown))}")
     options.folder.mkdir(parents=True, exist_ok=True)
     peers = Peers(options.folder)
-    wide = tuple(int(text) for text in options.wide.split(",") if text)
     parts = sections(PAGE.read_text(encoding="utf-8")) if PAGE.exists() else {}
     for group in options.groups:
         rows: list[Row] = []
-        for row in measured(group, peers, wide, options.megabytes):
+        for row in measured(group, peers, options):
             rows.append(row)
             print(f"{row.work}: ours {row.ours}, {row.peer} {row.theirs}: {row.ratio} (aim {row.aim})", flush=True)
         parts[group] = section(rows)

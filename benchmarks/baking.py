@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import shutil
+import time
 import urllib.request
 from contextlib import ExitStack, closing
 from functools import partial
@@ -29,16 +30,17 @@ if TYPE_CHECKING:
 REQUIREMENTS = ("pandas>=2.2,<3", "scikit-learn", "requests")
 SMALL = "certifi"
 """The package whose version changes: few files, no dependencies, and many releases that all users accept."""
-VERSIONS = ("2024.7.4", "2024.8.30", "2024.12.14", "2025.1.31", "2025.4.26")
+VERSIONS = ("2024.2.2", "2024.6.2", "2024.7.4", "2024.8.30", "2024.12.14", "2025.1.31", "2025.4.26")
 """One to stand before, one to warm up, and one for each time that is measured."""
-PAIRS = 3
 SETTINGS = '[tool.flowkiln]\nplatforms = ["linux/amd64"]\n'
 
 
 class Baking:
     """The rows, measured in ``folder`` on the services of ``services``."""
 
-    def __init__(self, peers: Peers, folder: Path, services: Stack) -> None:
+    def __init__(self, peers: Peers, folder: Path, services: Stack, pairs: int) -> None:
+        self._pairs = pairs
+        self._started = int(time.time())
         self._flowkiln = peers.flowkiln().parent / "flowkiln"
         self._folder = folder
         self._stack = services
@@ -53,7 +55,7 @@ class Baking:
         """Everything is locked, fetched and pinned before anything is measured."""
         first = self._locked("whole", "\n".join(REQUIREMENTS))
         pinned = {wheel.name: wheel.version for wheel in first.wheels}
-        changed = [self._pinned(pinned | {SMALL: version}) for version in VERSIONS]
+        changed = [self._pinned(pinned | {SMALL: version}) for version in VERSIONS[: self._pairs + 2]]
         with ExitStack() as held:
             wheels = held.enter_context(closing(Wheelhouse(self._folder / "wheels")))
             describer = Describer(self._cache, Fetcher())
@@ -75,12 +77,12 @@ class Baking:
         locks = self._folder / "locks" / "whole" / "requirements.locks"
         self._bake(locks, self._repository("pin"))
         calls: dict[str, Callable[[], object]] = {
-            "ours": lambda: self._bake(locks, self._repository("cold")),
+            "ours": lambda: self._built(locks, self._repository("cold")),
             "docker": lambda: docker.push(requirements, self._repository("docker") + ":a", cached=False),
             "buildkit": lambda: kit.push(requirements, self._repository("buildkit") + ":a", cached=False),
         }
         images = self._cache / "images"
-        took = alternated(calls, pairs=PAIRS, before=lambda: shutil.rmtree(images, ignore_errors=True))
+        took = alternated(calls, pairs=self._pairs, before=lambda: shutil.rmtree(images, ignore_errors=True))
         work = "bake + push, nothing baked yet (pandas, scikit-learn, requests)"
         yield _faster(work, _DOCKER, took["ours"], took["docker"], 3)
         yield _faster(work, _BUILDKIT, took["ours"], took["buildkit"], 2)
@@ -96,7 +98,7 @@ class Baking:
             tag = f":v{number}"
             found: list[dict[str, Any]] = []
             timed = {
-                "ours": seconds(lambda: found.append(self._bake(locks, ours))),  # noqa: B023  called at once
+                "ours": seconds(lambda: found.append(self._built(locks, ours))),  # noqa: B023  called at once
                 "docker": seconds(partial(docker.push, requirements, theirs + tag, cached=True)),
                 "buildkit": seconds(partial(kit.push, requirements, kits + tag, cached=True)),
             }
@@ -136,7 +138,7 @@ class Baking:
 
     def _repository(self, name: str) -> str:
         """A repository that has nothing yet."""
-        return f"{self._stack.registry}/bench-{self._folder.stat().st_ino}/{name}-{next(self._numbers)}"
+        return f"{self._stack.registry}/bench-{self._started}/{name}-{next(self._numbers)}"
 
     def _locked(self, name: str, requirements: str) -> PlatformLock:
         files = [("requirements.txt", requirements + "\n"), ("pyproject.toml", SETTINGS)]
@@ -159,6 +161,12 @@ class Baking:
         environ = self._environ | {"FLOWKILN_IMAGES_REPOSITORY": repository, **(more or {})}
         command = ("env", "bake", locks.name, "--push", "--json")
         document: dict[str, Any] = json.loads(run([self._flowkiln, *command], cwd=locks.parent, environ=environ))
+        return document
+
+    def _built(self, locks: Path, repository: str) -> dict[str, Any]:
+        """As ``_bake``, for what must not have been there already."""
+        document = self._bake(locks, repository)
+        assert document["images"][0]["status"] == "built", document
         return document
 
     def _new_bytes(self, repository: str, tag: str, before: str) -> int:
@@ -206,7 +214,7 @@ def _faster(work: str, peer: str, ours: list[float], theirs: list[float], aim: i
     )
 
 
-def rows(peers: Peers, folder: Path, services: Stack) -> Iterator[Row]:
+def rows(peers: Peers, folder: Path, services: Stack, pairs: int) -> Iterator[Row]:
     """Baking and pushing with nothing baked, with one pin changed, and with nothing changed."""
     folder.mkdir(parents=True, exist_ok=True)
-    return Baking(peers, folder, services).rows()
+    return Baking(peers, folder, services, pairs).rows()

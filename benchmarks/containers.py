@@ -60,7 +60,8 @@ _USED = "import pandas, sklearn, requests; print(pandas.__version__)"
 class Containers:
     """The rows, measured in ``folder`` on the services of ``services``."""
 
-    def __init__(self, peers: Peers, folder: Path, services: Stack) -> None:
+    def __init__(self, peers: Peers, folder: Path, services: Stack, pairs: int) -> None:
+        self._pairs = pairs
         self._python = peers.flowkiln()
         self._folder = folder
         self._stack = services
@@ -101,7 +102,7 @@ class Containers:
             shutil.rmtree(self._work / ".flowkiln", ignore_errors=True)
             self._stack.forget_all()
 
-        took = alternated({"ours": self._run, "theirs": theirs}, pairs=3, before=forget)
+        took = alternated({"ours": self._run, "theirs": theirs}, pairs=self._pairs, before=forget)
         forget()
         self._run()
         pair = pair_of(took["ours"], took["theirs"])
@@ -163,7 +164,7 @@ class Containers:
         cut = Cut(describer.describe(part, Silent()), describer, self._stack.registry)
         names = {str(count): cut.push(count) for count in _LAYERS}
         calls = {count: partial(self._stack.call, "pull", "--quiet", name) for count, name in names.items()}
-        took = alternated(calls, pairs=5, before=lambda: self._stack.forget(*names.values()))
+        took = alternated(calls, pairs=self._pairs, before=lambda: self._stack.forget(*names.values()))
         self._stack.forget(*names.values())
         fewest = str(_LAYERS[0])
         for count in _LAYERS[1:]:
@@ -204,7 +205,7 @@ class Containers:
         return str(row["digest"])
 
 
-def rows(peers: Peers, folder: Path, services: Stack) -> Iterator[Row]:
+def rows(peers: Peers, folder: Path, services: Stack, pairs: int) -> Iterator[Row]:
     """The first run, the way to user code, full verification, and pulls by number of layers."""
     folder.mkdir(parents=True, exist_ok=True)
-    return Containers(peers, folder, services).rows()
+    return Containers(peers, folder, services, pairs).rows()

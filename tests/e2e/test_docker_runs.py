@@ -173,3 +173,7 @@ def test_a_docker_run_can_be_looked_at(dock: Dock) -> None:
     assert {one["base"] for one in images} == {dock.base}
     assert all(one["id"].startswith("sha256:") for one in images)
     assert json.dumps(shown).count('"vouched": "engine"') == 5
+    text = dock.project.flowkiln("run", "show", f"{waiting.name}/start").ok().out
+    assert f"image        {images[0]['reference']}\n" in text
+    assert f"base         {dock.base}\n" in text
+    assert "vouched by   engine\n" in text

@@ -154,6 +154,9 @@ def test_processes_and_containers_run_the_same_environments(images: Project, ind
         assert proof["level"] == "digest"
         assert proof["vouched"] == "engine"
         assert proof["image"]["config"].startswith("sha256:")
+        text = images.flowkiln("run", "show", f"Pair/{run_id(images)}/{step}").ok().out
+        assert f"tree         {proof['tree_digest']}\n" in text
+        assert f"config       {proof['image']['config']}\n" in text
     index.forget_requests()
     cut = images.run("--with", "docker", "--offline", UV_DEFAULT_INDEX="http://127.0.0.1:9/simple/").ok()
     assert line in cut.out

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from flowkiln._base.endpoints import Endpoint
-from flowkiln._base.engineerrors import EngineUnreachable
+from flowkiln._base.engineerrors import EngineUnreachable, ImageMissing
 from flowkiln.executor import container, fate
 from flowkiln.executor.container import Bind, Given
 from flowkiln.executor.launching import DockerSettings, Launching
@@ -174,6 +174,16 @@ def test_what_an_end_without_an_outcome_means(state: dict[str, Any] | None, kind
     failure = fate.failure_of(found, "name", "last words", cancelled=False)
     assert (failure.failure_class, failure.cause) == (kind, cause)
     assert fate.failure_of(found, "name", "", cancelled=True).cause == "cancelled"
+
+
+def test_an_image_that_went_away_is_told_with_what_brings_it_back() -> None:
+    failure = fate.not_started(BAKED, ImageMissing("No such image: flowkiln:fk-1"))
+    assert (failure.failure_class, failure.code) == ("environment", "ENG006")
+    assert failure.text == "the engine has no image flowkiln:fk-1 any more: it was there when the run began"
+    assert failure.hint == "Run the flow again: it makes the images that are missing."
+    own = dataclasses.replace(BAKED, image=ImageRef(reference="tools:1", baked=False))
+    failure = fate.not_started(own, ImageMissing("No such image: tools:1"))
+    assert (failure.text, failure.hint) == ("No such image: tools:1", ImageMissing.advice)
 
 
 def test_the_runtime_for_images_is_the_one_that_is_mounted(tmp_path: Path) -> None:

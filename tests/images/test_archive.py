@@ -44,7 +44,6 @@ def test_tarfile_reads_back_every_member(files: dict[str, bytes]) -> None:
     above = {path[:at] for path in files for at in range(len(path)) if path[at] == "/"}
     members = archive.complete(archive.made(path, data) for path, data in files.items() if path not in above)
     data = packed(members)
-    assert len(data) == archive.size_of(members)
     with tarfile.open(fileobj=io.BytesIO(data)) as found:
         names = found.getnames()
         assert names == [member.path for member in members]
@@ -105,7 +104,6 @@ def test_pieces_of_any_size_make_one_archive(tmp_path: Path) -> None:
     pieces: list[bytes] = []
     archive.write(members, pieces.append)
     data = b"".join(pieces)
-    assert len(data) == archive.size_of(members)
     assert len(data) % 10240 == 0
     with tarfile.open(fileobj=io.BytesIO(data)) as found:
         assert found.getnames() == ["a", "big"]

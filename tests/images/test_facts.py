@@ -14,7 +14,7 @@ from flowkiln.envs.basepin import BaseFacts
 from flowkiln.images import evidence
 from flowkiln.images.errors import BaseUnreadable, BaseVersionUnknown
 from flowkiln.images.evidence import CLibrary, Packages
-from flowkiln.images.facts import Survey, read_facts, survey
+from flowkiln.images.facts import Survey, survey
 from tests.images.rootfs_layers import ARM64_ELF, LOADER, SYSTEM, config, elf, layer, libc, local, stream, tar
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ APK = "C:Q1\nP:musl\nV:1.2.5-r0\n\nC:Q1\nP:python3\nV:3.12.8-r1\nA:x86_64\n\n"
 def facts(
     *layers: dict[str, Any], environ: tuple[str, ...] = (), python: str | None = None, **more: Any
 ) -> BaseFacts:
-    return read_facts(config("amd64", *environ, **more), [layer(one) for one in layers], python)
+    return survey(config("amd64", *environ, **more), [layer(one) for one in layers]).facts(python)
 
 
 def test_a_base_like_the_official_slim_ones() -> None:
@@ -126,7 +126,7 @@ def test_what_is_no_python(entries: dict[str, Any]) -> None:
 
 def test_what_cannot_be_executed_is_no_python() -> None:
     made = layer(local(), {"usr/local/bin/python3.11": 0o644})
-    assert read_facts(config("amd64", "PYTHON_VERSION=3.11.9"), [layer(SYSTEM), made]).python is None
+    assert survey(config("amd64", "PYTHON_VERSION=3.11.9"), [layer(SYSTEM), made]).facts().python is None
 
 
 def test_a_python_anywhere_on_the_path_is_found_at_its_real_place() -> None:
@@ -264,9 +264,9 @@ def test_arm64_has_its_own_loader() -> None:
         f"{lib}/ld-linux-aarch64.so.1": b"",
         f"{lib}/libc.so.6": libc("2.39", ARM64_ELF),
     }
-    found = read_facts(config("arm64"), [layer(entries)])
+    found = survey(config("arm64"), [layer(entries)]).facts()
     assert (found.libc, found.glibc) == ("glibc", (2, 39))
-    assert read_facts(config("amd64"), [layer(entries)]).libc == "none"
+    assert survey(config("amd64"), [layer(entries)]).facts().libc == "none"
 
 
 def test_musl_by_the_loader_of_the_python_else_of_the_system() -> None:
@@ -303,7 +303,7 @@ def test_layers_in_any_compression_are_one_image() -> None:
         stream(gzip.compress(tar({}))),
         stream(b""),
     ]
-    assert read_facts(config("amd64", "PYTHON_VERSION=3.11.9"), layers).python == "3.11.9"
+    assert survey(config("amd64", "PYTHON_VERSION=3.11.9"), layers).facts().python == "3.11.9"
 
 
 @pytest.mark.parametrize(
@@ -327,7 +327,7 @@ def test_a_layer_is_read_to_its_last_byte_where_its_digest_is_decided() -> None:
         yield from stream(tar(SYSTEM) + bytes(1 << 20))()
         ended.append(True)
 
-    read_facts(config(), [blocks])
+    survey(config(), [blocks]).facts()
     assert ended
 
 
@@ -337,7 +337,7 @@ def test_errors_of_the_registry_pass_through() -> None:
         raise ConnectionError
 
     with pytest.raises(ConnectionError):
-        read_facts(config(), [blocks])
+        survey(config(), [blocks]).facts()
 
 
 def test_large_layers_are_read_in_little_memory() -> None:
@@ -346,7 +346,7 @@ def test_large_layers_are_read_in_little_memory() -> None:
     del large
     tracemalloc.start()
     try:
-        read_facts(config(), [stream(packed, 1 << 16), layer(SYSTEM)])
+        survey(config(), [stream(packed, 1 << 16), layer(SYSTEM)]).facts()
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -364,7 +364,7 @@ def test_a_survey_is_kept_as_json() -> None:
 @pytest.mark.parametrize("inner", [None, {"Env": None, "Entrypoint": None, "User": None}])
 def test_a_config_that_says_nothing(inner: object) -> None:
     document = {"architecture": "amd64", "os": "linux", "config": inner}
-    assert read_facts(document, [layer(SYSTEM)]).path == ""
+    assert survey(document, [layer(SYSTEM)]).facts().path == ""
 
 
 def test_texts_that_no_file_can_hold_are_replaced() -> None:

@@ -122,19 +122,19 @@ TABLE: tuple[Setting, ...] = (
         help="Whether an image that the repository lacks is baked, or is an error.",
     ),
     Setting(
+        key="images.compression",
+        kind="text",
+        default="gzip",
+        choices=("gzip", "zstd"),
+        help="How layers are compressed. zstd needs Docker 23, containerd 1.5 or newer.",
+    ),
+    Setting(
         key="docker.files",
         kind="text",
         default="auto",
         choices=("auto", "mount", "copy"),
         help="How code and results reach a container: mounted, or copied in and out. `auto` copies where the "
         "engine is on another machine.",
-    ),
-    Setting(
-        key="images.compression",
-        kind="text",
-        default="gzip",
-        choices=("gzip", "zstd"),
-        help="How layers are compressed. zstd needs Docker 23, containerd 1.5 or newer.",
     ),
 )
 BY_KEY = {setting.key: setting for setting in TABLE}

@@ -167,9 +167,10 @@ class _Images:
         bad = [one for one in self.checked if not one.verdict.sound]
         if not bad:
             return None
-        message = f"{len(bad)} of {counted(len(self.checked), 'image')} not what it should be"
+        are = "is not what it" if len(bad) == 1 else "are not what they"
+        message = f"{len(bad)} of {counted(len(self.checked), 'image')} {are} should be"
         message = "\n".join([message, *(f"{one.name} ({one.platform}):\n{one.verdict.text()}" for one in bad)])
-        hint = "Do not use it; `flowkiln env bake ENV --push --rebuild` bakes it anew."
+        hint = "Do not use what differs; `flowkiln env bake ENV --push --rebuild` bakes it anew."
         return EnvironmentMismatch(message, hint=hint, data={"images": [one.name for one in bad]})
 
 

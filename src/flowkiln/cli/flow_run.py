@@ -91,7 +91,12 @@ def _tags(context: click.Context, parameter: click.Parameter, value: tuple[str, 
     return value
 
 
-@verb("run", cls=RunVerb, example="python flow.py run --max-workers 4 --tag nightly")
+@verb(
+    "run",
+    cls=RunVerb,
+    example="python flow.py run --max-workers 4 --tag nightly\npython flow.py run --with docker\n"
+    "python flow.py run --with docker:memory=2000 --verify-env full",
+)
 @click.option(
     "--tag", "tags", multiple=True, callback=_tags, metavar="TAG", help="Tag of the run. May be repeated."
 )
@@ -111,7 +116,8 @@ def _tags(context: click.Context, parameter: click.Parameter, value: tuple[str, 
 def run(context: click.Context, *, tags: tuple[str, ...], run_id_file: Path | None, events: Path | None) -> int:
     """Run the flow on this machine, each step in its locked environment.
 
-    Environments without a lock are locked first. Where CI is set, a missing or stale lock is an error.
+    With `--with docker` each step runs in a container of its environment's image. Environments without a lock are
+    locked first. Where CI is set, a missing or stale lock is an error.
     """
     from flowkiln.wiring import running
 

@@ -22,12 +22,15 @@ SHOWN = 200
 """Tasks listed unless --all is given."""
 
 
-@verb("show", example="flowkiln run show Train/1769904000000000")
+@verb("show", example="flowkiln run show Train/1769904000000000\nflowkiln run show Train/1769904000000000/fit")
 @click.argument("run")
 @click.option("--all", "everything", is_flag=True, help=f"List every task, not the first {SHOWN}.")
 @click.pass_context
 def show(context: click.Context, *, run: str, everything: bool) -> int:
-    """Show a RUN: its state, its tasks, and the environment that each proved it ran in."""
+    """Show a RUN: its state, its tasks, and the environment that each proved it ran in.
+
+    RUN/STEP and RUN/STEP/TASK show the environment in full: what was installed, the image, and who vouched for it.
+    """
     from flowkiln.wiring import history
 
     speaker = session(context)
@@ -49,7 +52,8 @@ def show(context: click.Context, *, run: str, everything: bool) -> int:
         "failure": found.ended.get("failure") if found.ended else None,
         "tasks": tasks,
     }
-    speaker.result(document, [*_head(document), "", *_table(tasks), *_more(len(rows) - len(kept))])
+    proofs = _proofs(tasks) if place.step is not None else []
+    speaker.result(document, [*_head(document), "", *_table(tasks), *_more(len(rows) - len(kept)), *proofs])
     return ExitCode.OK
 
 
@@ -124,6 +128,30 @@ def _environment(task: JSONObject) -> str:
     short = environment["env_id"].removeprefix("sha256:")[:12]
     words = (short, environment.get("platform"), environment.get("level"))
     return " ".join(word for word in words if word)
+
+
+def _proofs(tasks: list[JSONObject]) -> list[str]:
+    """Each environment that these tasks recorded, in full."""
+    found: list[list[str]] = []
+    for task in tasks:
+        environment = task.get("environment") or {}
+        image = environment.get("image") or {}
+        rows = [
+            ("environment", environment.get("env_id")),
+            ("lock", environment.get("lock_id")),
+            ("tree", environment.get("tree_digest")),
+            ("python", environment.get("python")),
+            ("proof", environment.get("level")),
+            ("image", image.get("reference")),
+            ("digest", image.get("digest")),
+            ("config", image.get("config")),
+            ("base", image.get("base")),
+            ("vouched by", environment.get("vouched")),
+        ]
+        lines = ["", *(f"{name:12} {value}" for name, value in rows if value)]
+        if environment and lines not in found:
+            found.append(lines)
+    return [line for lines in found for line in lines]
 
 
 def _why(task: JSONObject) -> str:

@@ -11,14 +11,15 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING
 
-from flowkiln._base.engineerrors import EngineError, EngineFull, EngineUnreachable, ImageMissing, NameTaken
+from flowkiln._base.engineerrors import EngineError, EngineUnreachable, NameTaken
 from flowkiln._base.errors import FlowkilnError, NoSpace, ReadOnly
 from flowkiln.executor import container
 from flowkiln.executor.errors import AttemptHeld, ForeignImage
+from flowkiln.executor.fate import not_started
 from flowkiln.executor.launching import DockerSettings, Job, Launching
 from flowkiln.executor.lookout import GONE, Lookout, key_of
 from flowkiln.executor.mailbox import Mailbox, Workers
-from flowkiln.executor.outcome import Failure, Outcome
+from flowkiln.executor.outcome import Outcome
 from flowkiln.executor.settling import Settling
 from flowkiln.executor.tail import Tail
 from flowkiln.executor.vocabulary import Absent, Began, CancelConfirmed, Observed, Sealed, Verdict, attempt_handle
@@ -237,24 +238,7 @@ class DockerBackend:
             self._adopt(job, found)
 
     def _not_started(self, job: Job, error: FlowkilnError | OSError) -> None:
-        told = error if isinstance(error, FlowkilnError) else None
-        lost = isinstance(error, (EngineUnreachable, EngineFull, NoSpace, OSError))
-        failure = Failure(
-            failure_class="infrastructure" if lost else "environment",
-            cause="mismatch" if isinstance(error, ForeignImage) else "not-started",
-            text=f"the container could not be started: {told.message if told else error}",
-            code=told.code if told else None,
-            hint=told.hint if told else None,
-        )
-        if isinstance(error, (ForeignImage, ImageMissing)):
-            failure = Failure(
-                failure_class="environment",
-                cause=failure.cause,
-                text=error.message,
-                code=error.code,
-                hint=error.hint,
-            )
-        self._over(job, self._settling.fail(job, failure))
+        self._over(job, self._settling.fail(job, not_started(job.step, error)))
         self._quietly(partial(self._launching.clear, job))
 
     def _drop(self, job: Job) -> None:

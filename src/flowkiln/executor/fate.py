@@ -1,4 +1,4 @@
-"""How a container ended that left no outcome, from what its engine knows of it."""
+"""Why a container did not start, and how one ended that left no outcome, from what its engine knows."""
 
 from __future__ import annotations
 
@@ -6,14 +6,39 @@ import os
 import signal
 from typing import TYPE_CHECKING
 
+from flowkiln._base.engineerrors import EngineFull, EngineUnreachable, ImageMissing
+from flowkiln._base.errors import FlowkilnError, NoSpace
 from flowkiln.executor.classify import Flags, classify, signal_name
+from flowkiln.executor.errors import ForeignImage
 from flowkiln.executor.memory import REMEDY, shown
 from flowkiln.executor.outcome import Failure
 
 if TYPE_CHECKING:
     from flowkiln._base.json import JSONObject
+    from flowkiln.executor.plan import StepPlan
 
 _KILLED = 128
+
+
+def not_started(step: StepPlan, error: FlowkilnError | OSError) -> Failure:
+    """The failure of an attempt whose container could not be made or started."""
+    code, hint = None, None
+    text = f"the container could not be started: {error}"
+    if isinstance(error, FlowkilnError):
+        code, hint = error.code, error.hint
+        told_whole = isinstance(error, (ForeignImage, ImageMissing))
+        text = error.message if told_whole else f"the container could not be started: {error.message}"
+    if isinstance(error, ImageMissing) and step.image is not None and step.image.baked:
+        text = f"the engine has no image {step.image.reference} any more: it was there when the run began"
+        hint = "Run the flow again: it makes the images that are missing."
+    lost = isinstance(error, (EngineUnreachable, EngineFull, NoSpace, OSError))
+    return Failure(
+        failure_class="infrastructure" if lost else "environment",
+        cause="mismatch" if isinstance(error, ForeignImage) else "not-started",
+        text=text,
+        code=code,
+        hint=hint,
+    )
 
 
 def failure_of(found: JSONObject | None, name: str, words: str, *, cancelled: bool) -> Failure:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
 _MEGABYTE = 1 << 20
 _MOUNT = "SOURCE:TARGET[:ro]"
+_USER = re.compile(r"[0-9]+(:[0-9]+)?")
 
 
 def problems(given: Mapping[str, Any]) -> list[str]:
@@ -26,7 +28,10 @@ def problems(given: Mapping[str, Any]) -> list[str]:
     gpus = given["gpu"]
     if gpus is not None and (not isinstance(gpus, int) or isinstance(gpus, bool) or gpus < -1):
         found.append(f"gpu is a whole number from 0, or -1 for all, not {gpus!r}")
-    for key in ("image", "user", "network"):
+    user = given["user"]
+    if user is not None and not (isinstance(user, str) and _USER.fullmatch(user)):
+        found.append(f'user is UID[:GID], as "1000" or "1000:1000", not {user!r}')
+    for key in ("image", "network"):
         value = given[key]
         if value is not None and not (isinstance(value, str) and value.strip() == value and value):
             found.append(f"{key} is text, not {value!r}")

@@ -70,14 +70,6 @@ def complete(members: Iterable[Member]) -> list[Member]:
     return [found[path] for path in sorted(found)]
 
 
-def size_of(members: Sequence[Member]) -> int:
-    """How many bytes ``write`` gives for ``members``."""
-    total = 2 * _BLOCK
-    for member in members:
-        total += len(_header(member)) + member.size + -member.size % _BLOCK
-    return total + -total % _RECORD
-
-
 def write(members: Sequence[Member], sink: Sink) -> None:
     """Gives the archive of ``members`` to ``sink`` in pieces of about 256 KiB and more.
 

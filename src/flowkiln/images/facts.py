@@ -124,20 +124,13 @@ def _runtime(document: dict[str, Any]) -> Runtime:
     return Runtime(libc=document["libc"], glibc=None if glibc is None else (int(glibc[0]), int(glibc[1])))
 
 
-def read_facts(
-    config: JSONObject, layers: Iterable[Callable[[], Iterator[bytes]]], python: str | None = None
-) -> BaseFacts:
-    """The facts of the image with that config and those layers, lowest first, compressed as they may be.
-
-    Raises ``BaseUnreadable``, ``BaseVersionUnknown`` and what the layers raise.
-    """
-    return survey(config, layers).facts(python)
-
-
 def survey(
     config: JSONObject, layers: Iterable[Callable[[], Iterator[bytes]]], *, name: str = "the base"
 ) -> Survey:
-    """All that the config and the layers of an image say. Raises ``BaseUnreadable`` and what the layers raise."""
+    """All that the config and the layers of an image say; the lowest layer first, compressed as they may be.
+
+    Raises ``BaseUnreadable`` and what the layers raise.
+    """
     files = RootFS()
     for number, opened in enumerate(layers, 1):
         files.next_layer()

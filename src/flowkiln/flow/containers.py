@@ -14,30 +14,47 @@ if TYPE_CHECKING:
 
 _MEGABYTE = 1 << 20
 _MOUNT = "SOURCE:TARGET[:ro]"
-_USER = re.compile(r"[0-9]+(:[0-9]+)?")
+_LEAST = {"cpu": 0.01, "memory": 1, "shared_memory": 1}
+"""Less is nothing to an engine, and nothing means no limit."""
+_MOST = {"cpu": 10**5, "memory": 10**9, "shared_memory": 10**9}
+_MOST_GPUS = 10**4
+_OWN = ("/opt/env", "/opt/flowkiln", "/mnt/flowkiln")
+"""What is proved before a step begins, and what flowkiln itself mounts: nothing may lie over it or inside of it."""
+_TEMPORARY = "/tmp"  # noqa: S108  inside a container
+_LAST_ID = 2**31 - 1
+_USER = re.compile(r"([0-9]+)(?::([0-9]+))?")
 
 
 def problems(given: Mapping[str, Any]) -> list[str]:
     """What is wrong with the arguments of ``@docker``, a sentence each."""
     found = []
-    for key in ("cpu", "memory", "shared_memory"):
+    for key, least in _LEAST.items():
         value = given[key]
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if value is not None and not (number and value > 0):
-            found.append(f"{key} is a number above 0, not {value!r}")
+        if value is not None and not (number and least <= value <= _MOST[key]):
+            found.append(f"{key} is a number from {least} to {_MOST[key]}, not {value!r}")
     gpus = given["gpu"]
-    if gpus is not None and (not isinstance(gpus, int) or isinstance(gpus, bool) or gpus < -1):
+    whole = isinstance(gpus, int) and not isinstance(gpus, bool)
+    if gpus is not None and not (whole and -1 <= gpus <= _MOST_GPUS):
         found.append(f"gpu is a whole number from 0, or -1 for all, not {gpus!r}")
-    user = given["user"]
-    if user is not None and not (isinstance(user, str) and _USER.fullmatch(user)):
-        found.append(f'user is UID[:GID], as "1000" or "1000:1000", not {user!r}')
     for key in ("image", "network"):
         value = given[key]
-        if value is not None and not (isinstance(value, str) and value.strip() == value and value):
-            found.append(f"{key} is text, not {value!r}")
+        if value is not None and not (isinstance(value, str) and _one_word(value)):
+            found.append(f"{key} is text without spaces, not {value!r}")
+    if given["user"] is not None and not _is_user(given["user"]):
+        found.append(f'user is UID[:GID], as "1000" or "1000:1000", not {given["user"]!r}')
     if not isinstance(given["read_only"], bool):
         found.append(f"read_only is True or False, not {given['read_only']!r}")
     return found + _mount_problems(given["mounts"])
+
+
+def _one_word(text: str) -> bool:
+    return text.isprintable() and text.split() == [text]
+
+
+def _is_user(value: object) -> bool:
+    found = _USER.fullmatch(value) if isinstance(value, str) else None
+    return found is not None and all(int(one) <= _LAST_ID for one in found.groups() if one)
 
 
 def _mount_problems(mounts: object) -> list[str]:
@@ -45,15 +62,28 @@ def _mount_problems(mounts: object) -> list[str]:
         return []
     if not isinstance(mounts, (list, tuple)) or not all(isinstance(one, str) for one in mounts):
         return [f'mounts is a list of texts such as ["./data:/data:ro"], not {mounts!r}']
-    return [f"{one!r} in mounts is not {_MOUNT} with an absolute target" for one in mounts if _parts(one) is None]
+    found = [f"{one!r} in mounts is not {_MOUNT} with an absolute target" for one in mounts if _parts(one) is None]
+    targets = [parts[1] for parts in map(_parts, mounts) if parts is not None]
+    found += [f"{one} is mounted to twice" for one in dict.fromkeys(targets) if targets.count(one) > 1]
+    return found + [why for why in map(_taken, dict.fromkeys(targets)) if why is not None]
+
+
+def _taken(target: str) -> str | None:
+    """Why nothing may be mounted to ``target``, None where it may."""
+    if target == _TEMPORARY:
+        return f"{target} is every container's own: mount to a folder in it or elsewhere"
+    for own in _OWN:
+        if os.path.commonpath([own, target]) in (own, target):
+            return f"a mount to {target} would hide or change {own}, which is flowkiln's: mount elsewhere"
+    return None
 
 
 def _parts(text: str) -> tuple[str, str, bool] | None:
     source, colon, rest = text.partition(":")
     target, _, mode = rest.partition(":")
-    if not colon or not source or not target.startswith("/") or mode not in ("", "ro", "rw"):
+    if not colon or not source or not target.startswith("/") or mode not in ("", "ro", "rw") or "\0" in text:
         return None
-    return source, os.path.normpath(target), mode == "ro"
+    return source, os.path.normpath("/" + target.lstrip("/")), mode == "ro"
 
 
 def base_of(node: Node) -> str | None:
@@ -78,7 +108,7 @@ def settings(node: Node) -> ContainerSettings:
     if own.get("gpu") == -1:
         gpus = -1
     return ContainerSettings(
-        cpus=_larger(own.get("cpu"), shared.get("cpu")),
+        cpus=_at_least(_LEAST["cpu"], _larger(own.get("cpu"), shared.get("cpu"))),
         memory=_bytes(_larger(own.get("memory"), shared.get("memory"))),
         shared_memory=_bytes(_larger(own.get("shared_memory"), shared.get("shared_memory"))),
         gpus=gpus or None,
@@ -101,8 +131,13 @@ def _larger(one: float | None, other: float | None) -> float | None:
     return max(given, default=None)
 
 
+def _at_least(least: float, value: float | None) -> float | None:
+    """``@resources`` may ask for less than an engine can give: what is then rounded to nothing would be no limit."""
+    return None if value is None else max(least, value)
+
+
 def _bytes(megabytes: float | None) -> int | None:
-    return None if megabytes is None else int(megabytes * _MEGABYTE)
+    return None if not megabytes else max(_MEGABYTE, int(megabytes * _MEGABYTE))
 
 
 def _arguments(node: Node, name: str) -> Mapping[str, Any] | None:

@@ -20,6 +20,7 @@ F = TypeVar("F", bound="Callable[..., Any]")
 C = TypeVar("C", bound=type)
 T = TypeVar("T", bound="Callable[..., Any]")
 
+_LARGEST = 10**12
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _ENV_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]*[A-Za-z0-9])?")
 
@@ -298,7 +299,8 @@ def _unknown(name: str, key: str) -> str:
 
 
 def _number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    """Whether it is a number that can be reckoned with: neither infinite, nor "not a number", nor absurd."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= _LARGEST
 
 
 def _check_retry(given: Mapping[str, Any]) -> list[str]:

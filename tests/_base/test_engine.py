@@ -185,6 +185,12 @@ def test_a_container_that_is_not_there(fake: FakeEngine, engine: Engine, call: C
         call(engine)
 
 
+def test_a_network_that_a_container_needs_at_its_start(fake: FakeEngine, engine: Engine) -> None:
+    fake.on("POST", "/containers/c/start", message(404, "network blue not found"))
+    with pytest.raises(EngineRefused, match="network blue not found"):
+        engine.start("c")
+
+
 @pytest.mark.parametrize(
     ("call", "absent"),
     [

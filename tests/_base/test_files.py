@@ -34,6 +34,20 @@ def test_disk_errors_name_the_path_and_a_next_step(
     assert caught.value.hint
 
 
+def test_a_folder_that_cannot_be_written_to_names_the_setting_that_moves_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FLOWKILN_CACHE", str(tmp_path / "cache"))
+    for path, move in [("cache/images/x", ", or set `cache` to another folder"), ("x", "")]:
+        with pytest.raises(ReadOnly) as caught, files.disk_errors(tmp_path / path):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+        assert (
+            caught.value.hint == f"Make it writable, or set {move} to another folder."
+            if move
+            else "Make it writable."
+        )
+
+
 def test_full_disk_leaves_nothing_half_written(tmp_path: Path) -> None:
     target = tmp_path / "full" / "file"
     files.write_atomic(target, b"old")

@@ -151,7 +151,7 @@ def test_a_call_that_the_engine_fails_at_is_told_with_its_step(dock: Dock) -> No
     path = dock.host.removeprefix("unix://")
     with EngineProxy(path, {"POST /containers/[^/]+/start": 1}) as proxy:
         done = dock.project.run("--with", "docker", DOCKER_HOST=proxy.url)
-    done.failed(17, "step 'start'", "could not be started", "as it was told", "hint:")
+    done.failed(5, "step 'start'", "could not be started", "as it was told", "hint:")
     assert dock.containers() == []
 
 

@@ -116,6 +116,7 @@ def test_what_the_engine_cannot_do_is_told(faulty: Make, error: Exception, kind:
     assert outcome.failure is not None
     assert (outcome.failure.failure_class, outcome.failure.cause) == (kind, "not-started")
     assert str(error) in outcome.failure.text
+    assert ("@docker" in (outcome.failure.hint or "")) is (kind == "environment")
 
 
 def test_an_engine_that_stays_away_ends_attempts_after_a_while(faulty: Make) -> None:

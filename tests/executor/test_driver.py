@@ -93,6 +93,8 @@ def test_small_tasks_cost_two_records_each(store: FolderStore) -> None:
         (Failure(failure_class="environment", cause="mismatch", text="changed"), 17, "RUN003"),
         (Failure(failure_class="infrastructure", cause="lost", text="gone"), 5, "RUN004"),
         (Failure(failure_class="infrastructure", cause="lost", text="store", code="STO001"), 19, "STO001"),
+        (Failure(failure_class="environment", cause="not-started", text="no GPU", code="ENG009"), 5, "ENG009"),
+        (Failure(failure_class="environment", cause="mismatch", text="foreign", code="RUN041"), 17, "RUN041"),
         (Failure(failure_class="user", cause="artifact", text="no pickle", code="STO005", hint="Do."), 1, "STO005"),
         (Failure(failure_class="cancelled", cause="cancelled", text="by hand"), 130, "RUN005"),
     ],

@@ -193,7 +193,12 @@ class Engine:
 
     def start(self, container: str) -> None:
         """The container runs, or has run. Raises ``ContainerMissing``."""
-        self._done(self._ask("POST", f"/containers/{_quoted(container)}/start"))
+        answer = self._ask("POST", f"/containers/{_quoted(container)}/start")
+        if answer.status == 404:  # the container, or a network
+            body = answer.read()
+            kind = ContainerMissing if b"no such container" in body.lower() else EngineRefused
+            raise answers.refusal(404, body, {404: kind})
+        self._done(answer)
 
     def inspect(self, container: str) -> JSONObject | None:
         """What the engine knows of a container, None when there is none."""

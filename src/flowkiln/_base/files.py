@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from flowkiln._base import paths
 from flowkiln._base.errors import NoSpace, ReadOnly
 
 if TYPE_CHECKING:
@@ -33,7 +34,8 @@ def disk_errors(path: Path, *, setting: str = "") -> Iterator[None]:
             message = f"no space left while writing {path}"
             raise NoSpace(message, hint="`flowkiln cache gc --dry-run` shows what can be freed.") from error
         if error.errno in _DENIED:
-            move = f" or set `{setting}` to another folder" if setting else ""
+            where = setting or ("cache" if paths.cache_root() in path.absolute().parents else "")
+            move = f", or set `{where}` to another folder" if where else ""
             message = f"cannot write {path}: {os.strerror(error.errno)}"
             raise ReadOnly(message, hint=f"Make it writable{move}.") from error
         raise

@@ -29,6 +29,9 @@ _CLASS_ERRORS: dict[str, type[errors.ExecutorError]] = {
     "cancelled": errors.RunCancelled,
 }
 
+_SERVICES = {"STO": ExitCode.STORE, "ENG": ExitCode.SERVICE}
+"""Exit codes by the errors that others than the step made: those of their pages."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FailedTask:
@@ -59,12 +62,8 @@ class RunEnd:
         if error is None:
             return ExitCode.OK
         failure = None if self.failure is None else self.failure.failure
-        if (
-            failure is not None
-            and failure.failure_class == "infrastructure"
-            and (failure.code or "").startswith("STO")
-        ):
-            return ExitCode.STORE
+        if failure is not None and failure.failure_class in ("infrastructure", "environment"):
+            return _SERVICES.get((failure.code or "")[:3], error.exit_code)
         return error.exit_code
 
     def error(self) -> errors.ExecutorError | None:

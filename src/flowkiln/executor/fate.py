@@ -6,7 +6,7 @@ import os
 import signal
 from typing import TYPE_CHECKING
 
-from flowkiln._base.engineerrors import EngineFull, EngineUnreachable, ImageMissing
+from flowkiln._base.engineerrors import EngineFailed, EngineFull, EngineRefused, EngineUnreachable, ImageMissing
 from flowkiln._base.errors import FlowkilnError, NoSpace
 from flowkiln.executor.classify import Flags, classify, signal_name
 from flowkiln.executor.errors import ForeignImage
@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from flowkiln.executor.plan import StepPlan
 
 _KILLED = 128
+_REFUSED = (
+    "The message is the engine's: see what @docker and @resources give the step's container; "
+    "the engine's own log (`journalctl -u docker`) tells more."
+)
 
 
 def not_started(step: StepPlan, error: FlowkilnError | OSError) -> Failure:
@@ -28,6 +32,8 @@ def not_started(step: StepPlan, error: FlowkilnError | OSError) -> Failure:
         code, hint = error.code, error.hint
         told_whole = isinstance(error, (ForeignImage, ImageMissing))
         text = error.message if told_whole else f"the container could not be started: {error.message}"
+    if isinstance(error, (EngineFailed, EngineRefused)):
+        hint = _REFUSED
     if isinstance(error, ImageMissing) and step.image is not None and step.image.baked:
         text = f"the engine has no image {step.image.reference} any more: it was there when the run began"
         hint = "Run the flow again: it makes the images that are missing."

@@ -132,7 +132,7 @@ def _larger(one: float | None, other: float | None) -> float | None:
 
 
 def _at_least(least: float, value: float | None) -> float | None:
-    """``@resources`` may ask for less than an engine can give: what is then rounded to nothing would be no limit."""
+    """``value``, no less than ``least``: what an engine rounds to nothing would be no limit."""
     return None if value is None else max(least, value)
 
 

@@ -156,7 +156,8 @@ class _Layout:
             with self._opened("index.json") as stream:
                 rows = json.loads(stream.read(_LARGEST))["manifests"]
         except (OSError, ValueError, LookupError, TypeError, tarfile.TarError) as error:
-            raise BadLayout(f"{self.path} is no OCI layout: {error}", hint="Name its folder or .tar.") from error
+            why = str(error).partition("\n")[0]
+            raise BadLayout(f"{self.path} is no OCI layout: {why}", hint="Name its folder or .tar.") from error
         return [row for row in rows if isinstance(row, dict)]
 
     def manifest(self, digest: str) -> bytes:

@@ -162,6 +162,14 @@ def test_refusals_have_kinds_and_the_engines_words(
     assert (caught.value.message, caught.value.status) == (text, status)
 
 
+def test_an_engine_that_has_no_gpus_says_what_to_install(engine: Engine, fake: FakeEngine) -> None:
+    text = 'could not select device driver "" with capabilities: [[gpu]]'
+    fake.on("POST", "/containers/create", message(500, text))
+    with pytest.raises(EngineRefused, match="could not select") as caught:
+        create(engine)
+    assert "NVIDIA Container Toolkit" in str(caught.value.hint)
+
+
 def test_an_error_that_is_no_json_is_shown(fake: FakeEngine, engine: Engine) -> None:
     fake.on("POST", "/containers/create", Reply(502, (b"<html>Bad Gateway</html>",)))
     with pytest.raises(EngineFailed, match="Bad Gateway"):

@@ -135,6 +135,7 @@ def test_nothing_listens(clients: Clients) -> None:
         with pytest.raises(RegistryUnreachable, match=r"^127\.0\.0\.1") as raised:
             question(clients(f"127.0.0.1:{closed_port()}").registry)
         assert "refused" in raised.value.message
+        assert "Connection(" not in raised.value.message
 
 
 @pytest.mark.parametrize("kind", ["base", "manifest"])

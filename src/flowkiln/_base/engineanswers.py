@@ -57,6 +57,9 @@ def refusal(status: int, body: bytes, kinds: Mapping[int, type[EngineError]]) ->
     text = _text(body) or f"HTTP status {status}"
     if any(words in text.lower() for words in _FULL):
         return EngineFull(text, status=status)
+    if "could not select device driver" in text and "gpu" in text:
+        hint = "Install the NVIDIA Container Toolkit on the engine's machine, or run the step without gpu=."
+        return EngineRefused(text, hint=hint, status=status)
     kind = kinds.get(status)
     if kind is None and status in {401, 403}:
         hint = "Whoever runs the engine forbids this: ask them, or use another engine."

@@ -38,6 +38,8 @@ _CONNECTIONS = 16
 _SHORT = 1 << 18
 """An unread rest of an answer up to this size is read, so that its connection can be used again."""
 _BAD_ANSWER = re.compile(r"[\x00-\x1f\x7f]+")
+_WHOSE = re.compile(r"^HTTPS?Connection(?:Pool)?\([^)]*\): ")
+"""How urllib3 begins what it says: the host is in our message already."""
 
 
 class Answer:
@@ -254,7 +256,7 @@ def translated(url: str, error: Exception, stall: float) -> RegistryError:
             return RegistrySilent(message, retryable=True, data={"connected": True})
         reason = getattr(cause, "reason", None)
         cause = reason if isinstance(reason, BaseException) else cause.__cause__ or cause.__context__
-    said = _BAD_ANSWER.sub(" ", redact.text(str(cause or error)))[:300]
+    said = _BAD_ANSWER.sub(" ", _WHOSE.sub("", redact.text(str(cause or error))))[:300]
     return RegistryUnreachable(f"{host}: {said}", retryable=True, data={"connected": connected})
 
 

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import random
+import signal
 import struct
 import subprocess
 import tarfile
@@ -293,6 +294,30 @@ def test_secrets_are_in_no_layer_label_history_log_or_record(
         assert secret.encode() not in fetched.data + config
         assert not [entry.name for _, entry, data in layers(row) if secret.encode() in data]
     assert canary.find(secret, images.folder, images.home, tmp_path) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("where", ["push", "docker", "layout"])
+def test_a_bake_that_was_killed_is_done_by_the_same_command(images: Project, tmp_path: Path, where: str) -> None:
+    images.flowkiln("env", "lock", "flow.py").ok()
+    to = {"push": ("--push",), "docker": ("--to", "docker"), "layout": ("--to", f"oci:{tmp_path}/images")}[where]
+    command = ("env", "bake", "flow.py", *to, "--json", "--platform", "linux/amd64")
+    for number in range(5):
+        process = images.start("-m", "flowkiln", *command)
+        try:
+            process.wait(0.5 + 0.4 * number)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+    done = rows(images.flowkiln(*command))
+    images.environ["FLOWKILN_CACHE"] = str(tmp_path / "another")
+    images.environ["FLOWKILN_IMAGES_REPOSITORY"] += "/again"
+    again = rows(images.flowkiln(*command))
+    assert {key: row["config"] for key, row in done.items()} == {key: row["config"] for key, row in again.items()}
+    if where == "push":
+        crane = str(stack.tool("crane"))
+        for row in done.values():
+            subprocess.run([crane, "validate", "--remote", row["image"]], check=True, capture_output=True)
 
 
 def test_no_repository_says_the_lines_to_paste(images: Project) -> None:

@@ -107,6 +107,9 @@ def sink(bakery: Bakery, settings: Settings, to: str | None, *, rebuild: bool) -
         compression = compression_of(settings)
         exporter = Exporter(bakery.baker, bakery.bases, bakery.registries, compression=compression)
         return _Layout(exporter, target_of(to))
+    if to is not None and "/" not in to:
+        message = f"--to {to!r} is neither docker nor oci:FOLDER, nor a repository with its host"
+        raise BadUsage(message, hint="Write --to docker, --to oci:images or --to registry.example.com/team/flows.")
     return _Repository(bakery.publisher(to), rebuild=rebuild)
 
 

@@ -69,11 +69,12 @@ class LocalImages:
     def find(self, plan: ImagePlan) -> Placed | None:
         """The image if the engine has it and it is the one that our records describe; nothing is baked for this."""
         baked = self._baker.known(plan, None)
-        if baked is None or self._engine.image(self.reference(plan)) is None:
+        found = None if baked is None else self._engine.image(self.reference(plan))
+        if baked is None or found is None:
             return None
         image = self._image(baked)
         expected = self._expected(image)
-        if not loading.is_same(self._engine.image(self.reference(plan)), expected, image):
+        if not loading.is_same(found, expected, image):
             return None
         return self._placed(baked, image, expected, sent=0, built=False)
 

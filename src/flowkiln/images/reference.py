@@ -18,6 +18,7 @@ _LONGEST = 255
 _COMPONENT = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
 _REPOSITORY = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
 _TAG = re.compile(r"\w[\w.-]{0,127}", re.ASCII)
+_SHAPE = "it is no repository, which has letters, digits and single separators (. _ - /) between"
 _HOST = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9a-fA-F:]+\])(?::\d+)?")
 
 
@@ -69,9 +70,7 @@ def parse(text: str) -> Reference:
     if colon and not _TAG.fullmatch(tag):
         raise _bad(text, f"{tag!r} is no tag")
     if not _REPOSITORY.fullmatch(path):
-        raise _bad(
-            text, f"{path!r} is no repository" + (": write it in lower case" if path.lower() != path else "")
-        )
+        raise _bad(text, "it is no repository, which is in lower case" if path.lower() != path else _SHAPE)
     if host == HUB and re.fullmatch("[0-9a-f]{64}", path):
         raise _bad(text, "it may as well be the id of an image")
     if host == HUB and "/" not in path:

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import pickle
 
-from flowkiln._base.errors import ExitCode, FlowkilnError, NoSpace, leaves
+import pytest
+
+from flowkiln._base.errors import ExitCode, FlowkilnError, NoSpace, concerning, leaves
 
 
 def test_exit_codes_are_frozen() -> None:
@@ -26,6 +28,16 @@ def test_an_error_survives_pickling_with_its_facts() -> None:
     assert type(again) is NoSpace
     assert again.to_json() == error.to_json()
     assert again.retryable
+
+
+def test_an_error_says_what_it_concerns_once() -> None:
+    with pytest.raises(NoSpace) as caught, concerning("fit", "base x"), concerning("later", "base x:1"):
+        raise NoSpace("disk full")
+    assert (caught.value.step, caught.value.message) == ("later", "base x:1: disk full")
+    assert str(caught.value) == caught.value.message
+    with pytest.raises(NoSpace) as caught, concerning(what="environment 'a'", named="'a'"):
+        raise NoSpace("no room for 'a'", step="fit")
+    assert (caught.value.step, caught.value.message) == ("fit", "no room for 'a'")
 
 
 def test_leaves_have_codes_titles_and_pages() -> None:

@@ -327,8 +327,43 @@ def test_no_repository_says_the_lines_to_paste(images: Project) -> None:
 
 
 def test_nothing_is_baked_where_that_is_forbidden(images: Project) -> None:
+    never = {"FLOWKILN_IMAGES_POLICY": "never"}
     images.flowkiln("env", "lock", "flow.py").ok()
-    images.run("--with", "docker", FLOWKILN_IMAGES_POLICY="never").failed(2, "images.policy is never", "--push")
+    lock = images.folder / "flow.locks" / "flowkiln.lock"
+    before = lock.read_bytes()
+    images.run("--with", "docker", **never).failed(3, "has no pin", "env lock --base flow.py")
+    assert lock.read_bytes() == before
+    images.flowkiln("env", "lock", "--base", "flow.py").ok()
+    images.run("--with", "docker", **never).failed(2, "images.policy is never", "env bake flow.locks --push")
+
+
+@pytest.mark.parametrize(
+    ("images_base", "code", "text"),
+    [
+        ("127.0.0.1:1/library/python:3.11", 5, "[IMG040] step 'start': base 127.0.0.1:1/library/python:3.11: "),
+        ("Not/An:image", 2, "[IMG001] step 'start': 'Not/An:image' is no image reference"),
+    ],
+)
+def test_a_base_that_cannot_be_asked_for_is_told_with_its_step(
+    images: Project, images_base: str, code: int, text: str
+) -> None:
+    images.flowkiln("env", "lock", "flow.py").ok()
+    words = ("env", "bake", "flow.py:start", "--push")
+    images.flowkiln(*words, FLOWKILN_IMAGES_BASE=images_base).failed(code, text)
+
+
+def test_destinations_that_cannot_be_are_told(images: Project, tmp_path: Path) -> None:
+    images.flowkiln("env", "lock", "flow.py").ok()
+    (tmp_path / "file").write_text("mine")
+    for to, text in [
+        ("oci:", "names no folder"),
+        (f"oci:{tmp_path}/file", "is a file"),
+        ("127.0.0.1:1/a/b:v1", "--to '127.0.0.1:1/a/b:v1' is one image"),
+    ]:
+        images.flowkiln("env", "bake", "flow.py", "--to", to).failed(2, text, "hint:")
+    tagged = {"FLOWKILN_IMAGES_REPOSITORY": "127.0.0.1:1/a/b:v1"}
+    images.flowkiln("env", "bake", "flow.py", "--push", **tagged).failed(2, "images.repository", "is one image")
+    assert (tmp_path / "file").read_text() == "mine"
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,15 @@ def test_a_little_of_something_never_becomes_no_limit(tmp_path: Path) -> None:
     assert found.memory == found.shared_memory == 1 << 20
 
 
+def test_an_image_is_named_as_images_are(tmp_path: Path) -> None:
+    given = dict.fromkeys(("cpu", "memory", "shared_memory", "gpu", "user", "mounts", "network"))
+    given |= {"read_only": False}
+    assert containers.problems({**given, "image": "team/flows:1"}) == []
+    assert containers.problems({**given, "image": "Team/Flows:1"}) == [
+        "image: 'Team/Flows:1' is no image reference: it is no repository, which is in lower case"
+    ]
+
+
 def test_mounts_beside_what_is_flowkilns_are_taken(tmp_path: Path) -> None:
     found = settings(tmp_path, "@docker(mounts=['/a:/opt/environment', 'b:/tmp/b:ro', '/c:/mnt/c/'])")
     assert found.mounts == (

@@ -145,6 +145,14 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path, file: str, tex
     assert everything(tmp_path) == shown
 
 
+def test_a_file_is_no_folder(tmp_path: Path) -> None:
+    made = Made("a")
+    (tmp_path / "out").write_text("mine")
+    with pytest.raises(BadLayout, match="is a file"):
+        write_layout(tmp_path / "out", [made.manifest], made.blobs(), name="1")
+    assert (tmp_path / "out").read_text() == "mine"
+
+
 def test_two_that_write_at_once_are_both_there(tmp_path: Path) -> None:
     images = {str(number): Made(str(number)) for number in range(8)}
     write_layout(tmp_path / "out", [images["0"].manifest], images["0"].blobs(), name="0")

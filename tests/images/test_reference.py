@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flowkiln.images.errors import BadReference
-from flowkiln.images.reference import HUB, Reference, parse
+from flowkiln.images.reference import HUB, Reference, parse, parse_repository
 
 DIGEST = "sha256:" + "0123456789abcdef" * 4
 
@@ -93,6 +93,14 @@ def test_what_is_wrong_is_said(text: str, why: str) -> None:
     with pytest.raises(BadReference, match=why) as raised:
         parse(text)
     assert repr(text) in raised.value.message
+
+
+@pytest.mark.parametrize("more", [":v1", f"@{DIGEST}"])
+def test_a_repository_has_no_version(more: str) -> None:
+    assert parse_repository("ghcr.io/a", named="here") == parse("ghcr.io/a")
+    with pytest.raises(BadReference, match="is one image") as raised:
+        parse_repository(f"ghcr.io/a{more}", named="here")
+    assert raised.value.hint == "Write ghcr.io/a: images are tagged by what they hold."
 
 
 def test_a_reference_moves_within_its_repository() -> None:

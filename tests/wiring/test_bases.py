@@ -60,7 +60,7 @@ class Project:
             settings,
             self.said,
             policy=Policy(**more),
-            bases=Bases(lambda _host: self.shelf, self.root / "cache"),
+            look=lambda key: Bases(lambda _host: self.shelf, self.root / "cache").pin(*key),
             decide=self.decide,
             **options,
         )

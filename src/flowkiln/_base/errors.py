@@ -7,6 +7,7 @@ Each folder has an ``errors.py`` with one small tree below :class:`FlowkilnError
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -85,6 +86,22 @@ def _rebuild(kind: type[FlowkilnError], message: str, state: dict[str, Any]) -> 
     Exception.__init__(error, message)
     error.__dict__.update(state)
     return error
+
+
+@contextmanager
+def concerning(step: str | None = None, what: str = "", *, named: str = "") -> Iterator[None]:
+    """Errors raised inside say which ``step`` and ``what`` they are about, unless they do.
+
+    ``what`` goes before a message that does not hold ``named``, by default ``what`` itself.
+    """
+    try:
+        yield
+    except FlowkilnError as error:
+        error.step = error.step or step
+        if what and (named or what) not in error.message:
+            error.message = f"{what}: {error.message}"
+            error.args = (error.message,)
+        raise
 
 
 def leaves(root: type[FlowkilnError] = FlowkilnError) -> Iterator[type[FlowkilnError]]:

@@ -77,7 +77,7 @@ def _repository(settings: Settings) -> Finding:
             '[tool.flowkiln.images] repository = "registry.example.com/team/flows"'
         )
         return Finding("repository", "ok", text, origin)
-    place = reference.parse(repository_of(settings))
+    place = repository_of(settings)
     registries = Registries(settings)
     login = registries.login(place.host)
     told = "no login" if login is None else f"login {login.get('username') or 'by token'}"

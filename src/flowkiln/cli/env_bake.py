@@ -122,7 +122,10 @@ def _baked(bakery: Bakery, wishes: Sequence[Wish], sink: Sink, speaker: Session)
     for wish in wishes:
         key = (wish.lock.name, wish.folder, bakery.reference_of(wish))
         groups.setdefault(key, []).append((wish, bakery.plan(wish, pins[wish])))
-    rows = [row for group in groups.values() for row in sink.put(group)]
+    rows: list[Row] = []
+    for group in groups.values():
+        with group[0][0].concerning():
+            rows += sink.put(group)
     return [replace(row, missing=bakery.missing(row.plan, row.wish.steps)) for row in rows]
 
 
@@ -138,7 +141,10 @@ def _platform(text: str) -> Platform:
 
 def target_of(text: str) -> Path:
     """The path of an ``oci:`` destination. Raises ``BadUsage``."""
-    path = text.removeprefix(LAYOUT)
-    if not path:
-        raise BadUsage(f"{text!r} names no folder", hint="Write --to oci:images or --to oci:images.tar.")
-    return Path(path)
+    path = Path(text.removeprefix(LAYOUT))
+    hint = "Write --to oci:images or --to oci:images.tar."
+    if not path.name and path != Path("/"):
+        raise BadUsage(f"--to {text!r} names no folder", hint=hint)
+    if path.exists() and not path.is_dir() and path.suffix != ".tar":
+        raise BadUsage(f"--to {text!r}: {path} is a file, and a layout is a folder or a .tar", hint=hint)
+    return path

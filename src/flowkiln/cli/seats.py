@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flowkiln._base import paths
+from flowkiln._base.errors import concerning
 from flowkiln._base.platforms import Platform
 from flowkiln.cli import baking, environments, targets
 from flowkiln.cli.env_exec import DOCKER, found_program, own_shell
@@ -149,14 +150,15 @@ def _made(task: PastTask, bakery: Bakery, settings: Settings) -> tuple[Prefix, I
     step, platform = task.step, Platform.parse(bakery.engine.platform)
     if not step.prefix.managed:
         base = step.image.base if step.image is not None else None
-        return containers.as_it_is(base, bakery, settings, step=step.name)
+        with concerning(step.name):
+            return containers.as_it_is(base, bakery, settings)
     run = history.find(task.store, task.path).run
     lock, folder = history.lock_of(task.store, run, step.name)
     wish = Wish(lock=lock, folder=LockFolder(folder), platform=platform, steps=(step.name,))
     pin = history.base_of(task.store, run, step.name)
     if pin is None or pin.platform != platform:
         pin = bakery.look(wish if pin is None else replace(wish, base=pin.reference))
-    return containers.baked(bakery.plan(wish, pin), bakery, settings)
+    return containers.baked(wish, bakery.plan(wish, pin), bakery, settings)
 
 
 def _contained(speaker: Session, text: str, command: Sequence[str]) -> int:
@@ -168,7 +170,7 @@ def _contained(speaker: Session, text: str, command: Sequence[str]) -> int:
     wishes = [wish for group in baking.wishes([text], speaker).values() for wish in group]
     wish = baking.expanded(wishes, (), DOCKER, bakery)[0]
     pin = bakery.pin([wish], baking.policy(speaker))[wish]
-    prefix, image = containers.baked(bakery.plan(wish, pin), bakery, settings)
+    prefix, image = containers.baked(wish, bakery.plan(wish, pin), bakery, settings)
     step = StepPlan(name=one.name, kind="linear", prefix=prefix, image=image)
     here = Bind(source=str(Path.cwd()), target=terminals.HERE)
     if not command:

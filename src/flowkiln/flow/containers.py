@@ -41,11 +41,25 @@ def problems(given: Mapping[str, Any]) -> list[str]:
         value = given[key]
         if value is not None and not (isinstance(value, str) and _one_word(value)):
             found.append(f"{key} is text without spaces, not {value!r}")
+        elif key == "image" and value is not None and (why := _bad_reference(value)) is not None:
+            found.append(f"image: {why}")
     if given["user"] is not None and not _is_user(given["user"]):
         found.append(f'user is UID[:GID], as "1000" or "1000:1000", not {given["user"]!r}')
     if not isinstance(given["read_only"], bool):
         found.append(f"read_only is True or False, not {given['read_only']!r}")
     return found + _mount_problems(given["mounts"])
+
+
+def _bad_reference(image: str) -> str | None:
+    """Why ``image`` names no image, None where it does."""
+    from flowkiln.images import reference  # noqa: PLC0415  its imports are not every step's
+    from flowkiln.images.errors import BadReference  # noqa: PLC0415
+
+    try:
+        reference.parse(image)
+    except BadReference as error:
+        return error.message
+    return None
 
 
 def _one_word(text: str) -> bool:

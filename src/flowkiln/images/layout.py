@@ -47,8 +47,10 @@ def write_layout(
     """
     row = {**_top(manifests).descriptor.to_json(), "annotations": {NAME: name}}
     with files.disk_errors(target):
-        if target.suffix == ".tar":
+        if target.suffix == ".tar" and not target.is_dir():
             _write_archive(target, row, manifests, blobs)
+        elif target.exists() and not target.is_dir():
+            raise BadLayout(f"{target} is a file, and a layout is a folder or a .tar")
         elif target.exists() and any(target.iterdir()):
             _add(target, row, manifests, blobs)
         else:

@@ -80,5 +80,14 @@ def parse(text: str) -> Reference:
     return Reference(host, path, tag or None, digest or None)
 
 
+def parse_repository(text: str, *, named: str) -> Reference:
+    """The repository that ``text`` is, which ``named`` says. Raises ``BadReference``, for a tag or digest too."""
+    found = parse(text)
+    if found.tag or found.digest:
+        hint = f"Write {found.name}: images are tagged by what they hold."
+        raise BadReference(f"{named} {text!r} is one image, and images go to a repository", hint=hint)
+    return found
+
+
 def _bad(text: str, why: str) -> BadReference:
     return BadReference(f"{text!r} is no image reference: {why}")

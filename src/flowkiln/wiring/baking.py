@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from flowkiln._base import paths
 from flowkiln._base.engineerrors import EngineError
+from flowkiln._base.errors import concerning
 from flowkiln.executor import runtime
 from flowkiln.images import fitness, plan, reference
 from flowkiln.images.basing import Bases
@@ -20,13 +21,14 @@ from flowkiln.wiring.trees import Host, part_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from contextlib import AbstractContextManager
 
     from flowkiln._base.engine import Engine
     from flowkiln._base.platforms import Platform
     from flowkiln._base.report import Reporter
     from flowkiln._base.settings import Settings
     from flowkiln.envs.basepin import BasePin
-    from flowkiln.envs.lock import EnvLock
+    from flowkiln.envs.lock import EnvLock, PlatformLock
     from flowkiln.envs.lockfolder import LockFolder
     from flowkiln.images.bake import Baker
     from flowkiln.images.bytecode import Compiler
@@ -50,6 +52,12 @@ class Wish:
     platform: Platform
     base: str | None = None
     steps: tuple[str, ...] = ()
+
+    def concerning(self) -> AbstractContextManager[None]:
+        """Errors raised inside name a step that has the environment; where none is known, the environment."""
+        if self.steps:
+            return concerning(self.steps[0])
+        return concerning(what=f"environment {self.lock.name!r}", named=repr(self.lock.name))
 
 
 class Bakery:
@@ -97,8 +105,8 @@ class Bakery:
 
     def team(self) -> tuple[Catalog, ...]:
         """The team's catalog, in the repository of the settings; none without one."""
-        told = self._settings.text("images.repository")
-        return (self._catalog(reference.parse(told)),) if told else ()
+        told = team_repository(self._settings)
+        return (self._catalog(told),) if told else ()
 
     def _catalog(self, repository: Reference) -> Catalog:
         if repository.name not in self._catalogs:
@@ -129,7 +137,7 @@ class Bakery:
                 self.reporter,
                 policy=policy,
                 upgrade=upgrade,
-                bases=self.bases,
+                look=partial(self._named, group),
                 decide=partial(self._accepted, group),
                 users=users,
             )
@@ -166,8 +174,21 @@ class Bakery:
         """``pin`` with its bytecode decided. Raises the errors of a base that one of ``wishes`` cannot stand on."""
         for wish in wishes:
             if (self.reference_of(wish), wish.platform) == (pin.reference, pin.platform):
-                fitness.check(pin, part_for(wish.lock, wish.platform, steps=wish.steps), name=wish.lock.name)
+                self._check(pin, wish)
         return self._decided(pin)
+
+    def _check(self, pin: BasePin, wish: Wish) -> PlatformLock:
+        """The part of the lock that is baked on ``pin``. Raises the errors of a base that it cannot stand on."""
+        with wish.concerning():
+            part = part_for(wish.lock, wish.platform, steps=wish.steps)
+            fitness.check(pin, part, name=wish.lock.name)
+        return part
+
+    def _named(self, wishes: Iterable[Wish], base: tuple[str, Platform]) -> BasePin:
+        """What a base is now. Raises the errors of bases and registries with a step of ``wishes`` in them."""
+        wish = next(one for one in wishes if (self.reference_of(one), one.platform) == base)
+        with wish.concerning(), concerning(what=f"base {base[0]}", named=base[0]):
+            return self.bases.pin(*base)
 
     def _decided(self, pin: BasePin) -> BasePin:
         """``pin`` with the compiler of its bytecode: that very Python, here or in the engine, else none.
@@ -250,9 +271,7 @@ class Bakery:
 
     def plan(self, wish: Wish, pin: BasePin) -> ImagePlan:
         """The plan of one image. Raises the errors of a base that the environment cannot stand on."""
-        part = part_for(wish.lock, wish.platform, steps=wish.steps)
-        fitness.check(pin, part, name=wish.lock.name)
-        return plan.plan(wish.lock.name, wish.lock.lock_id, part, pin, self.runtime_id)
+        return plan.plan(wish.lock.name, wish.lock.lock_id, self._check(pin, wish), pin, self.runtime_id)
 
     def missing(self, plan: ImagePlan, steps: Sequence[str] = ()) -> tuple[Missing, ...] | None:
         """The libraries that the image of ``plan`` lacks, said as a warning; None where that cannot be known here.
@@ -268,7 +287,8 @@ class Bakery:
         """What publishes to ``repository``, by default that of the settings. Raises ``NoRepository``."""
         from flowkiln.images.pushing import Publisher
 
-        target = reference.parse(repository or repository_of(self._settings))
+        told = reference.parse_repository(repository, named="--to") if repository else None
+        target = told or repository_of(self._settings)
         own = self._catalog(target)
         near = [one for one in self.team() if one.repository.host == target.host and one is not own]
         return Publisher(
@@ -290,9 +310,15 @@ def default_base(settings: Settings, python: str) -> str:
     return told.replace("{python}", python)
 
 
-def repository_of(settings: Settings) -> str:
-    """The repository of images. Raises ``NoRepository`` with the lines to paste."""
+def team_repository(settings: Settings) -> Reference | None:
+    """The repository of images, None where the settings name none. Raises ``BadReference``."""
     told = settings.text("images.repository")
+    return reference.parse_repository(told, named="images.repository") if told else None
+
+
+def repository_of(settings: Settings) -> Reference:
+    """The repository of images. Raises ``BadReference``, and ``NoRepository`` with the lines to paste."""
+    told = team_repository(settings)
     if told:
         return told
     message = "no repository for images: the setting images.repository is not set"

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from flowkiln._base.settings import Settings
     from flowkiln.envs.basepin import BasePin
     from flowkiln.envs.lockfolder import LockFolder
-    from flowkiln.images.basing import Bases
     from flowkiln.wiring.policy import Policy
 
     Key = tuple[str, Platform]
@@ -36,16 +35,16 @@ def settle(  # noqa: PLR0913  what it is about, how, and for whom
     *,
     policy: Policy,
     upgrade: bool = False,
-    bases: Bases,
+    look: Callable[[Key], BasePin],
     decide: Callable[[BasePin], BasePin],
     users: Mapping[tuple[str, Platform], Iterable[str]] | None = None,
 ) -> dict[tuple[str, Platform], BasePin]:
     """The pin of every base that is wanted, made now where ``policy`` allows it.
 
-    Standing pins are used as they are; only ``upgrade`` moves them, to what their references name now. ``decide``
-    gives a new pin its bytecode. ``users`` names the environments that are baked on each: a pin keeps them, for
-    those who have lock files alone. Raises ``UnpinnedBase``, ``Offline``, ``ReadOnly``, and the errors of bases and
-    registries.
+    Standing pins are used as they are; only ``upgrade`` moves them, to what their references name now. ``look``
+    says what a base is now, and ``decide`` gives a new pin its bytecode. ``users`` names the environments that are
+    baked on each: a pin keeps them, for those who have lock files alone. Raises ``UnpinnedBase``, ``Offline``,
+    ``ReadOnly``, and the errors of bases and registries.
     """
     keys = list(dict.fromkeys(wanted))
     standing = _standing(folder, keys)
@@ -57,7 +56,7 @@ def settle(  # noqa: PLR0913  what it is about, how, and for whom
         if settings.flag("offline"):
             message = f"pinning base {making[0][0]} needs its registry, and the network is switched off"
             raise Offline(message, hint="Run the command once without --offline.")
-        standing |= _make(folder, making, reporter, _Maker(bases, decide, upgrade))
+        standing |= _make(folder, making, reporter, _Maker(look, decide, upgrade))
     if users and not (policy.locked or policy.frozen):
         standing |= _noted(folder, {key: standing[key] for key in keys}, users)
     return {key: standing[key] for key in keys}
@@ -124,13 +123,9 @@ def _unpinned(folder: LockFolder, key: Key) -> UnpinnedBase:
 class _Maker:
     """How a pin is made for a key."""
 
-    bases: Bases
+    look: Callable[[Key], BasePin]
     decide: Callable[[BasePin], BasePin]
     upgrade: bool
-
-    def look(self, key: Key) -> BasePin:
-        """What the reference names now."""
-        return self.bases.pin(*key)
 
     def decided(self, found: BasePin, before: BasePin | None) -> BasePin:
         """``found`` with its bytecode and users; ``before`` where that is the same base, decided already."""

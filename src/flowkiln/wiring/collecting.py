@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from flowkiln._base import paths
 from flowkiln._base.engineerrors import EngineError, EngineNotFound
 from flowkiln.envs.collect import Collector
-from flowkiln.images import reference
 from flowkiln.images.collecting import EngineGarbage
 from flowkiln.wiring import engines
+from flowkiln.wiring.baking import team_repository
 
 if TYPE_CHECKING:
     from flowkiln._base.engine import Engine
@@ -20,9 +20,8 @@ if TYPE_CHECKING:
 def collector(settings: Settings, reporter: Reporter) -> Collector:
     """What collects in the cache and in the engine. An engine that does not answer is said and left alone."""
     cache = paths.cache_root()
-    told = settings.text("images.repository")
-    repository = reference.parse(told).name if told else None
-    return Collector(cache, [EngineGarbage(_engine(reporter), cache, repository)])
+    told = team_repository(settings)
+    return Collector(cache, [EngineGarbage(_engine(reporter), cache, told.name if told else None)])
 
 
 def _engine(reporter: Reporter) -> Engine | None:

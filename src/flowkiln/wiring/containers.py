@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from flowkiln._base import paths
 from flowkiln._base.engineerrors import ImageMissing
+from flowkiln._base.errors import concerning
 from flowkiln._base.platforms import Platform
 from flowkiln.executor.plan import ImageRef, Prefix
 from flowkiln.images import loading, places, reference
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from flowkiln._base.settings import Settings
     from flowkiln.envs.basepin import BasePin
     from flowkiln.envs.lock import EnvLock
+    from flowkiln.images.local import Placed
     from flowkiln.images.plan import ImagePlan
     from flowkiln.wiring.locks import Request
     from flowkiln.wiring.policy import Policy
@@ -68,22 +70,26 @@ def _prepared(
 ) -> dict[str, Prepared]:
     platform = Platform.parse(bakery.engine.platform)
     wishes = {step: _wish(step, one, platform) for step, one in steps.items() if one.lock is not None}
+    if settings.text("images.policy") == "never":  # no image of a base that is not pinned can be there
+        policy = replace(policy, locked=True)
     pins = bakery.pin(list(dict.fromkeys(wishes.values())), policy)
     plans = {step: bakery.plan(wish, pins[wish]) for step, wish in wishes.items()}
-    unique = {plan.image_key: plan for plan in plans.values()}
+    unique = {plan.image_key: (wishes[step], plan) for step, plan in plans.items()}
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        placed = dict(zip(unique, pool.map(partial(_placed, bakery, settings), unique.values()), strict=True))
+        done = pool.map(lambda one: _placed(one[0], one[1], bakery, settings), unique.values())
+        placed = dict(zip(unique, done, strict=True))
     found = {step: placed[plan.image_key] for step, plan in plans.items()}
     for step, one in steps.items():
         if one.lock is None:
-            prefix, image = as_it_is(one.base, bakery, settings, step=step)
+            with concerning(step):
+                prefix, image = as_it_is(one.base, bakery, settings)
             found[step] = Prepared(prefix=prefix, image=image)
     return found
 
 
-def baked(plan: ImagePlan, bakery: Bakery, settings: Settings) -> tuple[Prefix, ImageRef]:
+def baked(wish: Wish, plan: ImagePlan, bakery: Bakery, settings: Settings) -> tuple[Prefix, ImageRef]:
     """What runs in the image of ``plan``, which is in the engine then. Raises the errors of ``prepare``."""
-    one = _placed(bakery, settings, plan)
+    one = _placed(wish, plan, bakery, settings)
     return one.prefix, one.image
 
 
@@ -111,21 +117,31 @@ def local_images(bakery: Bakery) -> LocalImages:
     )
 
 
-def _placed(bakery: Bakery, settings: Settings, plan: ImagePlan) -> Prepared:
+def _placed(wish: Wish, plan: ImagePlan, bakery: Bakery, settings: Settings) -> Prepared:
     """The image of ``plan`` in the engine: there already, or pulled from the team's repository, or baked."""
-    images = local_images(bakery)
-    found = images.find(plan)
-    if found is None and settings.text("images.repository"):
-        pulled = _pulled(bakery, plan)
-        if pulled is not None:
-            return pulled
-    if found is None:
-        if settings.text("images.policy") == "never":
-            message = f"the image of environment {plan.name!r} is neither in the engine nor in a repository"
-            hint = "`flowkiln env bake FLOW.py --push` bakes it where images.policy allows that."
-            raise NotBaked(f"{message}, and images.policy is never", hint=hint)
-        found = images.put(plan)
-        bakery.missing(plan)
+    with wish.concerning():
+        images = local_images(bakery)
+        found = images.find(plan)
+        if found is None and settings.text("images.repository"):
+            pulled = _pulled(bakery, plan)
+            if pulled is not None:
+                return pulled
+        if found is None:
+            if settings.text("images.policy") == "never":
+                raise _not_baked(wish)
+            found = images.put(plan)
+            bakery.missing(plan)
+        return _ready(plan, found)
+
+
+def _not_baked(wish: Wish) -> NotBaked:
+    message = f"the image of environment {wish.lock.name!r} is neither in the engine nor in a repository"
+    folder = os.path.relpath(wish.folder.path)
+    hint = f"`flowkiln env bake {folder} --push` bakes it where images.policy allows that."
+    return NotBaked(f"{message}, and images.policy is never", hint=hint)
+
+
+def _ready(plan: ImagePlan, found: Placed) -> Prepared:
     image = ImageRef(
         reference=found.reference,
         config=found.config,
@@ -179,9 +195,7 @@ def _prefix(plan: ImagePlan, tree_digest: str) -> Prefix:
     )
 
 
-def as_it_is(
-    base: str | None, bakery: Bakery, settings: Settings, *, step: str | None = None
-) -> tuple[Prefix, ImageRef]:
+def as_it_is(base: str | None, bakery: Bakery, settings: Settings) -> tuple[Prefix, ImageRef]:
     """A step without an environment: it runs in the image as it is, by its id, so that all tasks have the same."""
     platform = bakery.engine.platform
     python = f"{sys.version_info[0]}.{sys.version_info[1]}"
@@ -193,7 +207,7 @@ def as_it_is(
         found = bakery.engine.image(name)
     if found is None:
         message = f"the engine has no image {name}, and pulling it did not bring one"
-        raise NoImage(message, step=step, hint="Name an image that the engine has or can pull: @docker(image=...).")
+        raise NoImage(message, hint="Name an image that the engine has or can pull: @docker(image=...).")
     digests = [str(text).partition("@")[2] for text in found.get("RepoDigests") or ()]
     image = ImageRef(
         reference=str(found["Id"]),

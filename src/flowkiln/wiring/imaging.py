@@ -11,11 +11,11 @@ from flowkiln._base import endpoints, paths
 from flowkiln._base.engine import Engine
 from flowkiln._base.engineerrors import EngineError
 from flowkiln.executor import runtime
-from flowkiln.images import plan, reference
+from flowkiln.images import plan
 from flowkiln.images.manifest import LABEL
 from flowkiln.images.pushing import place_of
 from flowkiln.images.records import Records
-from flowkiln.wiring.baking import compression_of
+from flowkiln.wiring.baking import compression_of, team_repository
 
 if TYPE_CHECKING:
     from flowkiln._base.json import JSONObject
@@ -81,10 +81,10 @@ class Catalogue:
         return runtime.identity(runtime.files())
 
     def _pushed(self, image_key: str) -> str | None:
-        told = self._settings.text("images.repository")
-        if not told:
+        told = team_repository(self._settings)
+        if told is None:
             return None
-        place = place_of(reference.parse(told), compression_of(self._settings))
+        place = place_of(told, compression_of(self._settings))
         record = self._records.image(place, image_key)
         return None if record is None else record.digest
 

@@ -49,7 +49,7 @@ def test_bad_versions_of_packages(version: str) -> None:
     assert "step fit" in caught.value.message
 
 
-@pytest.mark.parametrize("text", ["foo bar", "", "-e .", "a @ https://h/a.whl", "a==", "./a.whl"])
+@pytest.mark.parametrize("text", ["foo bar", "", "-e .", "a @ https://h/a.whl", "a==", "./a.whl", "a_", "a[b_]"])
 def test_bad_requirements(text: str) -> None:
     with pytest.raises(BadRequirement):
         requirement(text)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
-from packaging.utils import canonicalize_name
+from packaging.utils import InvalidName, canonicalize_name
 
 from flowkiln.envs.errors import BadRequirement, BadSource
 
@@ -39,16 +39,18 @@ def requirement(text: str, *, where: str = "") -> str:
     place = f"{where}: " if where else ""
     try:
         parsed = Requirement(text.strip())
-    except InvalidRequirement as error:
+        name = canonicalize_name(parsed.name, validate=True)
+        named = ",".join(sorted(canonicalize_name(one, validate=True) for one in parsed.extras))
+    except (InvalidRequirement, InvalidName) as error:
         reason = str(error).splitlines()[0]
         message = f"{place}{text.strip()!r} is not a requirement: {reason}"
         raise BadRequirement(message, hint='Write for example "pandas>=2.2,<3".') from error
     if parsed.url is not None:
         message = f"{place}{parsed.name} is asked for by URL, which cannot be locked"
         raise BadRequirement(message, hint="Publish it to an index and name its version.")
-    extras = f"[{','.join(sorted(map(canonicalize_name, parsed.extras)))}]" if parsed.extras else ""
+    extras = f"[{named}]" if named else ""
     marker = f" ; {parsed.marker}" if parsed.marker else ""
-    return f"{canonicalize_name(parsed.name)}{extras}{parsed.specifier}{marker}"
+    return f"{name}{extras}{parsed.specifier}{marker}"
 
 
 def package(name: str, version: str, *, where: str = "") -> str:

@@ -41,12 +41,43 @@ class LockedWheel:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LockedConda:
+    """One conda package of a platform's lock.
+
+    ``url`` carries no credentials; ``sha256`` and ``md5`` are hex digits, ``size`` is in bytes or None where the
+    channel does not say. ``depends`` are match specs as the channel states them, virtual packages included.
+    ``provides`` are the Python distributions inside: pairs of normalised name (PEP 503) and version, sorted.
+    """
+
+    name: str
+    version: str
+    build: str
+    filename: str
+    url: str
+    sha256: str
+    md5: str | None = None
+    size: int | None = None
+    depends: tuple[str, ...] = ()
+    provides: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def subdir(self) -> str:
+        """The folder of its channel: ``linux-64``, ``noarch``."""
+        return self.url.rsplit("/", 2)[-2]
+
+
+Locked = LockedWheel | LockedConda
+"""A package of a lock, whichever side it is from."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PlatformLock:
-    """One platform of a lock: the wheels, and the bounds within which they hold.
+    """One platform of a lock: wheels and conda packages, and the bounds within which they hold.
 
     ``python`` is ``X.Y``; ``glibc`` the floor as (major, minor) on Linux; ``python_minimum`` and
     ``python_below`` are full versions ``X.Y.Z`` recorded where a marker on the patch version decided something.
-    ``winners`` maps a path owned by several distributions to the one whose file is installed.
+    ``winners`` maps a path owned by several distributions to the one whose file is installed. With conda packages
+    the interpreter is one of them, and ``virtual`` are the virtual packages that they were solved for.
     """
 
     platform: Platform
@@ -56,12 +87,26 @@ class PlatformLock:
     python_minimum: str | None = None
     python_below: str | None = None
     winners: tuple[tuple[str, str], ...] = ()
+    conda: tuple[LockedConda, ...] = ()
+    virtual: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def packages(self) -> tuple[Locked, ...]:
+        """All that is installed: conda packages, then wheels."""
+        return (*self.conda, *self.wheels)
+
+    @property
+    def own_python(self) -> LockedConda | None:
+        """The conda package that is the environment's interpreter; None where that comes from elsewhere."""
+        return next((one for one in self.conda if one.name == "python"), None)
 
     @property
     def env_id(self) -> str:
         """Identity of the environment on this platform: ``sha256:...``."""
+        conda = [[one.name, one.version, one.build, one.sha256] for one in sorted(self.conda, key=lambda c: c.name)]
         return json.digest(
             {
+                **({"conda": conda} if conda else {}),
                 "schema": LOCK_SCHEMA,
                 "os": self.platform.os,
                 "arch": self.platform.arch,
@@ -84,7 +129,10 @@ class AbsentPlatform:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnvLock:
-    """An environment resolved for its platforms. ``spec_id`` is the request that it answers."""
+    """An environment resolved for its platforms. ``spec_id`` is the request that it answers.
+
+    ``channels`` are the URLs of the conda channels that were asked, best first, without credentials.
+    """
 
     name: str
     spec_id: str
@@ -92,6 +140,7 @@ class EnvLock:
     platforms: tuple[PlatformLock, ...]
     absent: tuple[AbsentPlatform, ...] = ()
     steps: tuple[str, ...] = field(default=())
+    channels: tuple[str, ...] = ()
 
     @property
     def lock_id(self) -> str:

@@ -34,6 +34,10 @@ class EnvSpec:
       ``pypi`` stands for PyPI, ``default`` for the default index of the user's settings.
     * ``glibc``: floor as (major, minor). ``exclude_newer``: absolute time, RFC 3339 or a date.
     * ``winners``: pairs of a path owned by several distributions and the one whose file is installed.
+    * ``conda``: conda match specs, normalised, sorted; with any, the environment's Python is conda's.
+    * ``channels``: conda channels as names or URLs, first has precedence; empty = from the user's settings.
+    * ``virtual``: pairs of a virtual package without its underscores (``cuda``) and the version it is assumed to
+      have, sorted; those that a platform always has need not be named.
 
     Build one through ``flowkiln.envs.sources``, which checks and normalises.
     """
@@ -48,12 +52,22 @@ class EnvSpec:
     glibc: tuple[int, int] = DEFAULT_GLIBC
     exclude_newer: str | None = None
     winners: tuple[tuple[str, str], ...] = field(default=())
+    conda: tuple[str, ...] = ()
+    channels: tuple[str, ...] = ()
+    virtual: tuple[tuple[str, str], ...] = ()
 
     @property
     def spec_id(self) -> str:
         """Identity of the request: ``sha256:...``; equal for equal requests on every host. No credentials."""
+        # What only conda has stands in the identity of those requests alone: others keep the one they had.
+        conda: json.JSONObject = {
+            "conda": sorted(self.conda),
+            "channels": [redact.url(url) for url in self.channels],
+            "virtual": [list(pair) for pair in sorted(self.virtual)],
+        }
         return json.digest(
             {
+                **{key: value for key, value in conda.items() if value},
                 "schema": SPEC_SCHEMA,
                 "python": self.python,
                 "requires_python": self.requires_python,

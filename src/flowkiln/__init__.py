@@ -12,7 +12,8 @@ if sys.platform == "win32":
 
 if TYPE_CHECKING:
     from flowkiln.flow.current import current
-    from flowkiln.flow.decorators import catch, docker, environment, pypi, pypi_base, resources, retry, timeout
+    from flowkiln.flow.decorators import catch, docker, environment, resources, retry, timeout
+    from flowkiln.flow.environmentdecorators import conda, conda_base, pypi, pypi_base
     from flowkiln.flow.includes import IncludeFile
     from flowkiln.flow.marks import step
     from flowkiln.flow.parameters import JSONType, JSONTypeClass, Parameter
@@ -27,6 +28,8 @@ __all__ = [
     "JSONTypeClass",
     "Parameter",
     "catch",
+    "conda",
+    "conda_base",
     "current",
     "docker",
     "environment",
@@ -45,11 +48,13 @@ _HOMES = {
     "JSONTypeClass": "parameters",
     "Parameter": "parameters",
     "catch": "decorators",
+    "conda": "environmentdecorators",
+    "conda_base": "environmentdecorators",
     "current": "current",
     "docker": "decorators",
     "environment": "decorators",
-    "pypi": "decorators",
-    "pypi_base": "decorators",
+    "pypi": "environmentdecorators",
+    "pypi_base": "environmentdecorators",
     "resources": "decorators",
     "retry": "decorators",
     "step": "marks",

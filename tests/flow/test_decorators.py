@@ -11,15 +11,13 @@ import pytest
 from flowkiln.flow import checks, decorators
 from flowkiln.flow.decorators import (
     DECORATORS,
-    accepted,
     catch,
     environment,
-    pypi,
-    pypi_base,
     resources,
     retry,
     timeout,
 )
+from flowkiln.flow.environmentdecorators import pypi, pypi_base
 from flowkiln.flow.errors import BadDecorator, DecoratorNotAllowed, FlowError, MisplacedDecorator
 from flowkiln.flow.marks import Decorator, flow_decorators, step, step_decorators
 from tests.flow.source import load
@@ -48,7 +46,7 @@ def test_each_works_with_and_without_parentheses(tmp_path: Path, name: str) -> N
     for line in (f"@{name}", f"@{name}()"):
         (one,) = used(tmp_path, line)
         assert one.name == name
-        assert set(one.arguments) == set(accepted(name))
+        assert set(one.arguments) == set(DECORATORS[name].__kwdefaults__)
 
 
 def test_defaults_are_those_of_metaflow(tmp_path: Path) -> None:

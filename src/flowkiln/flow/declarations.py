@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from flowkiln.flow.decorators import FLOW_LEVEL
+from flowkiln.flow.decorating import FLOW_LEVEL
 from flowkiln.flow.errors import BadDecorator, BadParameter, DecoratorNotAllowed, FlowError, MisplacedDecorator
 from flowkiln.flow.marks import flow_decorators, misplaced, steps_of
 from flowkiln.flow.parameters import Parameter, key_of, parameters_of

@@ -10,19 +10,16 @@ import re
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from flowkiln.flow import containers
-from flowkiln.flow.marks import Decorator, attach, attach_to_flow, caller
+from flowkiln.flow.decorating import is_number, unknown_argument, use
+from flowkiln.flow.environmentdecorators import check_conda, check_pypi, conda, conda_base, pypi, pypi_base
+from flowkiln.flow.marks import Decorator
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from os import PathLike
 
 F = TypeVar("F", bound="Callable[..., Any]")
-C = TypeVar("C", bound=type)
-T = TypeVar("T", bound="Callable[..., Any]")
 
-_LARGEST = 10**12
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_ENV_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]*[A-Za-z0-9])?")
 
 
 @overload
@@ -42,7 +39,7 @@ def retry(
     Local runs do not wait: ``minutes_between_retries`` has no effect on them, as in Metaflow. Failures of the
     infrastructure are retried besides and use up none of ``times``.
     """
-    return _use("retry", function, unknown, locals())
+    return use("retry", retry.__kwdefaults__, _check_retry, function, unknown, locals())
 
 
 @overload
@@ -62,7 +59,7 @@ def catch(
     ``var`` is the attribute that then holds the failure (``exception``, ``type`` and ``stacktrace`` as text),
     and None after a success.
     """
-    return _use("catch", function, unknown, locals())
+    return use("catch", catch.__kwdefaults__, _check_catch, function, unknown, locals())
 
 
 @overload
@@ -79,7 +76,7 @@ def timeout(
     **unknown: object,
 ) -> F | Callable[[F], F]:
     """Ends each attempt of a step after the sum of the times given, by ``TimeoutException`` inside it."""
-    return _use("timeout", function, unknown, locals())
+    return use("timeout", timeout.__kwdefaults__, _check_timeout, function, unknown, locals())
 
 
 @overload
@@ -94,7 +91,7 @@ def environment(
     **unknown: object,
 ) -> F | Callable[[F], F]:
     """Sets environment variables for a step."""
-    return _use("environment", function, unknown, locals())
+    return use("environment", environment.__kwdefaults__, _check_environment, function, unknown, locals())
 
 
 @overload
@@ -120,7 +117,7 @@ def resources(
     **unknown: object,
 ) -> F | Callable[[F], F]:
     """Declares what a step needs where it runs remotely: cores, and sizes in MB. Local runs ignore it."""
-    return _use("resources", function, unknown, locals())
+    return use("resources", resources.__kwdefaults__, _check_resources, function, unknown, locals())
 
 
 @overload
@@ -161,146 +158,7 @@ def docker(  # noqa: PLR0913  the public signature
     relative source from the flow file's folder. ``network`` is the engine's name of one, ``none`` for none;
     ``user`` is ``UID[:GID]``, by default yours; ``read_only`` closes the root file system.
     """
-    return _use("docker", function, unknown, locals())
-
-
-@overload
-def pypi(function: F, /) -> F: ...
-@overload
-def pypi(
-    *,
-    packages: Mapping[str, str] | Sequence[str] | None = None,
-    python: str | None = None,
-    name: str | None = None,
-    requirements: str | PathLike[str] | None = None,
-    pyproject: str | PathLike[str] | None = None,
-    group: str | None = None,
-    extra: str | None = None,
-    script: bool | None = None,
-    platforms: Sequence[str] | None = None,
-    indexes: Sequence[str] | None = None,
-    exclude_newer: str | None = None,
-    glibc: str | None = None,
-    winners: Mapping[str, str] | None = None,
-    disabled: bool | None = None,
-) -> Callable[[F], F]: ...
-def pypi(  # noqa: PLR0913  the public signature
-    function: F | None = None,
-    /,
-    *,
-    packages: Mapping[str, str] | Sequence[str] | None = None,
-    python: str | None = None,
-    name: str | None = None,
-    requirements: str | PathLike[str] | None = None,
-    pyproject: str | PathLike[str] | None = None,
-    group: str | None = None,
-    extra: str | None = None,
-    script: bool | None = None,
-    platforms: Sequence[str] | None = None,
-    indexes: Sequence[str] | None = None,
-    exclude_newer: str | None = None,
-    glibc: str | None = None,
-    winners: Mapping[str, str] | None = None,
-    disabled: bool | None = None,
-    **unknown: object,
-) -> F | Callable[[F], F]:
-    """Declares the environment of a step.
-
-    What is needed comes from ``packages`` (a dictionary of versions or a list of requirements), a
-    ``requirements`` file, a ``group`` or ``extra`` of a ``pyproject`` file, the ``script`` block of the flow file
-    (PEP 723), or the environment ``name`` of ``[tool.flowkiln.envs]``. ``python`` is ``X.Y``. ``platforms`` are
-    those to lock for, ``indexes`` the package indexes to use, and packages published after ``exclude_newer`` are
-    ignored. ``glibc`` is the lowest version of it to support (``"2.28"``); ``winners`` maps a path that several
-    packages own to the package whose file is installed. ``disabled`` gives the step no environment.
-    """
-    return _use("pypi", function, unknown, locals())
-
-
-@overload
-def pypi_base(flow: C, /) -> C: ...
-@overload
-def pypi_base(
-    *,
-    packages: Mapping[str, str] | Sequence[str] | None = None,
-    python: str | None = None,
-    name: str | None = None,
-    requirements: str | PathLike[str] | None = None,
-    pyproject: str | PathLike[str] | None = None,
-    group: str | None = None,
-    extra: str | None = None,
-    script: bool | None = None,
-    platforms: Sequence[str] | None = None,
-    indexes: Sequence[str] | None = None,
-    exclude_newer: str | None = None,
-    glibc: str | None = None,
-    winners: Mapping[str, str] | None = None,
-    disabled: bool | None = None,
-) -> Callable[[C], C]: ...
-def pypi_base(  # noqa: PLR0913  the public signature
-    function: C | None = None,
-    /,
-    *,
-    packages: Mapping[str, str] | Sequence[str] | None = None,
-    python: str | None = None,
-    name: str | None = None,
-    requirements: str | PathLike[str] | None = None,
-    pyproject: str | PathLike[str] | None = None,
-    group: str | None = None,
-    extra: str | None = None,
-    script: bool | None = None,
-    platforms: Sequence[str] | None = None,
-    indexes: Sequence[str] | None = None,
-    exclude_newer: str | None = None,
-    glibc: str | None = None,
-    winners: Mapping[str, str] | None = None,
-    disabled: bool | None = None,
-    **unknown: object,
-) -> C | Callable[[C], C]:
-    """Declares what all steps of a flow have in common; the arguments are those of ``pypi``.
-
-    A step's own ``@pypi`` adds packages and wins for those that both name, for ``python`` and for ``disabled``.
-    """
-    return _use("pypi_base", function, unknown, locals())
-
-
-def _use(name: str, target: T | None, unknown: Mapping[str, object], given: dict[str, Any]) -> T | Callable[[T], T]:
-    """The result of a decorator call: the target itself, or what is then called with it."""
-    del given["function"], given["unknown"]
-    file, line = caller(2)
-    problems = [_unknown(name, key) for key in unknown]
-    bare = isinstance(target, type) or callable(target)
-    if target is not None and not bare:
-        problems.append(f"takes keyword arguments only, not {target!r}; accepted: {', '.join(accepted(name))}")
-    decorator = Decorator(name, given, problems=[*problems, *CHECKS[name](given)], file=file, line=line)
-    put = attach_to_flow if name in FLOW_LEVEL else attach
-    if target is not None and bare:
-        return put(decorator, target)
-    return lambda value: put(decorator, value)
-
-
-def accepted(name: str) -> tuple[str, ...]:
-    """The arguments that the decorator called ``name`` takes."""
-    return tuple(DECORATORS[name].__kwdefaults__ or ())
-
-
-def make(name: str, arguments: Mapping[str, Any]) -> Decorator:
-    """The decorator ``name`` as a value, checked as if it stood on a step. ``name`` is one of ``DECORATORS``."""
-    defaults = dict(DECORATORS[name].__kwdefaults__ or {})
-    problems = [_unknown(name, key) for key in arguments if key not in defaults]
-    known = {key: arguments.get(key, default) for key, default in defaults.items()}
-    return Decorator(name, known, problems=[*problems, *CHECKS[name](known)])
-
-
-def _unknown(name: str, key: str) -> str:
-    return f"unknown argument {key!r}; accepted: {', '.join(accepted(name))}"
-
-
-# -- values ---------------------------------------------------------------------------------------------------
-
-
-def _number(value: object) -> bool:
-    """Whether it is a number that can be reckoned with: neither infinite, nor "not a number", nor absurd."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= _LARGEST
+    return use("docker", docker.__kwdefaults__, containers.problems, function, unknown, locals())
 
 
 def _check_retry(given: Mapping[str, Any]) -> list[str]:
@@ -308,7 +166,7 @@ def _check_retry(given: Mapping[str, Any]) -> list[str]:
     times, minutes = given["times"], given["minutes_between_retries"]
     if not isinstance(times, int) or isinstance(times, bool) or times < 0:
         problems.append(f"times is a whole number from 0, not {times!r}")
-    if not _number(minutes) or minutes < 0:
+    if not is_number(minutes) or minutes < 0:
         problems.append(f"minutes_between_retries is a number from 0, not {minutes!r}")
     return problems
 
@@ -327,7 +185,7 @@ def _check_timeout(given: Mapping[str, Any]) -> list[str]:
     bad = [
         f"{key} is a number from 0, not {value!r}"
         for key, value in given.items()
-        if not _number(value) or value < 0
+        if not is_number(value) or value < 0
     ]
     if not bad and not sum(given.values()) > 0:
         bad.append("needs a time above 0; give seconds, minutes or hours")
@@ -356,52 +214,9 @@ def _check_resources(given: Mapping[str, Any]) -> list[str]:
         if value is None and optional:
             continue
         least = 0 if optional else 1e-9
-        if not _number(value) or value < least:
+        if not is_number(value) or value < least:
             problems.append(f"{key} is a number {'from' if optional else 'above'} 0, not {value!r}")
     return problems
-
-
-def _check_pypi(given: Mapping[str, Any]) -> list[str]:
-    problems = _check_packages(given["packages"])
-    for key in ("python", "group", "extra", "exclude_newer", "glibc"):
-        value = given[key]
-        if value is not None and not (isinstance(value, str) and value):
-            hint = f'; write {key}="{value}"' if _number(value) else ""
-            problems.append(f"{key} is text, not {value!r}{hint}")
-    name = given["name"]
-    if name is not None and not (isinstance(name, str) and _ENV_NAME.fullmatch(name)):
-        problems.append(f"name consists of letters, digits, '-' and '_', not {name!r}")
-    for key in ("requirements", "pyproject"):
-        if given[key] is not None and not (isinstance(given[key], str) or hasattr(given[key], "__fspath__")):
-            problems.append(f"{key} is the path of a file, not {given[key]!r}")
-    for key in ("platforms", "indexes"):
-        if given[key] is not None and not _texts(given[key]):
-            problems.append(f"{key} is a list of texts, not {given[key]!r}")
-    winners = given["winners"]
-    if winners is not None and not (isinstance(winners, dict) and _texts([*winners, *winners.values()])):
-        problems.append(f"winners maps paths to packages, not {winners!r}")
-    for key in ("script", "disabled"):
-        if given[key] is not None and not isinstance(given[key], bool):
-            problems.append(f"{key} is True or False, not {given[key]!r}")
-    return problems
-
-
-def _check_packages(packages: object) -> list[str]:
-    if packages is None or (isinstance(packages, dict) and not packages):
-        return []
-    if isinstance(packages, dict):
-        return [
-            f'packages maps names to versions as text, not {key!r} to {value!r}; write "{key}": "{value}"'
-            for key, value in packages.items()
-            if not (isinstance(key, str) and key and isinstance(value, str))
-        ]
-    if _texts(packages):
-        return []
-    return [f'packages is a dictionary such as {{"pandas": "2.2.*"}} or a list of requirements, not {packages!r}']
-
-
-def _texts(value: object) -> bool:
-    return isinstance(value, (list, tuple)) and all(isinstance(item, str) and item for item in value)
 
 
 CHECKS: dict[str, Callable[[Mapping[str, Any]], list[str]]] = {
@@ -411,8 +226,10 @@ CHECKS: dict[str, Callable[[Mapping[str, Any]], list[str]]] = {
     "environment": _check_environment,
     "resources": _check_resources,
     "docker": containers.problems,
-    "pypi": _check_pypi,
-    "pypi_base": _check_pypi,
+    "conda": check_conda,
+    "conda_base": check_conda,
+    "pypi": check_pypi,
+    "pypi_base": check_pypi,
 }
 DECORATORS: dict[str, Any] = {
     "retry": retry,
@@ -421,7 +238,16 @@ DECORATORS: dict[str, Any] = {
     "environment": environment,
     "resources": resources,
     "docker": docker,
+    "conda": conda,
+    "conda_base": conda_base,
     "pypi": pypi,
     "pypi_base": pypi_base,
 }
-FLOW_LEVEL = frozenset({"pypi_base"})
+
+
+def make(name: str, arguments: Mapping[str, Any]) -> Decorator:
+    """The decorator ``name`` as a value, checked as if it stood on a step. ``name`` is one of ``DECORATORS``."""
+    defaults = dict(DECORATORS[name].__kwdefaults__ or {})
+    problems = [unknown_argument(key, defaults) for key in arguments if key not in defaults]
+    known = {key: arguments.get(key, default) for key, default in defaults.items()}
+    return Decorator(name, known, problems=[*problems, *CHECKS[name](known)])

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from flowkiln.flow.decorators import DECORATORS, FLOW_LEVEL, make
+from flowkiln.flow.decorating import FLOW_LEVEL
+from flowkiln.flow.decorators import DECORATORS, make
 from flowkiln.flow.errors import BadDecorator
 
 if TYPE_CHECKING:
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
 _OPEN = {"{": "}", "[": "]", "(": ")"}
 _TEXT = frozenset(
-    {"var", "python", "name", "requirements", "pyproject", "group", "extra", "exclude_newer", "glibc"}
+    {"var", "python", "name", "requirements", "pyproject", "group", "extra", "exclude_newer", "glibc", "cuda"}
     | {"image", "user", "network"}
 )
 _PYTHON = {"True": True, "False": False, "None": None}

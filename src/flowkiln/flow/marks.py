@@ -16,7 +16,7 @@ F = TypeVar("F", bound="Callable[..., Any]")
 
 _MISPLACED = "_flowkiln_misplaced"
 FLOW_DECORATORS = "_flow_decorators"
-ENVIRONMENTS = ("pypi", "pypi_base")
+ENVIRONMENTS = ("conda", "conda_base", "pypi", "pypi_base")
 """Decorators that ask for an environment."""
 
 

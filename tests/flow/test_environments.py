@@ -100,6 +100,45 @@ def test_only_disabled_declarations_leave_the_flow_unmanaged(tmp_path: Path) -> 
     )
 
 
+def test_conda_and_pypi_on_one_step_are_one_environment(tmp_path: Path) -> None:
+    found = asked(
+        tmp_path,
+        start='@pypi(packages={"a": "1"})\n'
+        '    @conda(packages={"numpy": "1.26.*"}, channels=["conda-forge"], cuda="12.4")',
+        fit="@conda",
+    )
+    start = spec(found["start"])
+    assert start.conda == ("numpy 1.26.*",)
+    assert start.requirements == ("a==1",)
+    assert (start.channels, start.virtual) == (("conda-forge",), (("cuda", "12.4"),))
+    assert spec(found["fit"]).conda == ("python",)
+    assert spec(found["end"]) == EnvSpec()
+
+
+def test_the_sides_of_flow_and_step_are_joined(tmp_path: Path) -> None:
+    base = '@conda_base(libraries={"numpy": "1.26.*", "zlib": ""}, python="3.11")\n@pypi_base(packages={"a": "1"})'
+    found = asked(
+        tmp_path,
+        base=base,
+        start='@conda(packages={"numpy": "2.*"}, libraries={"numpy": "1.*", "xz": ""})',
+        fit="@pypi(disabled=True)",
+        end="@pypi(disabled=True)\n    @conda(disabled=True)",
+    )
+    assert spec(found["start"]).conda == ("numpy 2.*", "xz", "zlib")
+    assert spec(found["start"]).requirements == ("a==1",)
+    assert spec(found["fit"]).conda == ("numpy 1.26.*", "zlib")
+    assert spec(found["fit"]).requirements == ()
+    assert found["end"] is None
+
+
+def test_two_sides_that_disagree_are_told(tmp_path: Path) -> None:
+    fit = '@conda(packages={"numpy": ""}, python="3.11")\n    @pypi(packages={"a": "1"}, python="3.12")'
+    with pytest.raises(BadEnvironment) as caught:
+        asked(tmp_path, fit=fit)
+    assert "step 'fit': @pypi(python='3.12') and @conda(python='3.11') are one environment" in caught.value.message
+    assert caught.value.hint == "Give both the same python, or only one of them."
+
+
 def test_environments_of_the_project_are_shared(tmp_path: Path) -> None:
     project = tmp_path / "pyproject.toml"
     project.write_text('[tool.flowkiln.envs.etl]\npackages = {pandas = "2.2.*"}\npython = "3.12"\n')

@@ -93,7 +93,7 @@ def _locked(one: Environment) -> list[str]:
     lock = one.lock
     if lock is None:
         return ["-", "-", "-"]
-    count = max((len(part.wheels) for part in lock.platforms), default=0)
+    count = max((len(part.packages) for part in lock.platforms), default=0)
     return [lock.python, str(count), ", ".join(str(part.platform) for part in lock.platforms)]
 
 
@@ -108,7 +108,7 @@ def document(one: Environment) -> JSONObject:
         "lock_id": lock.lock_id if lock else None,
         "python": lock.python if lock else None,
         "platforms": [
-            {"platform": str(part.platform), "env_id": part.env_id, "packages": len(part.wheels)}
+            {"platform": str(part.platform), "env_id": part.env_id, "packages": len(part.packages)}
             for part in (lock.platforms if lock else ())
         ],
         "absent": [

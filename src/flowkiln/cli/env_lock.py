@@ -142,11 +142,13 @@ def _begin(requests: list[Request], policy: Policy, speaker: Session) -> None:
 
 
 def _check_upgrades(names: frozenset[str], found: Mapping[Request, EnvLock | None]) -> None:
+    from flowkiln.envs import condaspec
     from flowkiln.envs.requirements import name_of
     from flowkiln.envs.spec import normal_name
 
-    there = {wheel.name for lock in found.values() if lock for part in lock.platforms for wheel in part.wheels}
+    there = {wheel.name for lock in found.values() if lock for part in lock.platforms for wheel in part.packages}
     there |= {name_of(text) for request in found for text in request.spec.requirements}
+    there |= {condaspec.name_of(text) for request in found for text in request.spec.conda}
     unknown = sorted(name for name in names if normal_name(name) not in there)
     if unknown:
         near = difflib.get_close_matches(normal_name(unknown[0]), sorted(there), 1)
@@ -210,7 +212,7 @@ def lines(requests: list[Request], settled: Settled, removed: list[str]) -> list
     for request in requests:
         locked = settled.locks[request]
         word = "locked" if request in settled.made else "fresh"
-        count = max((len(part.wheels) for part in locked.platforms), default=0)
+        count = max((len(part.packages) for part in locked.platforms), default=0)
         where = ", ".join(str(part.platform) for part in locked.platforms)
         found.append(f"{request.name}: {word}, {counted(count, 'package')}, Python {locked.python}, {where}")
         found += [f"  not for {part.platform}: {part.reason.splitlines()[0]}" for part in locked.absent]

@@ -11,9 +11,10 @@ from flowkiln.cli.env_list import document, images_of
 from flowkiln.cli.env_list import shown as shown_images
 from flowkiln.cli.options import session, verb
 from flowkiln.cli.output import size, table
+from flowkiln.envs.lock import LockedConda
 
 if TYPE_CHECKING:
-    from flowkiln.envs.lock import PlatformLock
+    from flowkiln.envs.lock import Locked, PlatformLock
     from flowkiln.wiring.imaging import Known
 
 
@@ -29,27 +30,39 @@ def show(context: click.Context, *, env: str, platform: str | None) -> int:
     one = environments.single(env, speaker)
     part = environments.part(environments.locked(one, env), platform)
     packages = [
-        [wheel.name, wheel.version, size(wheel.size) if wheel.size else "-", wheel.filename]
-        for wheel in part.wheels
+        [one.name, one.version, _side(one), size(one.size) if one.size else "-", one.filename]
+        for one in part.packages
     ]
     (images,) = images_of([one], speaker)
     lines = [
         *_facts(one.name, one.steps, part),
         *_images(images),
         "",
-        *table(["PACKAGE", "VERSION", "SIZE", "WHEEL"], packages, right=[2]),
+        *table(["PACKAGE", "VERSION", "FROM", "SIZE", "FILE"], packages, right=[3]),
     ]
     shown = {
         "platform": str(part.platform),
         "env_id": part.env_id,
         "packages": [
-            {"name": w.name, "version": w.version, "sha256": w.sha256, "url": w.url, "size": w.size}
-            for w in part.wheels
+            {
+                "name": one.name,
+                "version": one.version,
+                "from": _side(one),
+                "sha256": one.sha256,
+                "url": one.url,
+                "size": one.size,
+            }
+            for one in part.packages
         ],
+        "virtual": [list(pair) for pair in part.virtual],
     }
     answer = {"environment": document(one), "images": shown_images(one.name, images), "shown": shown}
     speaker.result(answer, lines)
     return ExitCode.OK
+
+
+def _side(one: Locked) -> str:
+    return "conda" if isinstance(one, LockedConda) else "pypi"
 
 
 def _images(images: list[Known]) -> list[str]:
@@ -69,4 +82,6 @@ def _facts(name: str, steps: tuple[str, ...], part: PlatformLock) -> list[str]:
     rows += [["python", python], ["env_id", part.env_id]]
     if part.glibc:
         rows.append(["glibc", f">= {part.glibc[0]}.{part.glibc[1]}"])
+    if part.virtual:
+        rows.append(["assumes", ", ".join(f"{name} {version}" for name, version in part.virtual)])
     return [f"{key:9} {value}" for key, value in rows]

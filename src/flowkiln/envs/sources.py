@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 from flowkiln._base.platforms import Platform
-from flowkiln.envs import cutoff, pythons, requirements
+from flowkiln.envs import condaspec, cutoff, pythons, requirements
 from flowkiln.envs.errors import BadSource, UnknownOption, UnsupportedTarget
 from flowkiln.envs.lockindex import version_pair
 from flowkiln.envs.spec import DEFAULT_GLIBC, EnvSpec, normal_name
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 OPTIONS = (
     *("python", "packages", "requirements", "pyproject", "group", "extra", "script"),
-    *("platforms", "indexes", "exclude_newer", "glibc", "winners"),
+    *("platforms", "indexes", "exclude_newer", "glibc", "winners", "conda", "channels", "cuda"),
 )
 """Options of an environment, in decorators and in ``[tool.flowkiln.envs.NAME]``."""
 
@@ -65,7 +65,33 @@ def spec(options: Mapping[str, Any], *, folder: Path, script: Path | None = None
         glibc=_glibc(given.get("glibc"), where),
         exclude_newer=cutoff.absolute(given["exclude_newer"]) if "exclude_newer" in given else found.exclude_newer,
         winners=tuple(sorted((str(path), normal_name(str(one))) for path, one in given.get("winners", {}).items())),
+        **_conda(given, where),
     )
+
+
+def _conda(given: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """What a request has of conda. Raises ``UnknownOption`` for options of conda without its packages."""
+    if "conda" not in given:
+        for name in ("channels", "cuda"):
+            if name in given:
+                message = f"{_at(where)}{name} belongs to conda packages, and there are none"
+                raise UnknownOption(message, hint="Declare them with @conda, or as `conda` in a pyproject.toml.")
+        return {}
+    cuda = given.get("cuda")
+    return {
+        "conda": tuple(sorted(set(conda_packages(given["conda"], where=where)))) or ("python",),
+        "channels": tuple(given.get("channels", ())),
+        "virtual": () if cuda is None else (("cuda", str(cuda)),),
+    }
+
+
+def conda_packages(given: Mapping[str, str] | Sequence[str], *, where: str = "") -> list[str]:
+    """The match specs of ``conda``: a dictionary from name to version, or a list of match specs."""
+    if isinstance(given, str):
+        raise UnknownOption(f"{_at(where)}conda is a dictionary or a list, not the text {given!r}")
+    if hasattr(given, "items"):
+        return [condaspec.package(name, version, where=where) for name, version in given.items()]
+    return [condaspec.match_spec(text, where=where) for text in given]
 
 
 def packages(given: Mapping[str, str] | Sequence[str], *, where: str = "") -> list[str]:
@@ -80,16 +106,17 @@ def packages(given: Mapping[str, str] | Sequence[str], *, where: str = "") -> li
 def merge(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
     """The options of a step: those of its flow with its own on top.
 
-    ``packages`` are joined, the step's winning for those that both name; every other option of the step replaces
-    the flow's. The result can be shown and given to :func:`spec`.
+    ``packages`` and ``conda`` are joined, the step's winning for those that both name; every other option of the
+    step replaces the flow's. The result can be shown and given to :func:`spec`.
     """
     merged = {**base, **{name: value for name, value in own.items() if value is not None}}
-    wanted: dict[str, str] = {}
-    for options in (base, own):
-        for line in packages(options.get("packages") or {}):
-            wanted[requirements.name_of(line)] = line
-    if wanted:
-        merged["packages"] = sorted(wanted.values())
+    for key, lines_of, name_of in (
+        ("packages", packages, requirements.name_of),
+        ("conda", conda_packages, condaspec.name_of),
+    ):
+        wanted = {name_of(line): line for options in (base, own) for line in lines_of(options.get(key) or {})}
+        if wanted:
+            merged[key] = sorted(wanted.values())
     return {name: value for name, value in merged.items() if value is not None}
 
 

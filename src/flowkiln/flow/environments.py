@@ -14,13 +14,16 @@ from flowkiln.flow.errors import BadEnvironment
 from flowkiln.flow.marks import flow_decorators
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from flowkiln.flow.graph import Graph, Node
     from flowkiln.flow.marks import Decorator
 
-_SOURCES = ("packages", "requirements", "pyproject", "group", "extra", "script")
+_SOURCES = ("packages", "conda", "requirements", "pyproject", "group", "extra", "script")
 _OWN = ("name", "disabled")
+SIDES = ("pypi", "conda")
+"""Where packages come from; a decorator of a step and one of its flow for each."""
+_BASES = tuple(f"{side}_base" for side in SIDES)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,9 +51,9 @@ def requests(flow: type, graph: Graph) -> dict[str, EnvRequest | None]:
     Once any step declares one, those that declare nothing get one that holds only the interpreter. Equal requests
     are one environment. Raises ``BadEnvironment`` and the errors of ``envs.sources``.
     """
-    base = next((one for one in flow_decorators(flow) if one.name == "pypi_base"), None)
+    bases = {one.name.removesuffix("_base"): one for one in flow_decorators(flow) if one.name in _BASES}
     file = Path(graph.file).absolute()
-    wanted = {name: _wanted(graph.nodes[name], base, file) for name in graph.order()}
+    wanted = {name: _wanted(graph.nodes[name], bases, file) for name in graph.order()}
     if not any(isinstance(one, _Wanted) for one in wanted.values()):
         return dict.fromkeys(graph.nodes)
     bare = _Wanted(name=None, spec=EnvSpec(), file=file)
@@ -71,14 +74,17 @@ _UNDECLARED = "undeclared"
 _DISABLED = "disabled"
 
 
-def _wanted(node: Node, base: Decorator | None, file: Path) -> _Wanted | str:
-    own = next((one for one in node.decorators if one.name == "pypi"), None)
-    if own is None and base is None:
+def _wanted(node: Node, bases: Mapping[str, Decorator], file: Path) -> _Wanted | str:
+    own = {one.name: one for one in node.decorators if one.name in SIDES}
+    if not own and not bases:
         return _UNDECLARED
-    below, above = (dict(one.arguments) if one is not None else {} for one in (base, own))
-    disabled = above.get("disabled") if above.get("disabled") is not None else below.get("disabled")
-    if disabled:
+    sides = [
+        side for side in SIDES if (side in own or side in bases) and not _disabled(own.get(side), bases.get(side))
+    ]
+    if not sides:
         return _DISABLED
+    above = _level(node, [own[side] for side in sides if side in own])
+    below = _level(node, [bases[side] for side in sides if side in bases])
     for options in (above, below):
         if options.get("name") is not None and not _given(options):
             return _from_project(node, options, file)
@@ -89,10 +95,48 @@ def _wanted(node: Node, base: Decorator | None, file: Path) -> _Wanted | str:
         spec = sources.spec(merged, folder=file.parent, script=file)
     except FlowkilnError as error:
         error.step = error.step or node.name
-        _place(error, own if own is not None and _without(above) else base)
+        found = own if _without(above) else bases
+        _place(error, next((found[side] for side in sides if side in found), None))
         raise
     name = above.get("name") if above.get("name") is not None else below.get("name")
     return _Wanted(name=name, spec=spec, file=file)
+
+
+def _disabled(own: Decorator | None, base: Decorator | None) -> bool:
+    """Whether one side is switched off for a step: the step's own word counts, else the flow's."""
+    told = [one.arguments["disabled"] for one in (own, base) if one is not None]
+    return bool(next((word for word in told if word is not None), False))
+
+
+def _level(node: Node, decorators: Iterable[Decorator]) -> dict[str, Any]:
+    """What one level says, the step's or the flow's, as options of ``envs.sources``. Raises ``BadEnvironment``."""
+    options: dict[str, Any] = {}
+    said: dict[str, Decorator] = {}
+    for decorator in decorators:
+        for key, value in _options(decorator).items():
+            if key in options and options[key] != value:
+                first = f"@{said[key].name}({key}={options[key]!r})"
+                message = f"step {node.name!r}: {first} and @{decorator.name}({key}={value!r}) are one environment"
+                error = BadEnvironment(
+                    message, step=node.name, hint=f"Give both the same {key}, or only one of them."
+                )
+                raise error.at(decorator.file or node.file, decorator.line or node.line)
+            options[key] = value
+            said[key] = decorator
+    return options
+
+
+def _options(decorator: Decorator) -> dict[str, Any]:
+    """The arguments that were given, by the names that they have as options of ``envs.sources``."""
+    given = {key: value for key, value in decorator.arguments.items() if value is not None}
+    if not decorator.name.startswith("conda"):
+        return given
+    packages, libraries = given.pop("packages", None), given.pop("libraries", None)
+    if packages is not None and libraries is not None:
+        given["conda"] = sources.merge({"conda": libraries}, {"conda": packages}).get("conda", [])
+    elif packages is not None or libraries is not None or "name" not in given:
+        given["conda"] = packages if packages is not None else libraries or []
+    return given
 
 
 def _place(error: FlowkilnError, decorator: Decorator | None) -> None:

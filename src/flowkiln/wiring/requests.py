@@ -127,7 +127,7 @@ def announce(settled: Settled, reporter: Reporter) -> None:
     """Says what was locked just now and what to do with the files."""
     for request in settled.made:
         lock = settled.locks[request]
-        count = max((len(part.wheels) for part in lock.platforms), default=0)
+        count = max((len(part.packages) for part in lock.platforms), default=0)
         where = ", ".join(str(part.platform) for part in lock.platforms)
         reporter.say(f"locked {request.name}: Python {lock.python}, {counted(count, 'package')}, for {where}")
         for absent in lock.absent:

@@ -3,9 +3,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from flowkiln._base.platforms import Platform
-from flowkiln.envs import pylock
 from flowkiln.envs.lock import EnvLock, PlatformLock
-from flowkiln.envs.lockdiff import diff, export, why
+from flowkiln.envs.lockdiff import diff, why
 from tests.envs import condalocks
 from tests.envs.test_lockfolder import a_wheel
 
@@ -63,18 +62,6 @@ def test_why_gives_the_shortest_chain_from_each_requirement() -> None:
     assert why(graph, "leaf") == (("top", "leaf"),)
     assert why(graph, "alone", ["top"]) == ()
     assert why(graph, "absent") == ()
-
-
-def test_exports() -> None:
-    one = part(a_wheel("b"), a_wheel("a"))
-    text = export(one)
-    assert text.splitlines()[1:] == [
-        "a==1.0 \\",
-        f"    --hash=sha256:{a_wheel('a').sha256}",
-        "b==1.0 \\",
-        f"    --hash=sha256:{a_wheel('b').sha256}",
-    ]
-    assert export(one, "pylock") == pylock.serialise("3.11", replace(one).wheels)
 
 
 def test_changes_of_conda_packages_say_so() -> None:

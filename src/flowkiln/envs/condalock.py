@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from flowkiln._base.platforms import Platform
-    from flowkiln.envs.lock import EnvLock, PlatformLock
+    from flowkiln.envs.lock import EnvLock, LockedWheel, PlatformLock
 
 SCHEMA = 1
 """The number of what flowkiln keeps in ``custom_metadata``."""
@@ -48,13 +48,27 @@ class CondaLock:
 
 def serialise(lock: EnvLock) -> str:
     """The text of the file for ``lock``; its wheels are not in it. Raises ``NoMd5``."""
+    ours = {"created-by": pylock.CREATED_BY, "schema": str(SCHEMA)}
+    return _text_of(lock, HEADER, ours)
+
+
+def exported(lock: EnvLock) -> str:
+    """A file that stands alone, for other tools: the wheels are in it as packages of pip. Raises ``NoMd5``."""
+    header = "# Exported by flowkiln, for example for `conda-lock install --name NAME FILE`."
+    return _text_of(lock, header, {}, wheels=True)
+
+
+def _text_of(lock: EnvLock, header: str, custom: Mapping[str, str], *, wheels: bool = False) -> str:
     parts = sorted((part for part in lock.platforms if part.conda), key=lambda part: subdir_of(part.platform))
     for part in parts:
         require_md5(part.conda)
-    lines = [HEADER, "version: 1", *_metadata(lock.channels, parts), "package:"]
-    rows = sorted(((one.name, subdir_of(part.platform)), one) for part in parts for one in part.conda)
-    for (_, subdir), package in rows:
+    lines = [header, "version: 1", *_metadata(lock.channels, parts, custom), "package:"]
+    rows = [(one.name, subdir_of(part.platform), one) for part in parts for one in part.conda]
+    for _, subdir, package in sorted(rows, key=lambda row: row[:2]):
         lines += [*_block(package, subdir), ""]
+    pip = [(one.name, subdir_of(part.platform), one) for part in parts for one in part.wheels if wheels]
+    for _, subdir, wheel in sorted(pip, key=lambda row: row[:2]):
+        lines += [*_pip_block(wheel, subdir), ""]
     return "\n".join(lines).rstrip("\n") + "\n"
 
 
@@ -66,16 +80,17 @@ def require_md5(packages: Iterable[LockedConda]) -> None:
         raise NoMd5(f"{one} no MD5 hash in its channel, which conda-lock.yml needs")
 
 
-def _metadata(channels: Iterable[str], parts: list[PlatformLock]) -> list[str]:
+def _metadata(channels: Iterable[str], parts: list[PlatformLock], custom: Mapping[str, str]) -> list[str]:
     subdirs = [(subdir_of(part.platform), part) for part in parts]
     lines = ["metadata:", "  content_hash:"]
     lines += [f"    {subdir}: {quoted(digests.hexdigits(part.env_id))}" for subdir, part in subdirs]
     urls = [line for url in channels for line in (f"    - url: {quoted(url)}", "      used_env_vars: []")]
     lines += ["  channels:", *urls] if urls else ["  channels: []"]
     lines += ["  platforms:", *(f"    - {subdir}" for subdir, _ in subdirs), "  sources: []"]
-    lines += ["  custom_metadata:", f'    created-by: "{pylock.CREATED_BY}"', f'    schema: "{SCHEMA}"']
     kept = {_key(subdir, one.url): _extras(one) for subdir, part in subdirs for one in part.conda}
-    return lines + [f"    {quoted(key)}: {quoted(value)}" for key, value in sorted(kept.items()) if value]
+    pairs = [f"    {key}: {quoted(value)}" for key, value in custom.items()]
+    pairs += [f"    {quoted(key)}: {quoted(value)}" for key, value in sorted(kept.items()) if value]
+    return lines + (["  custom_metadata:", *pairs] if pairs else [])
 
 
 def _block(one: LockedConda, subdir: str) -> list[str]:
@@ -93,6 +108,22 @@ def _block(one: LockedConda, subdir: str) -> list[str]:
         "    category: main",
         "    optional: false",
         f"    build: {quoted(one.build)}",
+    ]
+
+
+def _pip_block(one: LockedWheel, subdir: str) -> list[str]:
+    needs = [f'      {quoted(name)}: "*"' for name in one.requires]
+    return [
+        f"  - name: {quoted(one.name)}",
+        f"    version: {quoted(one.version)}",
+        "    manager: pip",
+        f"    platform: {subdir}",
+        *(["    dependencies:", *needs] if needs else ["    dependencies: {}"]),
+        f"    url: {quoted(one.url)}",
+        "    hash:",
+        f"      sha256: {quoted(one.sha256)}",
+        "    category: main",
+        "    optional: false",
     ]
 
 
@@ -196,32 +227,22 @@ def load(text: str, path: Path) -> dict[str, Any]:
 
 
 def _package(entry: dict[str, Any], kept: Mapping[str, str]) -> tuple[Platform, LockedConda]:
-    subdir, url = _text(entry, "platform"), _text(entry, "url")
-    extras = _EXTRAS.fullmatch(kept.get(_key(subdir, url), ""))
-    if entry["manager"] != "conda" or extras is None:
-        raise ValueError(url)
-    package = conda_package(entry)
-    provides = (pair.split(" ") for pair in (extras["provides"] or "").split(", ") if pair)
-    return platform_of(subdir), LockedConda(
-        name=package.name,
-        version=package.version,
-        build=package.build,
-        filename=package.filename,
-        url=url,
-        sha256=package.sha256,
-        md5=package.md5,
-        size=int(extras["size"]) if extras["size"] else None,
-        depends=tuple(json.loads(extras["depends"])) if extras["depends"] else package.depends,
-        provides=tuple((name, version) for name, version in provides),
-    )
+    if entry["manager"] != "conda":
+        raise ValueError(entry["manager"])
+    return platform_of(_text(entry, "platform")), conda_package(entry, kept)
 
 
-def conda_package(entry: Mapping[str, Any]) -> LockedConda:
-    """A conda entry of any conda-lock.yml. Raises ``KeyError``, ``TypeError`` and ``ValueError``."""
+def conda_package(entry: Mapping[str, Any], kept: Mapping[str, str]) -> LockedConda:
+    """A conda entry of any conda-lock.yml, with what flowkiln's ``custom_metadata`` say of it.
+
+    Raises ``KeyError``, ``TypeError``, ``ValueError`` and ``AttributeError`` for one that is not valid.
+    """
     url, sha256, md5 = _text(entry, "url"), _text(entry["hash"], "sha256"), _text(entry["hash"], "md5")
-    if not digests.is_digest(f"sha256:{sha256}") or not _MD5.fullmatch(md5):
+    extras = _EXTRAS.fullmatch(kept.get(_key(entry["platform"], url), ""))
+    if not digests.is_digest(f"sha256:{sha256}") or not _MD5.fullmatch(md5) or extras is None:
         raise ValueError(url)
     dependencies = {name: spec or "" for name, spec in (entry.get("dependencies") or {}).items()}
+    provides = (pair.split(" ") for pair in (extras["provides"] or "").split(", ") if pair)
     package = LockedConda(
         name=_text(entry, "name"),
         version=_text(entry, "version"),
@@ -230,7 +251,9 @@ def conda_package(entry: Mapping[str, Any]) -> LockedConda:
         url=url,
         sha256=sha256,
         md5=md5,
-        depends=_specs(dependencies),
+        size=int(extras["size"]) if extras["size"] else None,
+        depends=tuple(json.loads(extras["depends"])) if extras["depends"] else _specs(dependencies),
+        provides=tuple((name, version) for name, version in provides),
     )
     if package.subdir not in (entry["platform"], NOARCH):
         raise ValueError(url)

@@ -1,4 +1,4 @@
-"""Questions to locks: what differs between two, why a distribution is in one, the lock in other forms."""
+"""Questions to locks: what differs between two, and why a distribution is in one."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from flowkiln.envs import condalock, pylock
+from flowkiln.envs import condalock
 from flowkiln.envs.lock import LockedConda
 from flowkiln.envs.spec import normal_name
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 Kind = Literal["added", "removed", "changed", "rebuilt"]
 Manager = Literal["conda", "pypi"]
-Form = Literal["pylock", "requirements"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,15 +140,3 @@ def _shortest(needs: dict[str, tuple[str, ...]], start: str, wanted: str) -> tup
                 seen.add(name)
                 pending.append((*chain, name))
     return None
-
-
-def export(part: PlatformLock, form: Form = "requirements") -> str:
-    """The lock of one platform as a pylock file or as a requirements file with hashes, for other tools."""
-    if form == "pylock":
-        return pylock.serialise(part.python, part.wheels)
-    lines = [f"# Python {part.python}, {part.platform}"]
-    lines += [
-        f"{wheel.name}=={wheel.version} \\\n    --hash=sha256:{wheel.sha256}"
-        for wheel in sorted(part.wheels, key=lambda one: one.name)
-    ]
-    return "\n".join(lines) + "\n"

@@ -41,3 +41,13 @@ class NotInGivenLock(EnvError):
     title = "Given lock does not cover the environment"
     exit_code = ExitCode.LOCK
     advice = "Lock again with the tool that wrote the file, for this platform and Python."
+
+
+class NotExportable(EnvError):
+    """A lock cannot be exported in the form that was asked for: the form has no place for what is in it.
+
+    Requirements and PEP 751 name wheels alone; ``conda-lock`` and ``explicit`` need a Python of conda's.
+    """
+
+    code = "ENV059"
+    title = "Lock has no such form"

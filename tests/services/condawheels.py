@@ -73,7 +73,7 @@ def from_wheel(
         depends=wanted,
         files=laid.files,
         executable=laid.executable,
-        prefix_files={path: ("text", PLACEHOLDER) for path in laid.scripts},
+        prefix_files=dict.fromkeys(laid.scripts, ("text", PLACEHOLDER)),
         noarch="python" if pure else None,
         entry_points=[f"{name} = {target}" for name, target in laid.points.items()] if pure else (),
         timestamp=timestamp,
@@ -139,8 +139,7 @@ class _Laid:
             self.scripts.append(path)
 
     def _entry_points(self, text: str) -> None:
-        parser = configparser.ConfigParser(delimiters=("=",), interpolation=None)
-        parser.optionxform = str  # type: ignore[assignment,method-assign] - letter case counts
+        parser = _Points(delimiters=("=",), interpolation=None)
         parser.read_string(text)
         for section in ("console_scripts", "gui_scripts"):
             for name, target in parser.items(section) if parser.has_section(section) else ():
@@ -158,6 +157,11 @@ class _Laid:
             digest = base64.urlsafe_b64encode(hashlib.sha256(data or b"").digest()).rstrip(b"=").decode()
             writer.writerow((name, "", "") if data is None else (name, f"sha256={digest}", len(data)))
         return text.getvalue().encode()
+
+
+class _Points(configparser.ConfigParser):
+    def optionxform(self, optionstr: str) -> str:
+        return optionstr  # letter case counts
 
 
 def _shebang() -> bytes:

@@ -37,6 +37,7 @@ from tests.services.wheels import Distribution, normalise
 
 if TYPE_CHECKING:
     import ssl
+    from collections.abc import Mapping
     from types import TracebackType
 
 Kind = Literal["page", "file", "metadata", "any"]
@@ -319,7 +320,7 @@ class PackageIndex:
         self._state.seen.append(seen)
         if not self._allowed(seen.authorization):
             return web.Response(status=401, headers={"WWW-Authenticate": 'Basic realm="index"'}, text="sign in")
-        kind, package, filename = _parse(path)
+        kind, package, filename = self._parsed(path)
         fault = self._next_fault(path, kind, package)
         if fault.delay:
             await asyncio.sleep(fault.delay)
@@ -327,6 +328,10 @@ class PackageIndex:
             extra = {"Retry-After": fault.retry_after} if fault.retry_after is not None else {}
             return web.Response(status=fault.status, headers=extra, text=f"planned {fault.status}")
         return await self._content(request, kind, package, filename, fault)
+
+    def _parsed(self, path: str) -> tuple[str, str, str]:
+        """The kind of what a path names, the package, and the file."""
+        return _parse(path)
 
     async def _content(
         self, request: web.Request, kind: str, package: str, filename: str, fault: Fault
@@ -373,11 +378,18 @@ class PackageIndex:
                 return planned.fault
         return Fault()
 
-    async def _send(self, request: web.Request, body: bytes, content_type: str, fault: Fault) -> web.StreamResponse:
+    async def _send(
+        self,
+        request: web.Request,
+        body: bytes,
+        content_type: str,
+        fault: Fault,
+        more: Mapping[str, str] | None = None,
+    ) -> web.StreamResponse:
         if fault.corrupt and body:
             body = body[:-1] + bytes([body[-1] ^ 0xFF])
         tag = f'"{hashlib.sha256(body).hexdigest()[:16]}"'
-        headers = {"ETag": tag, "Content-Type": content_type, "Cache-Control": "max-age=0"}
+        headers = {"ETag": tag, "Content-Type": content_type, "Cache-Control": "max-age=0", **(more or {})}
         if request.headers.get("If-None-Match") == tag:
             return web.Response(status=304, headers=headers)
         status, start, end = 200, 0, len(body)

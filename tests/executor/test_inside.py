@@ -53,6 +53,7 @@ class Inside:
             "info": {"store": str(folder / "store"), "code_dir": str(folder / "code")},
             "command": [None, str(folder / "code" / "flow.py")],
             "environ": {"PYTHONPATH": str(self.runtime), "PYTHONUNBUFFERED": "1"},
+            "own": ["PYTHONPATH", "PYTHONUNBUFFERED"],
             "grace": 0.3,
             "drain": 0.3,
             "proof": {"level": "digest", "env_id": None, "tree_digest": None, "record": {"vouched": "test"}},
@@ -196,3 +197,35 @@ def test_nobody_who_reads_is_waited_for(inside: Make) -> None:
     assert process.wait(timeout=60) == 0
     assert run.outcome.logs["lines"] == 3000
     process.communicate()
+
+
+def conda(run: Inside, script: str) -> None:
+    root = run.folder / "env"
+    (root / "conda-meta").mkdir(parents=True)
+    (root / "etc" / "conda" / "activate.d").mkdir(parents=True)
+    (root / "etc" / "conda" / "activate.d" / "a.sh").write_text(script)
+
+
+def test_a_conda_environment_is_activated_and_that_is_recorded(inside: Make) -> None:
+    run = inside("import os; return os.environ['DATA'], os.environ['CONDA_PREFIX'], os.environ['MINE']")
+    run.task["step"]["environ"] = [["MINE", "own"]]
+    run.task["environ"]["MINE"] = "own"
+    conda(run, "export DATA=$CONDA_PREFIX/share MINE=theirs PYTHONPATH=/nowhere")
+    run.begin()
+    assert run.run()[0] == 0
+    root = str(run.folder / "env")
+    assert run.outcome.artifacts["value"] == {"v": [f"{root}/share", root, "own"]}
+    changed = ["CONDA_DEFAULT_ENV", "CONDA_PREFIX", "CONDA_SHLVL", "DATA"]
+    assert run.outcome.environment["activation"]["variables"] == changed
+
+
+def test_an_environment_that_cannot_be_activated_starts_no_user_code(inside: Make) -> None:
+    run = inside("print('ran'); return 1")
+    conda(run, "exit 4")
+    run.begin()
+    code, out, _ = run.run()
+    assert (code, out) == (1, "")
+    failure = run.outcome.failure
+    assert failure is not None
+    assert (failure.failure_class, failure.cause) == ("environment", "not-started")
+    assert "an activation script ended the shell (exit code 4)" in failure.text

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from flowkiln._base import paths
 from flowkiln.cli import targets
 from flowkiln.cli.errors import BadUsage
 from flowkiln.cli.options import session, verb
@@ -97,11 +96,11 @@ def own_shell() -> str:
 
 def _become(context: click.Context, text: str, words: tuple[str, ...]) -> None:
     from flowkiln.cli import environments
-    from flowkiln.envs.running import variables
+    from flowkiln.wiring.trees import variables
 
     speaker = session(context)
     tree = environments.tree(text, speaker)
-    environ = variables(tree, paths.cache_root(), os.environ)
+    environ = variables(tree, os.environ)
     program = found_program(words[0], environ, text)
     sys.stdout.flush()
     sys.stderr.flush()

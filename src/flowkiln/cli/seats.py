@@ -12,7 +12,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flowkiln._base import paths
 from flowkiln._base.errors import concerning
 from flowkiln._base.platforms import Platform
 from flowkiln.cli import baking, environments, targets
@@ -88,12 +87,12 @@ def _task_here(speaker: Session, task: PastTask, scratch: Scratch, command: Sequ
 
 def _variables_here(speaker: Session, task: PastTask) -> dict[str, str]:
     """The user's variables with the programs of the task's environment in front."""
-    from flowkiln.envs.running import variables
+    from flowkiln.wiring.trees import variables
 
     prefix = task.step.prefix
     if prefix.managed:
         tree = environments.tree(task.path, speaker)
-        return variables(tree, paths.cache_root(), os.environ)
+        return variables(tree, os.environ)
     folder = str(Path(prefix.python).parent) if os.path.isabs(prefix.python) else ""  # noqa: PTH117  a text
     parts = [folder] if folder else []
     path = os.pathsep.join([*parts, os.environ.get("PATH", os.defpath)])

@@ -26,6 +26,8 @@ THREAD_VARIABLES = (
     "NUMEXPR_NUM_THREADS",
     "VECLIB_MAXIMUM_THREADS",
 )
+OWN = ("PYTHONPATH", "PYTHONHASHSEED", "PYTHONUNBUFFERED", "PYTHONNOUSERSITE", "PYTHONPYCACHEPREFIX")
+"""Variables that flowkiln itself needs as it sets them."""
 _SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin"
 
 

@@ -36,6 +36,8 @@ class Forked(Attempt):
         if prefix.managed:
             proof |= {"env_id": prefix.env_id, "lock_id": prefix.lock_id, "tree_digest": prefix.tree_digest}
             proof |= {"name": prefix.name, "level": level, "other_platform": prefix.other_platform}
+        if self.template.activation is not None:
+            proof["activation"] = self.template.activation
         proof["unmanaged"] = not prefix.managed
         if ready:
             proof["isolation"] = ready["isolation"]

@@ -14,7 +14,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from flowkiln.executor import marker
+from flowkiln.executor import activation, marker
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -161,11 +161,24 @@ class Supervisor:
         except marker.Mismatch as mismatch:
             return self._refuse(str(mismatch))
         try:
+            self._activate()
             os.chdir(task["info"]["code_dir"])
             child = Child(task)
-        except OSError as error:
+        except (activation.ActivationError, OSError) as error:
             return self._not_started(error)
         return self._guard().watch(child)
+
+    def _activate(self) -> None:
+        """Puts what activating the environment changes into the child's variables and into the record."""
+        task = self._task
+        if task["root"] is None:
+            return
+        before = task["environ"]
+        kept = {*(name for name, _ in task["step"]["environ"]), *task["own"]}
+        task["environ"] = activation.activated(task["root"], before, kept)
+        changed = activation.told(task["root"], before, task["environ"])
+        if changed is not None:
+            task["proof"]["record"]["activation"] = changed
 
     def _guard(self) -> Guard:
         from flowkiln.executor.guard import Guard  # noqa: PLC0415  while the child loads
@@ -201,10 +214,11 @@ class Supervisor:
         self._seal(failure)
         return MISMATCH
 
-    def _not_started(self, error: OSError) -> int:
+    def _not_started(self, error: Exception) -> int:
         from flowkiln.executor.outcome import Failure  # noqa: PLC0415  likewise
 
         text = f"{self._task['command'][0] or sys.executable} could not be started: {error}"
+        text = str(error) if isinstance(error, activation.ActivationError) else text
         self._seal(Failure(failure_class="environment", cause="not-started", text=text))
         return FAILED
 

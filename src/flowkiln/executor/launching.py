@@ -14,7 +14,7 @@ from flowkiln._base import json
 from flowkiln._base.files import disk_errors
 from flowkiln.executor import carry, container, records, runtime
 from flowkiln.executor.container import Bind, Given
-from flowkiln.executor.environ import cores
+from flowkiln.executor.environ import OWN, cores
 from flowkiln.executor.errors import ForeignImage, OtherEngine
 from flowkiln.executor.plan import ContainerSettings
 from flowkiln.store import keys
@@ -341,6 +341,7 @@ class Launching:
             "info": info,
             "command": container.child_command(step, self._plan.script),
             "environ": environ,
+            "own": [*OWN, "PYTHONDONTWRITEBYTECODE"],
             "grace": self._settings.grace,
             "drain": self._settings.drain,
             "proof": {

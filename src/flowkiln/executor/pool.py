@@ -7,7 +7,7 @@ import selectors
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from flowkiln.executor import environ
+from flowkiln.executor import activation, environ
 from flowkiln.executor.memory import memory_limit
 from flowkiln.executor.runtime import runtime_folder
 from flowkiln.executor.templates import Start, Template
@@ -58,7 +58,8 @@ class Pool:
     def of(self, step: StepPlan) -> Template:
         """The template that serves ``step``, started now if there is none.
 
-        Raises what ``verify`` raises, the errors of disks, and ``OSError`` when the process cannot be started.
+        Raises what ``verify`` raises, the errors of disks, ``ActivationError``, and ``OSError`` when the process
+        cannot be started.
         """
         key = (step.prefix, step.environ)
         found = self._templates.get(key)
@@ -123,11 +124,15 @@ class Pool:
             step=step_environ,
             passed=around.passed,
         )
+        active = variables
+        if prefix.root is not None:
+            active = activation.activated(prefix.root, variables, {*dict(step_environ), *environ.OWN})
         flags = ["-s"] if prefix.managed else []
         return Start(
             key=key,
             command=[prefix.python, *flags, str(around.code_dir / plan.script)],
-            environ=variables,
+            environ=active,
+            activation=activation.told(prefix.root or "", variables, active),
             folder=plan.user_folder,
             hello={"info": around.info, "isolation": plan.isolation},
         )

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flowkiln._base.errors import FlowkilnError
+from flowkiln.executor.activation import ActivationError
 from flowkiln.executor.channel import Closed
 from flowkiln.executor.forked import Forked
 from flowkiln.executor.ledger import Ledger
@@ -188,7 +189,7 @@ class ProcessBackend:
         """
         if self._steps[step].image is not None:
             return
-        with contextlib.suppress(FlowkilnError, OSError):
+        with contextlib.suppress(FlowkilnError, ActivationError, OSError):
             self._template(step)
 
     # -- starting ----------------------------------------------------------------------------------------------
@@ -209,6 +210,10 @@ class ProcessBackend:
                 code=error.code,
                 hint=error.hint,
             )
+            self._seal(assignment, Outcome(status="failed", failure=failure))
+            return
+        except ActivationError as error:
+            failure = Failure(failure_class="environment", cause="not-started", text=str(error))
             self._seal(assignment, Outcome(status="failed", failure=failure))
             return
         except OSError as error:

@@ -23,7 +23,7 @@ _EXECUTOR_IN_STEPS = frozenset(
     f"executor/{name}.py"
     for name in (
         *("__init__", "backend", "channel", "child", "deadline", "isolation", "outcome", "plan", "template"),
-        *("classify", "inside", "lines", "marker", "memory", "supervisor", "guard"),
+        *("activation", "classify", "inside", "lines", "marker", "memory", "supervisor", "guard"),
     )
 )
 _SCHEMA = b"flowkiln runtime 2\n"

@@ -36,13 +36,17 @@ TemplateKey = tuple["Prefix", tuple[tuple[str, str], ...]]
 
 @dataclass(frozen=True, kw_only=True)
 class Start:
-    """How to start a template. ``hello`` becomes the document that the process reads first."""
+    """How to start a template. ``hello`` becomes the document that the process reads first.
+
+    ``activation`` is what activating the environment changed in ``environ``, None where it changed nothing.
+    """
 
     key: TemplateKey
     command: Sequence[str]
     environ: Mapping[str, str]
     folder: str
     hello: JSONObject = field(default_factory=dict)
+    activation: JSONObject | None = None
 
 
 class Template:
@@ -56,6 +60,7 @@ class Template:
 
     def __init__(self, start: Start) -> None:
         self.key = start.key
+        self.activation = start.activation
         self.ready: JSONObject | None = None
         self.running = 0
         self.unanswered = 0

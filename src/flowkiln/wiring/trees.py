@@ -8,12 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flowkiln._base import files, paths, platforms
+from flowkiln.envs import running
 from flowkiln.envs.errors import MissingLock
 from flowkiln.envs.installerrors import EnvironmentMismatch
 from flowkiln.envs.interpreter import check_libc
 from flowkiln.envs.interpreters import Interpreters
 from flowkiln.envs.proof import verify
 from flowkiln.envs.tree import Trees
+from flowkiln.executor.activation import ActivationError, activated
+from flowkiln.executor.environ import OWN
+from flowkiln.executor.errors import StepEnvironment
 from flowkiln.executor.plan import Prefix
 from flowkiln.wiring.unmanaged import unmanaged
 
@@ -137,6 +141,15 @@ def prefixes(locks: Mapping[str, EnvLock | None], settings: Settings, reporter: 
         trees = host.ensure(list(parts.values()), reporter)
         found |= {step: prefix_of(trees[parts[step].env_id], lock) for step, lock in managed.items()}
     return {step: found[step] for step in locks}
+
+
+def variables(tree: Tree, environ: Mapping[str, str]) -> dict[str, str]:
+    """``environ`` for a command in ``tree``, which is activated. Raises ``StepEnvironment`` where it cannot be."""
+    found = running.variables(tree, paths.cache_root(), environ)
+    try:
+        return activated(str(tree.root), found, OWN)
+    except ActivationError as error:
+        raise StepEnvironment(str(error)) from error
 
 
 @contextmanager

@@ -24,7 +24,7 @@ import os
 import threading
 from email.utils import formatdate
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit, urlunsplit
 
 import zstandard
@@ -36,8 +36,6 @@ from tests.services.index import Fault, PackageIndex
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Collection
-
-ChannelKind = Literal["repodata", "package", "any"]
 
 Record = dict[str, object]
 

@@ -39,7 +39,8 @@ if TYPE_CHECKING:
 
 Record = dict[str, object]
 
-_REMEMBERED = ".flowkiln-index.json"
+_REMEMBERED = ".index.json"
+_TOLD = ".told.json"
 _REPODATA = ("repodata.json", "repodata.json.zst")
 
 
@@ -48,8 +49,9 @@ class Channel:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._stated: dict[str, Record] = {}
-        self._omitted: set[str] = set()
+        told = json.loads(_text(folder / _TOLD) or '{"stated": {}, "omitted": []}')
+        self._stated: dict[str, Record] = told["stated"]
+        self._omitted: set[str] = set(told["omitted"])
 
     @property
     def url(self) -> str:
@@ -58,8 +60,10 @@ class Channel:
 
     @property
     def subdirs(self) -> list[str]:
-        """The subdirs that have packages, and ``noarch``."""
-        found = {path.parent.name for path in self.folder.glob("*/*") if _is_package(path)}
+        """The subdirs that have packages or had some, and ``noarch``."""
+        found = {
+            path.parent.name for path in self.folder.glob("*/*") if _is_package(path) or path.name in _REPODATA
+        }
         return sorted({*found, "noarch"})
 
     def find(self, name: str, version: str | None = None, subdir: str | None = None) -> Path:
@@ -91,6 +95,10 @@ class Channel:
 
     def index(self, *, compressed: bool = True) -> Channel:
         """Writes ``repodata.json`` (and ``.zst``) of every subdir, the same bytes for the same packages; itself."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        _replace(
+            self.folder / _TOLD, json.dumps({"stated": self._stated, "omitted": sorted(self._omitted)}).encode()
+        )
         for subdir in self.subdirs:
             folder = self.folder / subdir
             folder.mkdir(parents=True, exist_ok=True)
@@ -127,14 +135,17 @@ class Channel:
                 else:
                     target.hardlink_to(path)
         copy = Channel(folder)
-        copy._stated = {name: dict(fields) for name, fields in self._stated.items()}
+        copy._stated = {name: dict(fields) for name, fields in self._stated.items() if copy._has(name)}
         copy._omitted = set(self._omitted)
-        return copy.index() if without else copy
+        return copy.index()
+
+    def _has(self, filename: str) -> bool:
+        return any(self.folder.glob(f"*/{filename}"))
 
     def _records(self, folder: Path) -> dict[str, Record]:
         """A record of each package file in ``folder``; what was read of an unchanged file is remembered."""
         memory = folder / _REMEMBERED
-        known = json.loads(memory.read_text(encoding="utf-8")) if memory.exists() else {}
+        known = json.loads(_text(memory) or "{}")
         read: dict[str, tuple[list[int], Record]] = {}
         found: dict[str, Record] = {}
         for path in sorted(folder.iterdir()):
@@ -267,6 +278,10 @@ def _record(path: Path) -> Record:
         "sha256": hashlib.sha256(data).hexdigest(),
         "md5": hashlib.md5(data, usedforsecurity=False).hexdigest(),
     }
+
+
+def _text(path: Path) -> str | None:
+    return path.read_text(encoding="utf-8") if path.exists() else None
 
 
 def _is_package(path: Path) -> bool:

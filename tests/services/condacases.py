@@ -263,7 +263,11 @@ def dist_info(site: str, name: str, version: str, installer: str = "conda") -> d
 
 
 def hostile(folder: Path) -> None:
-    """``hostile-*``: what an installer must refuse; nothing of them may appear outside of a prefix."""
+    """``hostile-*``: what an installer must refuse; nothing of them may appear outside of a prefix.
+
+    py-rattler 0.28 ends the whole process at ``hostile-absolute``, and installs ``hostile-symlink``,
+    ``hostile-symlink-absolute`` and ``hostile-changed-file`` as if they were in order.
+    """
     bad = b"out of bounds\n"
     members: dict[str, list[Member]] = {
         "dotdot": [Member("../../hostile-escaped.txt", bad)],

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from packaging.tags import Tag
 
+    from tests.services.wheels import Distribution
+
 _MARKERS = {
     "os_name": "posix",
     "sys_platform": "linux",
@@ -39,7 +41,7 @@ _MACHINES = {"linux-64": "x86_64", "linux-aarch64": "aarch64"}
 
 def from_wheel(
     folder: Path,
-    wheel: Path,
+    wheel: Path | Distribution,
     *,
     subdir: str = "linux-64",
     conda_name: str | None = None,
@@ -56,13 +58,13 @@ def from_wheel(
     ``python``. ``depends`` replaces what the wheel's own requirements say; ``names`` are conda's names of
     distributions where they differ.
     """
-    project, version, _, tags = parse_wheel_filename(wheel.name)
+    project, version, _, tags = parse_wheel_filename(wheel.name if isinstance(wheel, Path) else wheel.filename)
     pure = all(tag.platform == "any" for tag in tags) if noarch is None else noarch
     laid = _Laid("site-packages" if pure else f"lib/python{python}/site-packages", pure, python)
-    metadata = laid.take(wheel)
+    metadata = laid.take(wheel if isinstance(wheel, Path) else io.BytesIO(wheel.data))
     wanted = _required(metadata, subdir, python, names or {}) if depends is None else list(depends)
     wanted = sorted({*wanted, *_python_of(metadata, pure), *_needed(tags, pure, python)})
-    mark = hashlib.sha256(" ".join(wanted).encode()).hexdigest()[:7]
+    mark = hashlib.sha256(" ".join([*wanted, *([] if pure else [subdir])]).encode()).hexdigest()[:7]
     return package(
         folder,
         conda_name or (names or {}).get(project, project),
@@ -96,7 +98,7 @@ class _Laid:
     def _bin(self) -> str:
         return "python-scripts" if self.pure else "bin"
 
-    def take(self, wheel: Path) -> bytes:
+    def take(self, wheel: Path | io.BytesIO) -> bytes:
         """METADATA of ``wheel``, whose files are placed."""
         with zipfile.ZipFile(wheel) as archive:
             info = next(n for n in archive.namelist() if n.endswith(".dist-info/METADATA")).partition("/")[0]
@@ -194,12 +196,15 @@ def _required(metadata: bytes, subdir: str, python: str, names: Mapping[str, str
 
 
 def _spec(specifier: str) -> str:
-    return ",".join(sorted(re.sub(r"==([^,]*\*)", r"\1", specifier).split(","), key=lambda one: one[::-1]))
+    """A version specifier in conda's words, lower bounds first: the order in a set of them says nothing."""
+    parts = re.sub(r"==([^,]*\*)", r"\1", specifier.replace(" ", "")).split(",")
+    order = (">", "=", "~", "", "<", "!")
+    return ",".join(sorted(parts, key=lambda one: (order.index(one[:1] if one[:1] in order else ""), one)))
 
 
 def _python_of(metadata: bytes, pure: bool) -> Iterable[str]:
     asked = BytesParser().parsebytes(metadata).get("Requires-Python")
-    return [f"python {_spec(asked.replace(' ', ''))}" if asked else "python"] if pure else []
+    return [f"python {_spec(asked)}" if asked else "python"] if pure else []
 
 
 def _needed(tags: Iterable[Tag], pure: bool, python: str) -> list[str]:

@@ -71,7 +71,7 @@ class Channel:
         found = [
             path
             for path in self.folder.glob(f"{subdir or '*'}/{name}-*")
-            if _is_package(path) and _parts(path.name)[0] == name and version in (None, _parts(path.name)[1])
+            if _is_package(path) and parts(path.name)[0] == name and version in (None, parts(path.name)[1])
         ]
         if len(found) != 1:
             raise LookupError(f"{name} {version or ''}: {len(found)} files")
@@ -127,7 +127,7 @@ class Channel:
         anew leaves this channel alone.
         """
         for path in sorted(self.folder.glob("*/*")):
-            if not _is_package(path) or _parts(path.name)[0] not in without:
+            if not _is_package(path) or parts(path.name)[0] not in without:
                 target = folder / path.parent.name / path.name
                 target.parent.mkdir(parents=True, exist_ok=True)
                 if path.name in _REPODATA or path.name == _REMEMBERED:
@@ -178,6 +178,7 @@ class ChannelServer(PackageIndex):
         self._channels: dict[str, Path] = {}
         self._frozen: dict[Path, bytes] = {}
         self._tokens: dict[str, bool] = {}
+        self._elsewhere: dict[str, str] = {}
         self.cache_control = "max-age=0"
         """What the answers with repodata say of how long they hold."""
 
@@ -192,9 +193,9 @@ class ChannelServer(PackageIndex):
 
     def url_with(self, user: str, password: str, name: str = "") -> str:
         """The URL of a channel (or of the server) with credentials inside."""
-        parts = urlsplit(self.url_of(name))
+        url = urlsplit(self.url_of(name))
         return urlunsplit(
-            parts._replace(netloc=f"{quote(user, safe='')}:{quote(password, safe='')}@{parts.netloc}")
+            url._replace(netloc=f"{quote(user, safe='')}:{quote(password, safe='')}@{url.netloc}")
         ).rstrip("/")
 
     def url_with_token(self, token: str, name: str) -> str:
@@ -210,6 +211,10 @@ class ChannelServer(PackageIndex):
         super().expire()
         self._tokens = dict.fromkeys(self._tokens, False)
 
+    def redirect(self, name: str, url: str) -> None:
+        """Answers requests for package files of a channel with the way to the same files below ``url``."""
+        self._elsewhere[name] = url
+
     def freeze(self, name: str) -> None:
         """Serves the repodata of a channel as they are now, whatever is indexed later."""
         for path in self._channels[name].glob("*/*"):
@@ -221,9 +226,9 @@ class ChannelServer(PackageIndex):
         self._frozen.clear()
 
     def reset(self) -> None:
-        """Forgets channels, faults, accounts, tokens and the log; stalled answers end."""
+        """Forgets channels, redirections, faults, accounts, tokens and the log; stalled answers end."""
         super().reset()
-        self._channels, self._frozen, self._tokens = {}, {}, {}
+        self._channels, self._frozen, self._tokens, self._elsewhere = {}, {}, {}, {}
         self.cache_control = "max-age=0"
 
     def count(self, package: str) -> int:
@@ -240,22 +245,25 @@ class ChannelServer(PackageIndex):
         if filename.startswith(("repodata", "current_repodata")):
             return "repodata", "", filename
         if _is_package(Path(filename)):
-            return "package", _parts(filename)[0], filename
+            return "package", parts(filename)[0], filename
         return "unknown", "", filename
 
     async def _content(
         self, request: web.Request, kind: str, package: str, filename: str, fault: Fault
     ) -> web.StreamResponse:
-        parts = request.path.strip("/").split("/")
-        if parts[0] == "t" and len(parts) > 2:
-            token, parts = parts[1], parts[2:]
+        steps = request.path.strip("/").split("/")
+        if steps[0] == "t" and len(steps) > 2:
+            token, steps = steps[1], steps[2:]
         else:
             token = ""
         if self._tokens and not self._tokens.get(token, False):
             return web.Response(status=401, text="no valid token")
-        folder = self._channels.get("/".join(parts[:-2]))
-        path = None if folder is None else folder / parts[-2] / filename
-        if kind == "unknown" or path is None or ".." in parts or not (path in self._frozen or path.is_file()):
+        name = "/".join(steps[:-2])
+        if kind == "package" and name in self._elsewhere:
+            return web.Response(status=302, headers={"Location": f"{self._elsewhere[name]}/{steps[-2]}/{filename}"})
+        folder = self._channels.get(name)
+        path = None if folder is None else folder / steps[-2] / filename
+        if kind == "unknown" or path is None or ".." in steps or not (path in self._frozen or path.is_file()):
             return web.Response(status=404, text="not here")
         return await self._file(request, kind, path, fault)
 
@@ -288,7 +296,7 @@ def _is_package(path: Path) -> bool:
     return path.name.endswith((".conda", ".tar.bz2"))
 
 
-def _parts(filename: str) -> tuple[str, str]:
+def parts(filename: str) -> tuple[str, str]:
     """Name and version of a package file."""
     name, _, rest = filename.removesuffix(".conda").removesuffix(".tar.bz2").rpartition("-")[0].rpartition("-")
     return name, rest

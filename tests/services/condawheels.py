@@ -151,14 +151,21 @@ class _Laid:
                 self._script(f"bin/{name}", _started(target))
 
     def _record(self, own: str) -> bytes:
+        """RECORD as pip wrote it where the package was built: seen from ``lib/pythonX.Y/site-packages``."""
+        rows = {self._seen_from_site(own): ("", "")}
+        if self.pure:  # the installer makes these programs; nobody knows their hashes yet
+            rows |= {f"../../../bin/{name}": ("", "") for name in self.points}
+        for path, data in self.files.items():
+            digest = base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()
+            rows[self._seen_from_site(path)] = (f"sha256={digest}", str(len(data)))
         text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        up = "../" * (self.site.count("/") + 1)
-        for path, data in sorted({**self.files, own: None}.items()):
-            name = path.removeprefix(f"{self.site}/") if path.startswith(f"{self.site}/") else up + path
-            digest = base64.urlsafe_b64encode(hashlib.sha256(data or b"").digest()).rstrip(b"=").decode()
-            writer.writerow((name, "", "") if data is None else (name, f"sha256={digest}", len(data)))
+        csv.writer(text, lineterminator="\n").writerows((name, *row) for name, row in sorted(rows.items()))
         return text.getvalue().encode()
+
+    def _seen_from_site(self, path: str) -> str:
+        if path.startswith(f"{self.site}/"):
+            return path.removeprefix(f"{self.site}/")
+        return "../../../" + (f"bin{path.removeprefix(self._bin)}" if path.startswith(f"{self._bin}/") else path)
 
 
 class _Points(configparser.ConfigParser):

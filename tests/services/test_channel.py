@@ -9,14 +9,17 @@ import ssl
 import subprocess
 import urllib.error
 import urllib.request
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
 import rattler
 import trustme
+from hypothesis import given
+from hypothesis import strategies as st
 from rattler.exceptions import SolverError
 
-from tests.services.channel import Channel, ChannelServer
+from tests.services.channel import Channel, ChannelServer, parts
 from tests.services.condaarchive import Member, index_of, info_file
 from tests.services.condapackages import PLACEHOLDER, package
 from tests.services.condawheels import from_wheel
@@ -24,7 +27,7 @@ from tests.services.index import Fault
 from tests.services.wheels import data_folder, wheel
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
     from typing import Literal
 
@@ -41,6 +44,7 @@ def solve(
     cache: Path,
     subdir: SubdirLiteral = "linux-64",
     virtual: dict[str, str] | None = None,
+    exclude_newer: datetime | None = None,
 ) -> list[rattler.RepoDataRecord]:
     """What rattler chooses, with the virtual packages of an old Linux and ``virtual``."""
     assumed = [
@@ -55,6 +59,7 @@ def solve(
             gateway=rattler.Gateway(cache_dir=cache / "repodata"),
             platforms=[subdir, "noarch"],
             virtual_packages=assumed,
+            exclude_newer=exclude_newer,
         )
 
     return asyncio.run(run())
@@ -243,6 +248,16 @@ def test_tokens_and_passwords(small: Channel, channel_server: ChannelServer, tmp
     assert chosen(solve([with_password], ["base"], tmp_path)) == {"base": "1.0=0"}
 
 
+def test_packages_may_be_elsewhere(
+    small: Channel, channel_server: ChannelServer, start_channels: Callable[[], ChannelServer], tmp_path: Path
+) -> None:
+    store = start_channels()
+    channel_server.redirect("main", store.mount("files", small))
+    records = solve([channel_server.mount("main", small)], ["base"], tmp_path)
+    install(records, tmp_path / "env", tmp_path)
+    assert channel_server.downloaded() == store.downloaded() == ["base-1.0-0.conda"]
+
+
 def test_stale_repodata_go_on_to_be_served(small: Channel, channel_server: ChannelServer) -> None:
     url = f"{channel_server.mount('main', small)}/noarch/repodata.json"
     channel_server.freeze("main")
@@ -290,6 +305,23 @@ def test_tls_by_an_authority_of_its_own(small: Channel) -> None:
             assert b"demo" in answer.read()
 
 
+def test_the_shared_channel_has_a_past(conda_channel: Channel, tmp_path: Path) -> None:
+    cutoff = datetime(2023, 6, 1, tzinfo=UTC)
+    found = solve([conda_channel.url], ["series-07"], tmp_path, exclude_newer=cutoff)
+    assert {name: one.partition("=")[0] for name, one in chosen(found).items()} == dict.fromkeys(
+        ("series-00", "series-01", "series-03", "series-07"), "1.1"
+    )
+
+
+NAMES = st.from_regex(r"[a-z0-9_][a-z0-9_.-]{0,20}", fullmatch=True)
+PARTS = st.from_regex(r"[a-z0-9_.]{1,10}", fullmatch=True)
+
+
+@given(name=NAMES, version=PARTS, build=PARTS, kind=st.sampled_from([".conda", ".tar.bz2"]))
+def test_a_file_name_is_read_back(name: str, version: str, build: str, kind: str) -> None:
+    assert parts(f"{name}-{version}-{build}{kind}") == (name, version)
+
+
 def test_a_mirror_of_the_shared_channel_takes_a_package_of_its_own(conda_channel: Channel, tmp_path: Path) -> None:
     mirror = conda_channel.mirror(tmp_path / "mirror", without={"pip"})
     package(mirror.folder, "own", files={})
@@ -329,6 +361,11 @@ def test_python_with_numpy_and_pandas_runs_from_the_prefix(
     assert output(prefix / "bin/pip", "--version").startswith("pip 25.0.1 from ")
     site = prefix / "lib/python3.11/site-packages"
     assert (site / "noarch_python/where.txt").read_text() == f"at {prefix}\n"
+    missing = (
+        "import importlib.metadata as m;"
+        "print([str(f) for d in m.distributions() for f in d.files or () if not f.locate().exists()])"
+    )
+    assert output(prefix / "bin/python", "-I", "-c", missing) == "[]\n"
 
 
 def test_the_other_platform_has_its_own_files(conda_channel: Channel, tmp_path: Path) -> None:

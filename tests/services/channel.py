@@ -21,6 +21,7 @@ import contextlib
 import hashlib
 import json
 import os
+import shutil
 import threading
 from email.utils import formatdate
 from pathlib import Path
@@ -74,21 +75,21 @@ class Channel:
             if _is_package(path) and parts(path.name)[0] == name and version in (None, parts(path.name)[1])
         ]
         if len(found) != 1:
-            raise LookupError(f"{name} {version or ''}: {len(found)} files")
+            raise LookupError(f"{name} {version or ''} {subdir or ''}: {len(found)} files")
         return found[0]
 
-    def state(self, filename: str, **fields: object) -> None:
+    def state(self, package: Path, **fields: object) -> None:
         """Makes the repodata say so of a file from the next :meth:`index` on; None leaves a field out."""
-        self._stated.setdefault(filename, {}).update(fields)
+        self._stated.setdefault(_place(package), {}).update(fields)
 
-    def omit(self, filename: str) -> None:
+    def omit(self, package: Path) -> None:
         """Leaves a file that stays there out of the repodata, as a channel does that withdraws it."""
-        self._omitted.add(filename)
+        self._omitted.add(_place(package))
 
-    def cut(self, filename: str, length: int) -> None:
+    def cut(self, package: Path, length: int) -> None:
         """Ends a file after ``length`` bytes; the repodata go on to describe the whole."""
-        (path,) = self.folder.glob(f"*/{filename}")
-        self._stated[filename] = {**_record(path), **self._stated.get(filename, {})}
+        path = self.folder / _place(package)
+        self._stated[_place(package)] = {**_record(path), **self._stated.get(_place(package), {})}
         data = path.read_bytes()[:length]
         path.unlink()  # it may be a link to another channel's file
         path.write_bytes(data)
@@ -133,14 +134,11 @@ class Channel:
                 if path.name in _REPODATA or path.name == _REMEMBERED:
                     _replace(target, path.read_bytes())
                 else:
-                    target.hardlink_to(path)
+                    _link(path, target)
         copy = Channel(folder)
-        copy._stated = {name: dict(fields) for name, fields in self._stated.items() if copy._has(name)}
+        copy._stated = {name: dict(fields) for name, fields in self._stated.items() if (folder / name).exists()}
         copy._omitted = set(self._omitted)
         return copy.index()
-
-    def _has(self, filename: str) -> bool:
-        return any(self.folder.glob(f"*/{filename}"))
 
     def _records(self, folder: Path) -> dict[str, Record]:
         """A record of each package file in ``folder``; what was read of an unchanged file is remembered."""
@@ -149,9 +147,9 @@ class Channel:
         read: dict[str, tuple[list[int], Record]] = {}
         found: dict[str, Record] = {}
         for path in sorted(folder.iterdir()):
-            if not _is_package(path) or path.name in self._omitted:
+            if not _is_package(path) or _place(path) in self._omitted:
                 continue
-            stated = self._stated.get(path.name, {})
+            stated = self._stated.get(_place(path), {})
             if "name" in stated:  # the file itself cannot be read
                 record: Record = stated
             else:
@@ -290,6 +288,18 @@ def _record(path: Path) -> Record:
 
 def _text(path: Path) -> str | None:
     return path.read_text(encoding="utf-8") if path.exists() else None
+
+
+def _place(package: Path) -> str:
+    """A package file's path below the folder of its channel: the same name may be in two subdirs."""
+    return f"{package.parent.name}/{package.name}"
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        target.hardlink_to(source)
+    except OSError:  # another file system
+        shutil.copy2(source, target)
 
 
 def _is_package(path: Path) -> bool:

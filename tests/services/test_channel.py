@@ -195,8 +195,8 @@ def test_indexing_twice_changes_no_byte_and_a_new_package_appears(small: Channel
 
 
 def test_repodata_say_what_they_are_told_to(small: Channel) -> None:
-    small.state("demo-1.0-0.conda", sha256=None, depends=["nothing"])
-    small.omit("base-1.0-0.conda")
+    small.state(small.find("demo"), sha256=None, depends=["nothing"])
+    small.omit(small.find("base"))
     small.index()
     assert small.records("linux-64") == {}
     record = small.records("noarch")["demo-1.0-0.conda"]
@@ -209,10 +209,13 @@ def test_a_mirror_holds_the_same_and_is_its_own(small: Channel, tmp_path: Path) 
     mirror = small.mirror(tmp_path / "mirror", without={"base"})
     assert mirror.records("noarch") == small.records("noarch")
     assert mirror.records("linux-64") == {}
-    mirror.cut("demo-1.0-0.conda", 10)
+    mirror.cut(mirror.find("demo"), 10)
     assert mirror.index().records("noarch") == small.records("noarch")
     assert mirror.find("demo").stat().st_size == 10
-    assert small.find("demo").stat().st_size > 10
+    before = small.find("demo").read_bytes()
+    assert len(before) > 10
+    package(small.mirror(tmp_path / "third").folder, "demo", "1.0", files={})
+    assert small.find("demo").read_bytes() == before
 
 
 # -- the server ------------------------------------------------------------------------------------------------

@@ -7,9 +7,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.services import unavailable
+from tests.services.channel import Channel, ChannelServer
+from tests.services.condachannel import conda_channel as shared_channel
 from tests.services.home import HOSTILE, MACHINE, Home, is_ambient
 from tests.services.index import PackageIndex
 from tests.services.registry import FakeRegistry
+from tests.stack.place import CannotRun
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -89,3 +93,40 @@ def fake_registry(_fake_registry: FakeRegistry) -> Iterator[FakeRegistry]:
     _fake_registry.reset()
     yield _fake_registry
     _fake_registry.reset()
+
+
+@pytest.fixture(scope="session")
+def conda_channel() -> Channel:
+    """The channel of several hundred conda packages; not to be written into, ``mirror`` gives one's own."""
+    try:
+        return shared_channel()
+    except CannotRun as reason:
+        unavailable(str(reason))
+
+
+@pytest.fixture(scope="session")
+def _channel_server() -> Iterator[ChannelServer]:
+    with ChannelServer() as server:
+        yield server
+
+
+@pytest.fixture
+def channel_server(_channel_server: ChannelServer) -> Iterator[ChannelServer]:
+    """A server of conda channels that serves none yet: ``url = channel_server.mount("main", conda_channel)``."""
+    _channel_server.reset()
+    yield _channel_server
+    _channel_server.reset()
+
+
+@pytest.fixture
+def start_channels() -> Iterator[Callable[[], ChannelServer]]:
+    """Starts further servers of channels: for tests of mirrors, of accounts of their own, or of one that stops."""
+    started: list[ChannelServer] = []
+
+    def start() -> ChannelServer:
+        started.append(ChannelServer().start())
+        return started[-1]
+
+    yield start
+    for server in started:
+        server.stop()

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import TracebackType
 
-Kind = Literal["page", "file", "metadata", "any"]
+Kind = Literal["page", "file", "metadata", "repodata", "package", "any"]
 
 _JSON = "application/vnd.pypi.simple.v1+json"
 _HTML = "application/vnd.pypi.simple.v1+html"

@@ -63,7 +63,7 @@ def cut(
         for one in locked.wheels
     ]
     tree = installer.combine(packages, dict(winners))
-    return layers.cut(locked), Described(packages={p.wheel.sha256: p for p in packages}, tree=tree), stored
+    return layers.cut(locked), Described(packages={p.of.sha256: p for p in packages}, tree=tree), stored
 
 
 @pytest.mark.parametrize("size", [1000, 2 * MIB])

@@ -6,7 +6,10 @@ import hashlib
 import os
 from typing import TYPE_CHECKING
 
+from flowkiln._base import relocate
 from flowkiln.envs import glue, installer, stamps, treefile
+from flowkiln.envs.condapackage import CondaPackage
+from flowkiln.envs.installerrors import LinkScripts, PrefixTooLong
 from flowkiln.envs.placing import Placer
 from flowkiln.envs.spread import spread
 
@@ -14,12 +17,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
-    from flowkiln.envs.installer import Entry, Launcher
+    from flowkiln.envs.condapackage import Relocation
+    from flowkiln.envs.installer import Entry, Launcher, Unpacked
     from flowkiln.envs.interpreter import Interpreter
     from flowkiln.envs.lock import PlatformLock
     from flowkiln.envs.stamps import Stamp
-    from flowkiln.envs.treefile import Description
-    from flowkiln.envs.wheel import Wheel
+    from flowkiln.envs.treefile import Description, Rewritten
     from flowkiln.envs.wheelstore import WheelStore
 
 _BATCH = 128
@@ -34,18 +37,20 @@ def build(
     root: Path,
     part: PlatformLock,
     interpreter: Interpreter,
-    wheels: Iterable[Wheel],
+    unpacked: Iterable[Unpacked],
     store: WheelStore,
 ) -> Description:
     """Writes the tree of ``part`` to ``scratch`` as it is to stand at ``root``, and returns its description.
 
-    Raises PathOwnedTwice, DamagedWheel and ``OSError``.
+    Raises PathOwnedTwice, PrefixTooLong, LinkScripts, DamagedWheel and ``OSError``.
     """
-    packages = [installer.package(wheel, part.python) for wheel in wheels]
+    packages = [installer.package(one, part.python) for one in unpacked]
+    check_scripts(one.of for one in packages)
     tree = installer.combine(packages, dict(part.winners), case_matters=part.platform.os != "darwin")
     for folder in _folders(tree, part.python):
         os.mkdir(f"{scratch}/{folder}")  # noqa: PTH102  hundreds
-    placed = _Placing(scratch, store).place(tree.owners)
+    placing = _Placing(scratch, root, store)
+    placed = placing.place(tree.owners)
     glued = _glue(scratch, root, interpreter, tree.launchers, store)
     placed.update((one.path, stamps.of(f"{scratch}/{one.path}")) for one in glued)
     document = tree.document
@@ -56,8 +61,9 @@ def build(
         version=interpreter.version,
         interpreter=interpreter.path,
         prefix=str(root),
-        wheels=tuple(sorted(wheel.sha256 for wheel in part.wheels)),
+        wheels=tuple(sorted(one.sha256 for one in part.packages)),
         glue=treefile.glue_rows(glued),
+        rewritten=placing.rewritten,
     )
     inside = scratch / treefile.FOLDER
     inside.mkdir()
@@ -65,6 +71,20 @@ def build(
     stamps.write(inside / "stamps.json", placed)
     (inside / "tree.json").write_bytes(description.to_bytes())
     return description
+
+
+def check_scripts(unpacked: Iterable[Unpacked]) -> None:
+    """Guarantees that no package needs to run something when it is linked. Raises LinkScripts naming all that do."""
+    found = [
+        f"{one.name} {one.version} ({script})"
+        for one in unpacked
+        if isinstance(one, CondaPackage)
+        for script in one.scripts
+        if script.endswith("-link") and not script.endswith("unlink")
+    ]
+    if found:
+        message = f"scripts of conda packages are never run: {', '.join(sorted(found))}"
+        raise LinkScripts(message, data={"packages": sorted(found)})
 
 
 def _folders(tree: installer.Tree, python: str) -> list[str]:
@@ -81,8 +101,10 @@ class _Placing:
     spread to new trees and pass for right there.
     """
 
-    def __init__(self, scratch: Path, store: WheelStore) -> None:
+    def __init__(self, scratch: Path, root: Path, store: WheelStore) -> None:
+        self.rewritten: dict[str, Rewritten] = {}
         self._base = str(scratch)
+        self._prefix = str(root)
         self._store = store
         self._placer = Placer()
         self._known: dict[str, dict[str, Stamp]] = {}
@@ -108,7 +130,10 @@ class _Placing:
     def _one(self, entry: Entry, sha256: str) -> Stamp:
         target = f"{self._base}/{entry.path}"
         if isinstance(entry.source, bytes):
-            _write(target, entry.source, entry.mode)
+            if entry.is_link:
+                os.symlink(entry.source, target)  # noqa: PTH211  no Path per file
+            else:
+                _write(target, entry.source, entry.mode)
             return stamps.of(target)
         source = f"{self._contents[sha256]}/{entry.source}"
         try:
@@ -117,8 +142,23 @@ class _Placing:
             raise DamagedWheel(sha256) from error
         if stamp != self._known[sha256].get(entry.source):
             self._check(source, stamp, entry, sha256)
+        if entry.relocation is not None:
+            return self._relocate(source, target, entry, entry.relocation)
         linked = self._placer.place(source, target, entry.mode)
         return stamp if linked else stamps.of(target)
+
+    def _relocate(self, source: str, target: str, entry: Entry, relocation: Relocation) -> Stamp:
+        """Writes a file with the prefix in the place of its placeholder: a copy, and never one of the store's."""
+        with open(source, "rb") as stream:  # noqa: PTH123  no Path per file
+            data = stream.read()
+        try:
+            written, offsets = relocate.written(data, relocation.placeholder, self._prefix, relocation.kind)
+        except relocate.PrefixTooLong as error:
+            message = f"{entry.path} cannot be made for this place: {error}"
+            raise PrefixTooLong(message) from error
+        _write(target, written, entry.mode)
+        self.rewritten[entry.path] = (relocation.kind, relocation.placeholder, tuple(offsets))
+        return stamps.of(target)
 
     def _check(self, source: str, stamp: Stamp, entry: Entry, sha256: str) -> None:
         """Reads a file that looks different: right after a copy of the cache, wrong after a change."""

@@ -12,6 +12,7 @@ from flowkiln._base import files
 from flowkiln.envs import installer
 from flowkiln.envs.gathering import Gatherer
 from flowkiln.envs.making import check_tags
+from flowkiln.envs.wheel import WheelFile
 from flowkiln.envs.wheelstore import WheelStore
 
 if TYPE_CHECKING:
@@ -19,9 +20,8 @@ if TYPE_CHECKING:
 
     from flowkiln._base.report import Reporter
     from flowkiln.envs.fetch import Fetcher
-    from flowkiln.envs.installer import Package, Tree
-    from flowkiln.envs.lock import LockedWheel, PlatformLock
-    from flowkiln.envs.wheel import Wheel
+    from flowkiln.envs.installer import Package, Tree, Unpacked
+    from flowkiln.envs.lock import Locked, PlatformLock
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +31,7 @@ class Known:
     ``scripts`` are the bytes of the scripts that are written with the prefix, by stored path.
     """
 
-    wheel: Wheel
+    wheel: Unpacked
     scripts: Mapping[str, bytes] = field(default_factory=dict)
 
 
@@ -65,15 +65,15 @@ class Describer:
         fetcher = self._fetcher() if callable(self._fetcher) else self._fetcher
         return Gatherer(self._store, self._cache, fetcher)
 
-    def missing(self, part: PlatformLock) -> list[LockedWheel]:
+    def missing(self, part: PlatformLock) -> list[Locked]:
         """The wheels of ``part`` that would have to be fetched."""
-        return [wheel for wheel in part.wheels if not self.has(wheel)]
+        return [one for one in part.packages if not self.has(one)]
 
-    def has(self, wheel: LockedWheel) -> bool:
+    def has(self, wheel: Locked) -> bool:
         """Whether the files of ``wheel`` are here."""
         return wheel.sha256 in self._here or self._store.get(wheel.sha256) is not None
 
-    def known(self, locked: LockedWheel) -> Known | None:
+    def known(self, locked: Locked) -> Known | None:
         """What is to be known of a wheel that is here; None when it is not."""
         wheel = self._store.get(locked.sha256)
         if wheel is None:
@@ -82,7 +82,7 @@ class Describer:
             scripts = {
                 file.stored: Path(self.stored(wheel.sha256, file.stored)).read_bytes()
                 for file in wheel.files
-                if file.launcher
+                if isinstance(file, WheelFile) and file.launcher
             }
         except OSError:
             return None
@@ -104,17 +104,17 @@ class Describer:
         check_tags(part)
         told = {one.sha256: known[one.sha256] for one in self.missing(part) if one.sha256 in known} if known else {}
         found = {sha256: one.wheel for sha256, one in told.items()}
-        rest = [one for one in part.wheels if one.sha256 not in found]
+        rest = [one for one in part.packages if one.sha256 not in found]
         found |= {wheel.sha256: wheel for wheel in self.bring(rest, reporter, verify=verify)}
-        packages = [installer.package(found[one.sha256], part.python) for one in part.wheels]
+        packages = [installer.package(found[one.sha256], part.python) for one in part.packages]
         tree = installer.combine(packages, dict(part.winners), case_matters=part.platform.os != "darwin")
         return Described(
-            packages={one.wheel.sha256: one for one in packages},
+            packages={one.of.sha256: one for one in packages},
             tree=tree,
             scripts={(sha256, path): data for sha256, one in told.items() for path, data in one.scripts.items()},
         )
 
-    def bring(self, wheels: Iterable[LockedWheel], reporter: Reporter, *, verify: bool = False) -> list[Wheel]:
+    def bring(self, wheels: Iterable[Locked], reporter: Reporter, *, verify: bool = False) -> list[Unpacked]:
         """The wheels with their files here, fetched where they are missing; ``verify`` as in ``describe``."""
         with files.locked(self._cache / "locks" / "cache", shared=True):
             found = self._gatherer.gather(list(wheels), reporter, verify=verify)

@@ -16,27 +16,27 @@ if TYPE_CHECKING:
 
     from flowkiln._base.report import Phase, Reporter
     from flowkiln.envs.fetch import Fetcher
-    from flowkiln.envs.lock import LockedWheel
-    from flowkiln.envs.wheel import Wheel
+    from flowkiln.envs.installer import Unpacked
+    from flowkiln.envs.lock import Locked
     from flowkiln.envs.wheelstore import WheelStore
 
 
 class Gatherer:
-    """Brings wheels into one store. ``fetcher`` downloads; None means the default one."""
+    """Brings wheels and conda packages into one store. ``fetcher`` downloads; None means the default one."""
 
     def __init__(self, store: WheelStore, cache: Path, fetcher: Fetcher | None) -> None:
         self._store = store
         self._partial = cache / "partial"
         self._fetcher = fetcher
 
-    def gather(self, wheels: Sequence[LockedWheel], reporter: Reporter, *, verify: bool = False) -> list[Wheel]:
+    def gather(self, wheels: Sequence[Locked], reporter: Reporter, *, verify: bool = False) -> list[Unpacked]:
         """All ``wheels`` as the store has them, in order, the missing ones fetched and unpacked.
 
         ``verify`` reads every file of those that are here and makes damaged ones anew. The first error ends the
         others' work and is raised; what they received is kept.
         """
-        found: dict[str, Wheel] = {}
-        missing: list[LockedWheel] = []
+        found: dict[str, Unpacked] = {}
+        missing: list[Locked] = []
         for locked in wheels:
             wheel = self._store.get(locked.sha256)
             if wheel is not None and verify and self._store.verify(wheel):
@@ -52,7 +52,7 @@ class Gatherer:
             found.update(self._fetch_all(missing, reporter))
         return [found[locked.sha256] for locked in wheels]
 
-    def _fetch_all(self, missing: list[LockedWheel], reporter: Reporter) -> dict[str, Wheel]:
+    def _fetch_all(self, missing: list[Locked], reporter: Reporter) -> dict[str, Unpacked]:
         from flowkiln.envs.fetch import Fetcher  # noqa: PLC0415  installing from the store stays cheap
 
         fetcher = self._fetcher or Fetcher()
@@ -65,7 +65,7 @@ class Gatherer:
             phase = stack.enter_context(reporter.phase("download", total=total, unit="bytes"))
             return _Crew(self._store, self._partial, fetcher, phase).work(missing)
 
-    def _check_offline(self, missing: Iterable[LockedWheel], fetcher: Fetcher) -> None:
+    def _check_offline(self, missing: Iterable[Locked], fetcher: Fetcher) -> None:
         """Names everything that is missing, not the first only."""
         names = [
             locked.filename
@@ -87,10 +87,10 @@ class _Crew:
         self._phase = phase
         self._stopped = threading.Event()
         self._telling = threading.Lock()
-        self._todo: queue.SimpleQueue[LockedWheel] = queue.SimpleQueue()
-        self._done: queue.SimpleQueue[tuple[LockedWheel, Wheel | BaseException]] = queue.SimpleQueue()
+        self._todo: queue.SimpleQueue[Locked] = queue.SimpleQueue()
+        self._done: queue.SimpleQueue[tuple[Locked, Unpacked | BaseException]] = queue.SimpleQueue()
 
-    def work(self, missing: list[LockedWheel]) -> dict[str, Wheel]:
+    def work(self, missing: list[Locked]) -> dict[str, Unpacked]:
         # Largest first: the end of the work is not one big file alone.
         for locked in sorted(missing, key=lambda locked: -(locked.size or 0)):
             self._todo.put(locked)
@@ -100,7 +100,7 @@ class _Crew:
         ]
         for thread in threads:
             thread.start()
-        found: dict[str, Wheel] = {}
+        found: dict[str, Unpacked] = {}
         try:
             while len(found) < len({locked.sha256 for locked in missing}):
                 self._take(found)
@@ -108,7 +108,7 @@ class _Crew:
             self._stopped.set()
         return found
 
-    def _take(self, found: dict[str, Wheel]) -> None:
+    def _take(self, found: dict[str, Unpacked]) -> None:
         try:
             locked, result = self._done.get(timeout=0.5)
         except queue.Empty:
@@ -131,7 +131,7 @@ class _Crew:
             except BaseException as error:  # noqa: BLE001
                 self._done.put((locked, error))
 
-    def _fetch(self, locked: LockedWheel) -> Path:
+    def _fetch(self, locked: Locked) -> Path:
         artefact = Artefact(name=locked.name, url=locked.url, sha256=locked.sha256, size=locked.size)
 
         def advance(amount: int) -> None:

@@ -81,9 +81,12 @@ def all_of(
     version: str,
     launchers: Iterable[tuple[Launcher, Callable[[], bytes]]],
 ) -> tuple[Glue, ...]:
-    """All glue of one prefix, sorted by path."""
+    """All glue of one prefix, sorted by path. With no ``interpreter`` the environment's own is one of its packages."""
     python = version.rpartition(".")[0]
-    found = [*links(interpreter, python), configuration(interpreter, version), marker(python)]
+    if interpreter:
+        found = [*links(interpreter, python), configuration(interpreter, version), marker(python)]
+    else:
+        found = [Glue("conda-meta/history", 0o444, b""), marker(python)]
     found += [launcher(one, prefix, read) for one, read in launchers]
     return tuple(sorted(found))
 

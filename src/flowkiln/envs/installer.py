@@ -1,8 +1,9 @@
-"""The installer: (wheel, X.Y) -> what it writes, as sorted entries. Pure: it reads and writes no file.
+"""The installer: (package, X.Y) -> what it writes, as sorted entries. Pure: it reads and writes no file.
 
 Entries know nothing of the prefix, so that host trees and image layers are made of the same bytes. Launchers,
 ``pyvenv.cfg`` and interpreter links name the prefix: they are glue (``envs.glue``), and RECORD leaves launchers
-blank.
+blank. A file of a conda package in which the prefix stands counts with the bytes that it is stored with, before its
+placeholder is replaced: that is how environments at two prefixes have one identity.
 """
 
 from __future__ import annotations
@@ -12,28 +13,36 @@ import csv
 import hashlib
 import io
 import json
+import stat
 from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple
 
+from flowkiln.envs.condapackage import CondaPackage, Relocation
 from flowkiln.envs.installerrors import PathOwnedTwice
 from flowkiln.envs.names import collision_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from flowkiln.envs.condapackage import CondaFile
     from flowkiln.envs.wheel import EntryPoint, Wheel, WheelFile
+
+    Unpacked = Wheel | CondaPackage
 
 INSTALLER = b"flowkiln\n"
 FILE_MODE = 0o444
 EXECUTABLE_MODE = 0o555
+LINK_MODE = stat.S_IFLNK | 0o777
 TREE_SCHEMA = 1
 
 
 class Entry(NamedTuple):
     """One file that installing writes. ``path`` is relative to the prefix, ``sha256`` hex, ``size`` in bytes.
 
-    ``source`` is the stored path inside the unpacked wheel, or the bytes themselves where installing makes them.
+    ``source`` is the stored path inside the unpacked package, or the bytes themselves where installing makes them.
+    A link has ``LINK_MODE`` and its target as its bytes. With a ``relocation`` the file is written with the prefix in
+    it, and ``sha256`` and ``size`` are those of the stored one.
     """
 
     path: str
@@ -41,6 +50,12 @@ class Entry(NamedTuple):
     sha256: str
     size: int
     source: str | bytes
+    relocation: Relocation | None = None
+
+    @property
+    def is_link(self) -> bool:
+        """Whether it is a symbolic link."""
+        return self.mode == LINK_MODE
 
 
 class Launcher(NamedTuple):
@@ -62,18 +77,18 @@ class Launcher(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Package:
-    """One distribution as it is installed: ``entries`` and ``launchers``, each sorted by path."""
+    """One package as it is installed: ``entries`` and ``launchers``, each sorted by path, ``of`` what it unpacks to."""
 
-    wheel: Wheel
+    of: Unpacked
     entries: tuple[Entry, ...]
     launchers: tuple[Launcher, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tree:
-    """Several distributions in one prefix, every path owned by one of them.
+    """Several packages in one prefix, every path owned by one of them.
 
-    ``owners`` are (entry, sha256 of the wheel it comes from) sorted by path, ``launchers`` likewise.
+    ``owners`` are (entry, sha256 of the artefact it comes from) sorted by path, ``launchers`` likewise.
     """
 
     owners: tuple[tuple[Entry, str], ...]
@@ -97,8 +112,12 @@ def document(rows: Iterable[tuple[str, int, str]]) -> bytes:
     return json.dumps(ordered, ensure_ascii=False, separators=(",", ":")).encode()
 
 
-def package(wheel: Wheel, python: str) -> Package:
-    """What installing ``wheel`` for Python ``X.Y`` writes. Depends on nothing else."""
+def package(one: Unpacked, python: str) -> Package:
+    """What installing a wheel or a conda package for Python ``X.Y`` writes. Depends on nothing else."""
+    return _of_conda(one, python) if isinstance(one, CondaPackage) else _of_wheel(one, python)
+
+
+def _of_wheel(wheel: Wheel, python: str) -> Package:
     folders = {
         "site": f"lib/python{python}/site-packages",
         "scripts": "bin",
@@ -115,7 +134,42 @@ def package(wheel: Wheel, python: str) -> Package:
     if not any(entry.path == record for entry in entries):
         entries.append(_made(record, _record(entries, launchers, record, site)))
     entries.sort(key=itemgetter(0))
-    return Package(wheel=wheel, entries=tuple(entries), launchers=launchers)
+    return Package(of=wheel, entries=tuple(entries), launchers=launchers)
+
+
+def _of_conda(one: CondaPackage, python: str) -> Package:
+    folders = {"prefix": "", "site": f"lib/python{python}/site-packages/", "scripts": "bin/"}
+    launchers = tuple(Launcher(f"bin/{point.name}", point, "", "") for point in one.entry_points)
+    taken = {launcher.path for launcher in launchers}
+    entries = [_conda_entry(file, folders[file.place] + file.path) for file in one.files]
+    entries = [entry for entry in entries if entry.path not in taken]
+    stem = f"{one.name}-{one.version}-{one.build}"
+    paths = sorted({*taken, *(entry.path for entry in entries)})
+    entries.append(_made(f"conda-meta/{stem}.json", _conda_record(one, paths)))
+    entries.sort(key=itemgetter(0))
+    return Package(of=one, entries=tuple(entries), launchers=launchers)
+
+
+def _conda_entry(file: CondaFile, path: str) -> Entry:
+    if file.target:
+        return Entry(path, LINK_MODE, file.sha256, file.size, file.target.encode())
+    mode = EXECUTABLE_MODE if file.executable else FILE_MODE
+    relocation = Relocation(file.placeholder, "binary" if file.kind == "binary" else "text") if file.kind else None
+    return Entry(path, mode, file.sha256, file.size, file.stored, relocation)
+
+
+def _conda_record(one: CondaPackage, paths: Sequence[str]) -> bytes:
+    """What conda's tools read of an installed package, without URLs, host paths and times."""
+    document = {
+        **one.record,
+        "name": one.name,
+        "version": one.version,
+        "build": one.build,
+        "fn": one.filename,
+        "sha256": one.sha256,
+        "files": list(paths),
+    }
+    return (json.dumps(document, ensure_ascii=False, indent=1, sort_keys=True) + "\n").encode()
 
 
 def record_of(wheel: Wheel) -> bytes | None:
@@ -138,13 +192,15 @@ def combine(
     case alone are one path. Raises PathOwnedTwice.
     """
     choose = winners or {}
-    files: dict[str, tuple[Entry, Wheel]] = {}
-    scripts: dict[str, tuple[Launcher, Wheel]] = {}
-    for one in sorted(packages, key=lambda package: package.wheel.name):
-        wheel = one.wheel
+    files: dict[str, tuple[Entry, Unpacked]] = {}
+    scripts: dict[str, tuple[Launcher, Unpacked]] = {}
+    for one in sorted(packages, key=lambda package: (package.of.name, package.of.sha256)):
+        wheel = one.of
         for entry in one.entries:
             held = files.setdefault(entry.path, (entry, wheel))
-            if held[0] is not entry and _takes(entry.path, held[0][1:3], held[1], entry[1:3], wheel, choose):
+            if held[0] is not entry and _takes(
+                entry.path, _content(held[0]), held[1], _content(entry), wheel, choose
+            ):
                 files[entry.path] = (entry, wheel)
         for launcher in one.launchers:
             kept = scripts.setdefault(launcher.path, (launcher, wheel))
@@ -163,12 +219,17 @@ def combine(
     )
 
 
+def _content(entry: Entry) -> tuple[object, ...]:
+    """Equal for entries that would be equal files in one prefix."""
+    return (*entry[1:3], entry.relocation)
+
+
 def _takes(
     path: str,
     held: tuple[object, ...],
-    holder: Wheel,
+    holder: Unpacked,
     new: tuple[object, ...],
-    wheel: Wheel,
+    wheel: Unpacked,
     winners: Mapping[str, str],
 ) -> bool:
     """Whether ``wheel`` takes ``path`` from its ``holder``. Raises PathOwnedTwice where nobody decides."""
@@ -181,7 +242,9 @@ def _takes(
 
 
 def _settle(
-    files: dict[str, tuple[Entry, Wheel]], scripts: dict[str, tuple[Launcher, Wheel]], winners: Mapping[str, str]
+    files: dict[str, tuple[Entry, Unpacked]],
+    scripts: dict[str, tuple[Launcher, Unpacked]],
+    winners: Mapping[str, str],
 ) -> None:
     """A file and a launcher at one path: never the same content, so that only a winner decides."""
     for path in sorted(files.keys() & scripts.keys()):

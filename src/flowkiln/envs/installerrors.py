@@ -1,4 +1,4 @@
-"""Errors of ``flowkiln.envs`` about downloads, wheels, trees and interpreters, ENV030 to ENV059."""
+"""Errors of ``flowkiln.envs`` about downloads, packages, trees and interpreters: ENV030 to 055, 070 to 079."""
 
 from __future__ import annotations
 
@@ -224,3 +224,61 @@ class InterpreterNotInstalled(InstallError):
     code = "ENV055"
     title = "Python could not be installed"
     exit_code = ExitCode.SERVICE
+
+
+class HostileConda(InstallError):
+    """A conda package holds something that no package may hold, and was refused before anything was installed.
+
+    Such as a path or a link that leaves the environment, a file that it does not list or that is another than the
+    one listed, or one that claims what belongs to the environment. The message names package and member.
+    """
+
+    code = "ENV070"
+    title = "Conda package refused"
+    advice = "Take another version or build of it, or tell its channel."
+
+
+class CondaUnreadable(InstallError):
+    """A file is not a conda package that can be read: cut short, damaged, or without its metadata.
+
+    Its sha256 is the locked one, so the channel has served this very file. Lock another build of the package.
+    """
+
+    code = "ENV071"
+    title = "Conda package cannot be read"
+    advice = "Take another version or build of it, or tell its channel."
+
+
+class CondaMismatch(InstallError):
+    """A conda package is not the one that the lock says: its own metadata name another one.
+
+    The message shows both. ``flowkiln env lock --upgrade PACKAGE`` locks it anew.
+    """
+
+    code = "ENV072"
+    title = "Conda package is not the locked one"
+    advice = "Lock it anew: `flowkiln env lock --upgrade PACKAGE`."
+
+
+class PrefixTooLong(InstallError):
+    """The place of an environment has a longer path than a conda package has room for.
+
+    Binary files hold the prefix in a place of fixed length, mostly 255 bytes. Move flowkiln's cache to a shorter
+    path: the setting ``cache``, or ``FLOWKILN_CACHE``.
+    """
+
+    code = "ENV073"
+    title = "Path of the environment is too long"
+    advice = "Set `cache` (FLOWKILN_CACHE) to a shorter path."
+
+
+class LinkScripts(InstallError):
+    """A conda package wants to run a script when it is installed, and packages run nothing here.
+
+    The message names the packages. Often the script only prints a text or builds a cache, and another build of the
+    package, or the same library from PyPI, does without.
+    """
+
+    code = "ENV074"
+    title = "Conda package wants to run a script"
+    advice = "Take another build of it, or the same library from PyPI."

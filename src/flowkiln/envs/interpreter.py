@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 class Interpreter:
     """A released CPython with the GIL. ``path`` is the base executable, never a venv's or a shim's.
 
+    It is empty for an environment that brings its own.
+
     ``version`` is ``X.Y.Z``; ``platform`` what it was built for.
     """
 
@@ -33,7 +35,15 @@ class Interpreter:
     @property
     def key(self) -> str:
         """Part of a tree's name: two interpreters of one version have different ones."""
+        if not self.path:
+            return f"{self.version}-own"
         return f"{self.version}-{hashlib.sha256(self.path.encode()).hexdigest()[:8]}"
+
+
+def own(part: PlatformLock) -> Interpreter | None:
+    """The interpreter that ``part`` brings; None where it comes from elsewhere."""
+    found = part.own_python
+    return None if found is None else Interpreter(path="", version=found.version, platform=part.platform)
 
 
 def numbers(version: str) -> tuple[int, ...]:

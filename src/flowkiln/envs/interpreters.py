@@ -106,10 +106,13 @@ class Interpreters:
         self._environ = dict(os.environ if environ is None else environ)
 
     def find(self, part: PlatformLock, reporter: Reporter | None = None) -> Interpreter:
-        """The newest interpreter that ``part`` holds for.
+        """The interpreter that ``part`` brings, else the newest that it holds for.
 
         Raises InterpreterMissing naming what was found, InterpreterNotInstalled when a download fails.
         """
+        own = values.own(part)
+        if own is not None:
+            return own
         chosen = self._newest(self.all(), part)
         if chosen is None and self._downloads == "auto":
             self._install(part, reporter or Silent())

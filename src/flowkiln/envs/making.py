@@ -12,6 +12,7 @@ from flowkiln._base import files, platforms
 from flowkiln.envs.building import DamagedWheel, build
 from flowkiln.envs.gathering import Gatherer
 from flowkiln.envs.installerrors import WrongTags
+from flowkiln.envs.subdirs import NOARCH, subdir_of
 from flowkiln.envs.wheels import Target, tags_of
 from flowkiln.envs.wheelstore import WheelStore
 
@@ -21,10 +22,10 @@ if TYPE_CHECKING:
 
     from flowkiln._base.report import Reporter
     from flowkiln.envs.fetch import Fetcher
+    from flowkiln.envs.installer import Unpacked
     from flowkiln.envs.interpreter import Interpreter
     from flowkiln.envs.lock import PlatformLock
     from flowkiln.envs.treefile import Description
-    from flowkiln.envs.wheel import Wheel
 
 
 class Maker:
@@ -60,17 +61,19 @@ class Maker:
             found = there()
             if found is not None:
                 return found
-            wheels = self._gatherer.gather(part.wheels, reporter, verify=root.exists())
+            wheels = self._gatherer.gather(part.packages, reporter, verify=root.exists())
             try:
                 return self._build(root, part, interpreter, wheels)
             except DamagedWheel:
                 # Found in time: what is damaged in the store is fetched again, once.
-                wheels = self._gatherer.gather(part.wheels, reporter, verify=True)
+                wheels = self._gatherer.gather(part.packages, reporter, verify=True)
                 return self._build(root, part, interpreter, wheels)
 
-    def _build(self, root: Path, part: PlatformLock, interpreter: Interpreter, wheels: list[Wheel]) -> Description:
+    def _build(
+        self, root: Path, part: PlatformLock, interpreter: Interpreter, found: list[Unpacked]
+    ) -> Description:
         with files.disk_errors(root), files.scratch_folder(self._cache / "scratch") as scratch:
-            description = build(scratch, root, part, interpreter, wheels, self._store)
+            description = build(scratch, root, part, interpreter, found, self._store)
             root.parent.mkdir(parents=True, exist_ok=True)
             if root.exists() or root.is_symlink():
                 with files.scratch_folder(self._cache / "scratch") as old:
@@ -82,7 +85,11 @@ class Maker:
 
 
 def check_tags(part: PlatformLock) -> None:
-    """Guarantees that every wheel of ``part`` has a tag that its platform and Python accept. Raises WrongTags."""
+    """Guarantees that every package of ``part`` is for its platform and Python. Raises WrongTags."""
+    for one in part.conda:
+        if one.subdir not in (NOARCH, subdir_of(part.platform)):
+            message = f"{one.subdir}/{one.filename} does not fit {part.platform}"
+            raise WrongTags(message, hint=f"Lock it anew: `flowkiln env lock --upgrade {one.name}`.")
     floor = part.glibc or platforms.host_glibc() if part.platform.os == "linux" else None
     target = Target(part.platform, part.python, floor)
     for wheel in part.wheels:

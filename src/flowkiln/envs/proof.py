@@ -11,9 +11,11 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from flowkiln._base import relocate
 from flowkiln._base.errors import BaseError
 from flowkiln.envs import stamps, treefile
 from flowkiln.envs.installerrors import EnvironmentMismatch
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from flowkiln.envs.stamps import Stamp
-    from flowkiln.envs.treefile import Description
+    from flowkiln.envs.treefile import Description, Rewritten
 
 Level = Literal["stat", "full"]
 REPAIR = "`flowkiln env verify --repair ENV` makes the environment anew."
@@ -46,7 +48,7 @@ def verify(root: Path | str, expected_env_id: str, expected_tree_digest: str, le
     if level == "stat" and known and seen == known:
         return
     expected = {**treefile.parsed(listed), **description.glue}
-    found = _differences(root, expected, seen, known if level == "stat" else {})
+    found = _differences(description, expected, seen, known if level == "stat" else {})
     if any(found.values()):
         raise _mismatch(root, found)
     if seen != known:
@@ -83,7 +85,7 @@ def _seen(root: Path) -> dict[str, Stamp]:
 
 
 def _differences(
-    root: Path,
+    description: Description,
     expected: Mapping[str, tuple[int, str]],
     seen: Mapping[str, Stamp],
     known: Mapping[str, Stamp],
@@ -94,7 +96,7 @@ def _differences(
     doubtful = [
         path for path in present if path not in changed and not seen[path].is_link and seen[path] != known.get(path)
     ]
-    changed |= {path for path, digest in _digests(root, doubtful) if digest != expected[path][1]}
+    changed |= {path for path, digest in _digests(description, doubtful) if digest != expected[path][1]}
     return {
         "changed": sorted(changed),
         "missing": sorted(expected.keys() - seen.keys()),
@@ -104,6 +106,8 @@ def _differences(
 
 def _looks_wrong(stamp: Stamp, mode: int, content: str) -> bool:
     """Whether a glance is enough: another mode, another link, a link in place of a file."""
+    if stat.S_ISLNK(mode):  # of a package: listed with the sha256 of its target
+        return not (stamp.is_link and hashlib.sha256(os.fsencode(stamp.target)).hexdigest() == content)
     link = content.startswith("-> ")
     if link or stamp.is_link:
         # A link's mode means nothing and differs between systems.
@@ -111,12 +115,18 @@ def _looks_wrong(stamp: Stamp, mode: int, content: str) -> bool:
     return stamp.permissions != mode
 
 
-def _digests(root: Path, paths: list[str]) -> Iterable[tuple[str, str]]:
-    """The sha256 of each file; "" for one that cannot be read. In threads: hashing releases the interpreter."""
-    base = str(root)
+def _digests(description: Description, paths: list[str]) -> Iterable[tuple[str, str]]:
+    """The sha256 of each file; "" for one that cannot be read. In threads: hashing releases the interpreter.
+
+    A file with the prefix in it counts as it was before that was written.
+    """
+    base, rewritten = description.prefix, description.rewritten
 
     def some(batch: list[str]) -> list[tuple[str, str]]:
-        return [(path, _digest(f"{base}/{path}")) for path in batch]
+        return [
+            (path, _digest(f"{base}/{path}") if path not in rewritten else _stored(base, path, rewritten[path]))
+            for path in batch
+        ]
 
     batches = [paths[start : start + _BATCH] for start in range(0, len(paths), _BATCH)]
     for done in spread(some, batches):
@@ -138,6 +148,17 @@ def _digest(path: str) -> str:
         return ""
     finally:
         os.close(descriptor)
+
+
+def _stored(root: str, path: str, how: Rewritten) -> str:
+    """The sha256 of the bytes that a file with the prefix in it was made of; "" where it is not what was made."""
+    kind, placeholder, offsets = how
+    try:
+        data = Path(root, path).read_bytes()
+    except OSError:
+        return ""
+    found = relocate.restored(data, offsets, placeholder, root, "binary" if kind == "binary" else "text")
+    return "" if found is None else hashlib.sha256(found).hexdigest()
 
 
 def _mismatch(root: Path, found: Mapping[str, list[str]]) -> EnvironmentMismatch:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from flowkiln._base.json import JSONObject
     from flowkiln.envs.glue import Glue
 
+Rewritten = tuple[str, str, tuple[int, ...]]
+"""How the prefix came into a file: kind, placeholder, offsets."""
 FOLDER = ".flowkiln"
 TREE_SCHEMA = 1
 
@@ -27,7 +29,9 @@ TREE_SCHEMA = 1
 class Description:
     """What a tree is. ``glue`` maps a path to ``[mode, sha256]``, or to ``[mode, "-> " + target]`` for a link.
 
-    ``wheels`` are the sha256 of the wheels that it was made of, sorted; ``interpreter`` is the base executable.
+    ``wheels`` are the sha256 of the packages that it was made of, sorted; ``interpreter`` is the base executable,
+    empty where the environment has its own. ``rewritten`` maps the path of a file in which the prefix stands to how
+    it came there: kind, placeholder, offsets (see ``_base.relocate``).
     """
 
     env_id: str
@@ -38,6 +42,7 @@ class Description:
     prefix: str
     wheels: tuple[str, ...]
     glue: dict[str, tuple[int, str]] = field(hash=False)
+    rewritten: dict[str, Rewritten] = field(hash=False, default_factory=dict)
 
     def to_bytes(self) -> bytes:
         """As the bytes of ``tree.json``."""
@@ -52,6 +57,8 @@ class Description:
             "wheels": list(self.wheels),
             "glue": self.glue,
         }
+        if self.rewritten:
+            body["rewritten"] = self.rewritten
         data = json.dumps(body, sort_keys=True, indent=1).encode()
         return hashlib.sha256(data).hexdigest().encode() + b"\n" + data
 
@@ -88,6 +95,8 @@ def parse(data: bytes) -> Description | None:
         values = json.loads(body) if told.decode() == hashlib.sha256(body).hexdigest() else {}
         del values["schema"]
         values["wheels"] = tuple(values["wheels"])
+        rewritten = values.get("rewritten", {})
+        values["rewritten"] = {path: (*how[:2], tuple(how[2])) for path, how in rewritten.items()}
         values["glue"] = {path: (mode, content) for path, (mode, content) in values["glue"].items()}
         return Description(**values)
     except (ValueError, KeyError, TypeError):

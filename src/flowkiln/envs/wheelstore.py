@@ -12,20 +12,26 @@ import json
 import os
 import threading
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from flowkiln._base import files
 from flowkiln.envs import stamps
+from flowkiln.envs.condapackage import CondaFile, CondaPackage
+from flowkiln.envs.lock import LockedConda
 from flowkiln.envs.wheel import Wheel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from flowkiln.envs.lock import LockedWheel
+    from flowkiln._base.json import JSONObject
+    from flowkiln.envs.installer import Unpacked
+    from flowkiln.envs.lock import Locked
     from flowkiln.envs.stamps import Stamp
+    from flowkiln.envs.wheel import WheelFile
 
 FILES = "files"
+L = TypeVar("L", bound="Locked")
 
 
 class WheelStore:
@@ -44,14 +50,14 @@ class WheelStore:
         """The folder of a wheel's unpacked files."""
         return self.entry(sha256) / FILES
 
-    def get(self, sha256: str) -> Wheel | None:
+    def get(self, sha256: str) -> Unpacked | None:
         """The wheel's description, or None when it is not here or its description is damaged. Reads one file."""
         try:
             data = (self.entry(sha256) / "wheel.json").read_bytes()
             told, _, body = data.partition(b"\n")
             if told.decode() != hashlib.sha256(body).hexdigest():
                 return None
-            wheel = Wheel.from_json(json.loads(body))
+            wheel = unpacked_of(json.loads(body))
         except (OSError, ValueError, KeyError, TypeError):
             return None
         return wheel if wheel.sha256 == sha256 else None
@@ -60,7 +66,7 @@ class WheelStore:
         """How the wheel's files looked when they were last known to be right, by stored path."""
         return stamps.read(self.entry(sha256) / "stamps.json")
 
-    def add(self, locked: LockedWheel, fetch: Callable[[LockedWheel], Path], *, threads: int = 2) -> Wheel:
+    def add(self, locked: L, fetch: Callable[[L], Path], *, threads: int = 2) -> Unpacked:
         """The wheel, fetched and unpacked unless it is here. One process does it, the others wait.
 
         ``fetch`` returns the path of the verified artefact, which is removed once it is unpacked. Raises what
@@ -76,12 +82,13 @@ class WheelStore:
             artefact.unlink(missing_ok=True)
             return wheel
 
-    def verify(self, wheel: Wheel) -> list[str]:
+    def verify(self, wheel: Unpacked) -> list[str]:
         """Stored paths whose content is not what was unpacked, by reading every file; empty when all is well."""
         content = self.content(wheel.sha256)
         found = stamps.survey(content) if content.is_dir() else {}
-        wrong = [file.stored for file in wheel.files if not _holds(content / file.stored, file.sha256)]
-        return sorted({*wrong, *(found.keys() - {file.stored for file in wheel.files})})
+        stored = {file.stored: file.sha256 for file in wheel.files if not is_link(file)}
+        wrong = [path for path, sha256 in stored.items() if not _holds(content / path, sha256)]
+        return sorted({*wrong, *(found.keys() - stored.keys())})
 
     def evict(self, sha256: str) -> None:
         """Removes a wheel; absent is fine. Trees made from it keep their files."""
@@ -99,13 +106,17 @@ class WheelStore:
         """Takes how the files look now as right. Only after their content was read and compared."""
         stamps.write(self.entry(sha256) / "stamps.json", stamps.survey(self.content(sha256)))
 
-    def _make(self, artefact: Path, locked: LockedWheel, threads: int) -> Wheel:
-        from flowkiln.envs.unpack import unpack  # noqa: PLC0415  reading the store stays cheap
+    def _make(self, artefact: Path, locked: Locked, threads: int) -> Unpacked:
+        from flowkiln.envs import condaunpack  # noqa: PLC0415  reading the store stays cheap
+        from flowkiln.envs.unpack import unpack  # noqa: PLC0415  likewise
 
         with files.scratch_folder(self._scratch) as scratch, files.disk_errors(self.root):
             content = scratch / FILES
             content.mkdir()
-            wheel = unpack(artefact, locked, content, threads=threads)
+            if isinstance(locked, LockedConda):
+                wheel: Unpacked = condaunpack.unpack(artefact, locked, content)
+            else:
+                wheel = unpack(artefact, locked, content, threads=threads)
             body = json.dumps(wheel.to_json(), ensure_ascii=False, separators=(",", ":")).encode()
             data = hashlib.sha256(body).hexdigest().encode() + b"\n" + body
             (scratch / "wheel.json").write_bytes(data)
@@ -132,6 +143,16 @@ class WheelStore:
 
 _IN_PROCESS = tuple(threading.Lock() for _ in range(64))
 """Threads of one process wait here rather than polling the OS lock."""
+
+
+def unpacked_of(document: JSONObject) -> Unpacked:
+    """The wheel or conda package that a description is of. Raises ``KeyError`` or ``TypeError``."""
+    return CondaPackage.from_json(document) if document.get("manager") == "conda" else Wheel.from_json(document)
+
+
+def is_link(file: WheelFile | CondaFile) -> bool:
+    """Whether it is described alone: links are not stored."""
+    return isinstance(file, CondaFile) and bool(file.target)
 
 
 def _holds(path: Path, sha256: str) -> bool:

@@ -13,12 +13,15 @@ import os
 import stat
 from typing import TYPE_CHECKING, Any
 
+from flowkiln._base.relocate import restored
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from flowkiln._base.json import JSONObject
 
     Rows = dict[str, tuple[int, str]]
+    Rewritten = tuple[str, str, list[int]]
 
 LEVELS = ("digest", "stat", "full")
 FOLDER = ".flowkiln"
@@ -50,9 +53,9 @@ def verify(root: str, env_id: str, tree_digest: str, level: str) -> None:
             raise Mismatch(message)
     if level == "digest":
         return
-    listed, sizes = _listed(root, tree_digest)
+    listed, sizes, rewritten = _listed(root, tree_digest)
     glue = {path: (mode, content) for path, (mode, content) in marker.get("glue", {}).items()}
-    changed = _changed(root, {**listed, **glue}, sizes, reads=level == "full")
+    changed = _changed(root, {**listed, **glue}, sizes, rewritten, reads=level == "full")
     extra = _extra(root, {*listed, *glue})
     if changed or extra:
         raise Mismatch(_told(root, changed, extra))
@@ -73,14 +76,21 @@ def _marker(root: str) -> JSONObject:
     return marker
 
 
-def _listed(root: str, tree_digest: str) -> tuple[Rows, dict[str, int]]:
-    """The installed files and their sizes: all parts together, which the tree's digest is the identity of."""
+def _listed(root: str, tree_digest: str) -> tuple[Rows, dict[str, int], dict[str, Rewritten]]:
+    """The installed files, their sizes, and how the prefix came into some of them.
+
+    They are what all parts say together, which the tree's digest is the identity of.
+    """
     rows: dict[str, tuple[Any, Any, Any, Any]] = {}
+    rewritten: dict[str, Rewritten] = {}
     folder = f"{root}/{FOLDER}/{PARTS}"
     try:
         for name in sorted(os.listdir(folder)):
-            for path, mode, sha256, size in json.loads(_read(f"{folder}/{name}"))["files"]:
+            for path, mode, sha256, size, *how in json.loads(_read(f"{folder}/{name}"))["files"]:
                 rows[path] = (path, mode, sha256, size)
+                if how:
+                    kind, placeholder, offsets = how
+                    rewritten[path] = (kind, placeholder, offsets)
         document = {"files": sorted(row[:3] for row in rows.values()), "schema": 1}
     except (OSError, ValueError, KeyError, TypeError) as error:
         message = f"the list of files of the environment cannot be read: {folder}: {error}"
@@ -91,13 +101,20 @@ def _listed(root: str, tree_digest: str) -> tuple[Rows, dict[str, int]]:
         message = f"the list of files of the environment was changed: {folder}\n  expected {tree_digest}"
         raise Mismatch(f"{message}\n  found    {found}")
     listed = {path: (mode, sha256) for path, mode, sha256, _ in rows.values()}
-    return listed, {path: size for path, _, _, size in rows.values()}
+    return listed, {path: size for path, _, _, size in rows.values()}, rewritten
 
 
-def _changed(root: str, rows: Rows, sizes: dict[str, int], *, reads: bool) -> list[str]:
+def _changed(
+    root: str, rows: Rows, sizes: dict[str, int], rewritten: dict[str, Rewritten], *, reads: bool
+) -> list[str]:
     """The paths that do not look, or read, as ``rows`` say, sorted."""
     paths = list(rows)
-    looks: Callable[[str], bool] = lambda path: _is(f"{root}/{path}", *rows[path], sizes.get(path), reads=reads)  # noqa: E731
+
+    def looks(path: str) -> bool:
+        how = rewritten.get(path)
+        plain = _is(f"{root}/{path}", *rows[path], sizes.get(path), reads=reads and how is None)
+        return plain and (how is None or not reads or _stored(root, path, how) == rows[path][1])
+
     if not reads:
         return sorted(path for path in paths if not looks(path))
     return sorted(path for path, right in zip(paths, _in_threads(looks, paths), strict=True) if not right)
@@ -125,6 +142,8 @@ def _in_threads(judge: Callable[[str], bool], paths: list[str]) -> list[bool]:
 def _is(path: str, mode: int, content: str, size: int | None, *, reads: bool) -> bool:
     try:
         facts = os.lstat(path)
+        if stat.S_ISLNK(mode):  # of a package: listed with the sha256 of its target
+            return stat.S_ISLNK(facts.st_mode) and _of_text(os.readlink(path)) == content
         if content.startswith("-> "):
             return stat.S_ISLNK(facts.st_mode) and os.readlink(path) == content[3:]
         if not stat.S_ISREG(facts.st_mode) or stat.S_IMODE(facts.st_mode) != mode:
@@ -134,6 +153,21 @@ def _is(path: str, mode: int, content: str, size: int | None, *, reads: bool) ->
         return not reads or _digest(path) == content
     except OSError:
         return False
+
+
+def _of_text(text: str) -> str:
+    return hashlib.sha256(os.fsencode(text)).hexdigest()
+
+
+def _stored(root: str, path: str, how: Rewritten) -> str:
+    """The sha256 of the bytes that a file with the prefix in it was made of; "" where it is not what was made."""
+    kind, placeholder, offsets = how
+    try:
+        data = _read(f"{root}/{path}")
+    except OSError:
+        return ""
+    found = restored(data, offsets, placeholder, root, "binary" if kind == "binary" else "text")
+    return "" if found is None else hashlib.sha256(found).hexdigest()
 
 
 def _extra(root: str, known: set[str]) -> list[str]:

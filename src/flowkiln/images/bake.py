@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from flowkiln._base.report import Phase, Reporter
     from flowkiln.envs.basepin import BasePin
     from flowkiln.envs.describing import Described, Describer, Known
-    from flowkiln.envs.lock import LockedWheel
+    from flowkiln.envs.lock import Locked
     from flowkiln.images.archive import Member, Sink
     from flowkiln.images.bytecode import Compiler
     from flowkiln.images.catalog import Catalog
@@ -167,7 +167,7 @@ class Baker:
             found.append((layer, entry))
         return found
 
-    def _knows(self, wheel: LockedWheel) -> Known | None:
+    def _knows(self, wheel: Locked) -> Known | None:
         return self._told.get(wheel.sha256) or self._shop.describer.known(wheel)
 
     # -- records -----------------------------------------------------------------------------------------------

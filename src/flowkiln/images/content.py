@@ -11,11 +11,12 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from flowkiln._base import json
+from flowkiln._base import json, relocate
 from flowkiln.envs import glue, treefile
 from flowkiln.images import archive, places
 from flowkiln.images.bytecode import pyc_path
 from flowkiln.images.errors import ContentDamaged
+from flowkiln.images.plan import python_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -52,8 +53,8 @@ def package_members(layer: LayerSpec, described: Described, packages: Packages) 
         path = f"{_PREFIX}/{entry.path}"
         if path in members:  # equal files of two packages of one bucket
             continue
-        members[path] = _member(path, entry, sha256, packages)
-        rows.append([entry.path, entry.mode, entry.sha256, entry.size])
+        members[path], row = _member(path, entry, sha256, packages)
+        rows.append(row)
     name = f"{_PREFIX}/{treefile.FOLDER}/parts/{layer.key.removeprefix('sha256:')[:32]}.json"
     description = json.canonical({"schema": PART_SCHEMA, "files": sorted(rows)})
     return archive.complete([*members.values(), archive.made(name, description)])
@@ -80,11 +81,20 @@ def _entries(layer: LayerSpec, described: Described) -> Iterable[tuple[Entry, st
                 yield entry, wheel.sha256
 
 
-def _member(path: str, entry: Entry, sha256: str, packages: Packages) -> Member:
+def _member(path: str, entry: Entry, sha256: str, packages: Packages) -> tuple[Member, list[json.JSONValue]]:
+    """A file of a package with its row: path, mode, sha256 as stored, size; where it was rewritten also how."""
+    row: list[json.JSONValue] = [entry.path, entry.mode, entry.sha256, entry.size]
     if isinstance(entry.source, bytes):
-        return archive.made(path, entry.source, entry.mode)
+        if entry.is_link:
+            return archive.link(path, entry.source.decode()), row
+        return archive.made(path, entry.source, entry.mode), row
     source = packages.stored(sha256, entry.source)
-    return archive.Member(path, "file", entry.mode, entry.size, source, entry.sha256)
+    if entry.relocation is None:
+        return archive.Member(path, "file", entry.mode, entry.size, source, entry.sha256), row
+    placeholder, kind = entry.relocation
+    data, offsets = relocate.written(_checked(source, entry.sha256), placeholder, places.PREFIX, kind)
+    row[3] = len(data)
+    return archive.made(path, data, entry.mode), [*row, kind, placeholder, list(offsets)]
 
 
 def bytecode_members(
@@ -147,20 +157,18 @@ def glue_members(plan: ImagePlan, described: Described, packages: Packages) -> l
             return lambda: told
         return lambda: _checked(packages.stored(sha256, launcher.stored), launcher.sha256)
 
-    facts = plan.base.facts
-    assert facts.interpreter is not None
-    assert facts.python is not None
+    interpreter, version = python_of(plan.part, plan.base)
     launchers = [(one, reader(one, sha256)) for one, sha256 in described.tree.launchers]
-    glued = glue.all_of(places.PREFIX, facts.interpreter, facts.python, launchers)
+    glued = glue.all_of(places.PREFIX, interpreter, version, launchers)
     members = [_glued(one) for one in glued]
     description = treefile.Description(
         env_id=plan.part.env_id,
         tree_digest=described.tree.tree_digest,
         platform=str(plan.part.platform),
-        version=facts.python,
-        interpreter=facts.interpreter,
+        version=version,
+        interpreter=interpreter,
         prefix=places.PREFIX,
-        wheels=tuple(sorted(wheel.sha256 for wheel in plan.part.wheels)),
+        wheels=tuple(sorted(one.sha256 for one in plan.part.packages)),
         glue=treefile.glue_rows(glued),
     )
     marker = f"{_PREFIX}/{treefile.FOLDER}/tree.json"

@@ -16,8 +16,11 @@ from typing import TYPE_CHECKING
 
 from flowkiln._base import digests
 from flowkiln._base.json import canonical
+from flowkiln.envs.condapackage import CONDA_SCHEMA, CondaPackage
 from flowkiln.envs.describing import Known
-from flowkiln.envs.wheel import WHEEL_SCHEMA, Wheel
+from flowkiln.envs.lock import LockedConda
+from flowkiln.envs.wheel import WHEEL_SCHEMA, Wheel, WheelFile
+from flowkiln.envs.wheelstore import unpacked_of
 from flowkiln.images import compress, oci
 from flowkiln.images.compress import MEDIA_TYPES
 from flowkiln.images.decompress import decompressed
@@ -28,7 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from flowkiln._base.json import JSONObject
-    from flowkiln.envs.lock import LockedWheel
+    from flowkiln.envs.installer import Unpacked
+    from flowkiln.envs.lock import Locked
     from flowkiln.images.compress import Compression
     from flowkiln.images.layers import LayerSpec
     from flowkiln.images.oci import Descriptor, Document
@@ -190,11 +194,15 @@ def _unpacked(data: bytes) -> list[JSONObject]:
     return list(document["wheels"])
 
 
-def _known(row: JSONObject, locked: LockedWheel) -> Known:
-    """A wheel as the lock has it. The bytes of its scripts are those that its description names."""
-    if row["wheel"]["schema"] != WHEEL_SCHEMA:
+def _known(row: JSONObject, locked: Locked) -> Known:
+    """A package as the lock has it. The bytes of its scripts are those that its description names."""
+    schema = CONDA_SCHEMA if isinstance(locked, LockedConda) else WHEEL_SCHEMA
+    if row["wheel"]["schema"] != schema:
         raise OtherSchema(str(row["wheel"]["schema"]))
-    wheel = Wheel.from_json(row["wheel"])
+    wheel = unpacked_of(row["wheel"])
+    if isinstance(wheel, CondaPackage) != isinstance(locked, LockedConda):
+        message = f"it describes {wheel.filename}, which is of the other kind"
+        raise ValueError(message)
     told = (wheel.sha256, wheel.name, wheel.version, wheel.filename)
     if told != (locked.sha256, locked.name, locked.version, locked.filename):
         message = f"it describes {wheel.filename} ({wheel.sha256}), the lock has {locked.filename}"
@@ -204,16 +212,17 @@ def _known(row: JSONObject, locked: LockedWheel) -> Known:
     except binascii.Error as error:
         raise ValueError(str(error)) from error
     _check_files(wheel)
-    wanted = {file.stored: file.sha256 for file in wheel.files if file.launcher}
+    wanted = {file.stored: file.sha256 for file in wheel.files if isinstance(file, WheelFile) and file.launcher}
     if {path: hashlib.sha256(data).hexdigest() for path, data in scripts.items()} != wanted:
         message = f"it has not the scripts of {wheel.filename}"
         raise ValueError(message)
     return Known(wheel=wheel, scripts=scripts)
 
 
-def _check_files(wheel: Wheel) -> None:
-    """Raises ``ValueError`` for paths that lead out of where a wheel's files go, and for hashes that are none."""
-    names = [wheel.dist_info, *(file.path for file in wheel.files), *(file.stored for file in wheel.files)]
+def _check_files(wheel: Unpacked) -> None:
+    """Raises ``ValueError`` for paths that lead out of where a package's files go, and for hashes that are none."""
+    names = [wheel.dist_info] if isinstance(wheel, Wheel) else []
+    names += [*(file.path for file in wheel.files), *(file.stored for file in wheel.files)]
     names += [point.name for point in wheel.entry_points]
     for path in names:
         if not path or path.startswith("/") or not {"", ".", ".."}.isdisjoint(path.split("/")) or "\0" in path:

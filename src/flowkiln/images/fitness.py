@@ -22,7 +22,8 @@ def check(pin: BasePin, part: PlatformLock, *, name: str) -> None:
         message = f"base {pin.reference} is pinned for {pin.platform}, environment {name!r} needs {part.platform}"
         raise BaseOfAnotherPlatform(message)
     _check_library(pin, part, name)
-    _check_python(pin, part, name)
+    if part.own_python is None:
+        _check_python(pin, part, name)
 
 
 def _check_library(pin: BasePin, part: PlatformLock, name: str) -> None:

@@ -16,7 +16,7 @@ from flowkiln._base import json
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from flowkiln.envs.lock import LockedWheel, PlatformLock
+    from flowkiln.envs.lock import Locked, PlatformLock
 
 BUILDER_VERSION = 1
 """Part of every key: raised when a layer's bytes would change for equal inputs, compressors included."""
@@ -41,7 +41,7 @@ class LayerSpec:
     kind: Kind
     title: str
     key: str
-    wheels: tuple[LockedWheel, ...] = ()
+    wheels: tuple[Locked, ...] = ()
     without: tuple[str, ...] = ()
     within: tuple[tuple[str, str], ...] = ()
 
@@ -50,7 +50,7 @@ class LayerSpec:
         """Whether it holds bytecode."""
         return self.kind in ("bytecode", "runtime-bytecode", "stdlib-bytecode")
 
-    def gives(self, wheel: LockedWheel, path: str) -> bool:
+    def gives(self, wheel: Locked, path: str) -> bool:
         """Whether ``path`` may be taken from ``wheel``: no other distribution was chosen for it."""
         return path not in self.without and dict(self.within).get(path, wheel.name) == wheel.name
 
@@ -58,13 +58,13 @@ class LayerSpec:
 def cut(part: PlatformLock) -> list[LayerSpec]:
     """The package layers of an environment, largest packages first, then the shared ones."""
     large = sorted(
-        (wheel for wheel in part.wheels if (wheel.size or 0) >= ALONE),
+        (one for one in part.packages if (one.size or 0) >= ALONE),
         key=lambda wheel: (-(wheel.size or 0), wheel.name),
     )[:_MOST_ALONE]
-    alone = {wheel.name for wheel in large}
-    buckets: dict[int, list[LockedWheel]] = {}
-    for wheel in sorted(part.wheels, key=lambda wheel: wheel.name):
-        if wheel.name not in alone:
+    alone = {one.sha256 for one in large}
+    buckets: dict[int, list[Locked]] = {}
+    for wheel in sorted(part.packages, key=lambda one: (one.name, one.sha256)):
+        if wheel.sha256 not in alone:
             buckets.setdefault(bucket_of(wheel.name), []).append(wheel)
     groups = [[wheel] for wheel in large] + [buckets[number] for number in sorted(buckets)]
     return [_packages(group, part) for group in groups]
@@ -75,7 +75,7 @@ def bucket_of(name: str) -> int:
     return hashlib.sha256(name.encode()).digest()[0] % BUCKETS
 
 
-def _packages(wheels: Sequence[LockedWheel], part: PlatformLock) -> LayerSpec:
+def _packages(wheels: Sequence[Locked], part: PlatformLock) -> LayerSpec:
     names = {wheel.name for wheel in wheels}
     without = tuple(sorted(path for path, winner in part.winners if winner not in names))
     title = ", ".join(f"{wheel.name} {wheel.version}" for wheel in wheels)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from flowkiln._base.json import canonical
 from flowkiln.images import oci, places
 from flowkiln.images.compress import MEDIA_TYPES
+from flowkiln.images.plan import bytecode_of, python_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,7 +47,7 @@ def config(plan: ImagePlan, base: JSONObject, layers: Sequence[Made], tree_diges
     inner: JSONObject = {
         key: value for key, value in (base.get("config") or {}).items() if key not in _DROPPED and value is not None
     }
-    inner["Env"] = environ(inner.get("Env") or (), bytecode=plan.base.bytecode is not None)
+    inner["Env"] = environ(inner.get("Env") or (), bytecode=bytecode_of(plan.part, plan.base) is not None)
     inner["Cmd"] = [f"{places.PREFIX}/bin/python"]
     inner["Labels"] = {**(inner.get("Labels") or {}), **labels(plan, tree_digest)}
     document: JSONObject = {
@@ -73,8 +74,8 @@ def labels(plan: ImagePlan, tree_digest: str) -> dict[str, str]:
         f"{LABEL}.tree-digest": tree_digest,
         f"{LABEL}.image-key": plan.image_key,
         f"{LABEL}.runtime-id": plan.runtime_id,
-        f"{LABEL}.bytecode": plan.base.bytecode or "none",
-        f"{LABEL}.python": plan.base.facts.python or "",
+        f"{LABEL}.bytecode": bytecode_of(plan.part, plan.base) or "none",
+        f"{LABEL}.python": python_of(plan.part, plan.base)[1],
         "org.opencontainers.image.base.digest": plan.base.manifest,
     }
 

@@ -43,7 +43,7 @@ class ImagePlan:
                 "base": self.base.manifest,
                 "runtime_id": self.runtime_id,
                 "builder": layers.BUILDER_VERSION,
-                "bytecode": self.base.bytecode or "none",
+                "bytecode": bytecode_of(self.part, self.base) or "none",
                 "config": CONFIG_VERSION,
             }
         )
@@ -56,7 +56,7 @@ class ImagePlan:
 
 def plan(name: str, lock_id: str, part: PlatformLock, base: BasePin, runtime_id: str) -> ImagePlan:
     """The plan of one platform of an environment on ``base``."""
-    compiler = base.bytecode
+    compiler = bytecode_of(part, base)
     packages = layers.cut(part)
     found: list[LayerSpec] = []
     if compiler is not None:
@@ -70,6 +70,21 @@ def plan(name: str, lock_id: str, part: PlatformLock, base: BasePin, runtime_id:
             found.append(layers.bytecode_of(layer, compiler))
     found.append(_glue(part, base))
     return ImagePlan(name=name, lock_id=lock_id, part=part, base=base, runtime_id=runtime_id, layers=tuple(found))
+
+
+def bytecode_of(part: PlatformLock, base: BasePin) -> str | None:
+    """The Python that compiles an image's bytecode, None where it has none: the decision was for the base's own."""
+    return base.bytecode if part.own_python is None else None
+
+
+def python_of(part: PlatformLock, base: BasePin) -> tuple[str, str]:
+    """The interpreter of an image, empty where it lies in the environment, and its version X.Y.Z."""
+    own = part.own_python
+    if own is not None:
+        return "", own.version
+    assert base.facts.interpreter is not None
+    assert base.facts.python is not None
+    return base.facts.interpreter, base.facts.python
 
 
 def stdlib_layer(base: BasePin, compiler: str) -> LayerSpec:
@@ -89,6 +104,6 @@ def _runtime_bytecode(runtime_id: str, compiler: str) -> LayerSpec:
 
 
 def _glue(part: PlatformLock, base: BasePin) -> LayerSpec:
-    facts = base.facts
-    key = layers.key_of("glue", env=part.env_id, interpreter=facts.interpreter, version=facts.python)
-    return layers.LayerSpec(kind="glue", title="environment", key=key, wheels=part.wheels)
+    interpreter, version = python_of(part, base)
+    key = layers.key_of("glue", env=part.env_id, interpreter=interpreter, version=version)
+    return layers.LayerSpec(kind="glue", title="environment", key=key, wheels=part.packages)

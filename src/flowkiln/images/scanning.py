@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from flowkiln._base import json
+from flowkiln.envs.lock import LockedConda
+from flowkiln.envs.wheel import Wheel
 from flowkiln.images import libraries
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from flowkiln.envs.describing import Describer
-    from flowkiln.envs.lock import LockedWheel
+    from flowkiln.envs.lock import Locked
     from flowkiln.images.libraries import Missing, Program
     from flowkiln.images.plan import ImagePlan
     from flowkiln.images.records import Records
@@ -25,8 +27,13 @@ class Scanner:
         self._describer = describer
 
     def missing(self, plan: ImagePlan) -> tuple[Missing, ...] | None:
-        """The libraries that the image of ``plan`` lacks; None where its base or a wheel was never read here."""
+        """The libraries that the image of ``plan`` lacks; None where its base or a wheel was never read here.
+
+        None with conda packages too: they bring libraries in places that are not looked at.
+        """
         part = plan.part
+        if part.conda:
+            return None
         scan = json.digest({"schema": libraries.SCHEMA, "env": part.env_id, "base": plan.base.manifest})
         found = self._records.missing(scan)
         if found is None:
@@ -39,12 +46,17 @@ class Scanner:
             self._records.add_missing(scan, found)
         return found
 
-    def programs(self, wheel: LockedWheel) -> tuple[Program, ...] | None:
-        """The programs and shared objects of a wheel, None where its files are not here and nobody told of them."""
+    def programs(self, wheel: Locked) -> tuple[Program, ...] | None:
+        """The programs and shared objects of a wheel, None where its files are not here and nobody told of them.
+
+        A conda package has none that are told: what its channel's folder is called says for which processor it is.
+        """
+        if isinstance(wheel, LockedConda):
+            return ()
         found = self._records.programs(wheel.sha256)
         if found is None:
             known = self._describer.known(wheel)
-            if known is None:
+            if known is None or not isinstance(known.wheel, Wheel):
                 return None
             try:
                 found = libraries.read(known.wheel, lambda stored: self._describer.stored(wheel.sha256, stored))
@@ -53,7 +65,9 @@ class Scanner:
             self._records.add_programs(wheel.sha256, found)
         return found
 
-    def check(self, plan: ImagePlan, wheels: Iterable[LockedWheel]) -> None:
+    def check(self, plan: ImagePlan, wheels: Iterable[Locked]) -> None:
         """Raises ``ForeignProgram`` for a wheel that is for another processor than its name says."""
         for wheel in wheels:
+            if isinstance(wheel, LockedConda):
+                continue
             libraries.check(wheel, self.programs(wheel) or (), plan.part.platform.arch)

@@ -17,6 +17,7 @@ from flowkiln.executor.plan import ImageRef, Prefix
 from flowkiln.images import loading, places, reference
 from flowkiln.images.errors import NoImage, NotBaked
 from flowkiln.images.local import LocalImages
+from flowkiln.images.plan import python_of
 from flowkiln.wiring import locks
 from flowkiln.wiring.baking import Bakery, Wish, default_base
 
@@ -185,7 +186,7 @@ def _base(plan: ImagePlan) -> str:
 def _prefix(plan: ImagePlan, tree_digest: str) -> Prefix:
     return Prefix(
         python=f"{places.PREFIX}/bin/python",
-        version=plan.base.facts.python or plan.part.python,
+        version=python_of(plan.part, plan.base)[1],
         platform=str(plan.part.platform),
         root=places.PREFIX,
         name=plan.name,

@@ -1,6 +1,6 @@
 """What a lock file of another tool gives: packages exactly as they are locked there, with no solver asked.
 
-``Wanted`` is the question that each reader answers with a ``Given``, which becomes an ``EnvLock`` by ``Given.lock``.
+``Wanted`` is the question that each reader answers with a ``Given``; ``Given.lock`` makes an ``EnvLock`` of it.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from flowkiln.envs.lockfileerrors import NotHonoured, NotInGivenLock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
+    from pathlib import Path
 
     from flowkiln._base.platforms import Platform
     from flowkiln.envs.pylock import FoundPackage
@@ -178,3 +179,22 @@ def within(part: GivenPart, python: str, choose: Callable[[str], object], *, dep
         python_minimum=f"{series}.{lower}" if lower else None,
         python_below=f"{series}.{upper}" if upper < _PATCHES else None,
     )
+
+
+def covered(wanted: Wanted, part: Callable[[Target], GivenPart], path: Path) -> tuple[GivenPart, ...]:
+    """The parts for the platforms that a file covers, by ``part``; those asked for by name, or at least one.
+
+    Raises ``NotInGivenLock``.
+    """
+    parts: list[GivenPart] = []
+    lacking: list[NotInGivenLock] = []
+    for target in wanted.targets:
+        try:
+            parts.append(part(target))
+        except NotInGivenLock as error:
+            if target.platform in wanted.required:
+                raise
+            lacking.append(error)
+    if parts:
+        return tuple(parts)
+    raise lacking[0] if lacking else NotInGivenLock(f"{path}: no platform was asked for")

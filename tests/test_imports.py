@@ -23,6 +23,7 @@ PLACES = {
     "zstandard": ("images/compress.py", "images/decompress.py"),
     "installer": ("envs/glue.py", "envs/unpack.py"),
     "packaging": ("envs/",),
+    "yaml": ("envs/yamltext.py",),
     "uv": ("envs/uv.py",),
     "numpy": ("store/arrays.py",),  # the user's, imported only where an array is loaded
 }

@@ -3,9 +3,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from flowkiln._base.platforms import Platform
-from flowkiln.envs import pylock
 from flowkiln.envs.lock import EnvLock, PlatformLock
-from flowkiln.envs.lockdiff import diff, export, why
+from flowkiln.envs.lockdiff import diff, why
+from tests.envs import condalocks
 from tests.envs.test_lockfolder import a_wheel
 
 AMD64, ARM64 = Platform("linux", "amd64"), Platform("linux", "arm64")
@@ -39,6 +39,7 @@ def test_changes_on_one_platform_name_it() -> None:
     (change,) = diff(one, two)
     assert change.to_json() == {
         "name": "a",
+        "manager": "pypi",
         "kind": "changed",
         "before": "1.0",
         "after": "2.0",
@@ -63,13 +64,29 @@ def test_why_gives_the_shortest_chain_from_each_requirement() -> None:
     assert why(graph, "absent") == ()
 
 
-def test_exports() -> None:
-    one = part(a_wheel("b"), a_wheel("a"))
-    text = export(one)
-    assert text.splitlines()[1:] == [
-        "a==1.0 \\",
-        f"    --hash=sha256:{a_wheel('a').sha256}",
-        "b==1.0 \\",
-        f"    --hash=sha256:{a_wheel('b').sha256}",
+def test_changes_of_conda_packages_say_so() -> None:
+    package = condalocks.package
+    before = replace(part(a_wheel("same")), conda=(package("gone"), package("moved"), package("rebuilt")))
+    after = replace(
+        part(a_wheel("gone")), conda=(package("moved", "2.0"), package("rebuilt", build="1"), package("same"))
+    )
+    assert [str(change) for change in diff(lock(before), lock(after))] == [
+        "- gone (conda) 1.0 (linux/amd64)",
+        "+ gone 1.0 (linux/amd64)",
+        "~ moved (conda) 1.0 -> 2.0 (linux/amd64)",
+        "= rebuilt (conda) 1.0 (another file) (linux/amd64)",
+        "+ same (conda) 1.0 (linux/amd64)",
+        "- same 1.0 (linux/amd64)",
     ]
-    assert export(one, "pylock") == pylock.serialise("3.11", replace(one).wheels)
+
+
+def test_why_follows_both_sides() -> None:
+    conda = (
+        condalocks.package("msgpack-python", depends=("libzlib >=1", "python"), provides=(("msgpack", "1.0"),)),
+        condalocks.package("python", depends=("libzlib", "__glibc >=2.17")),
+        condalocks.package("libzlib"),
+    )
+    mixed = replace(part(a_wheel("top", requires=("msgpack",))), conda=conda)
+    assert why(mixed, "libzlib") == (("top", "msgpack", "msgpack-python", "libzlib"),)
+    assert why(mixed, "libzlib", ["python"]) == (("python", "libzlib"),)
+    assert why(mixed, "msgpack") == (("top", "msgpack"),)

@@ -16,6 +16,7 @@ from flowkiln.envs import lockindex, pylock
 from flowkiln.envs.errors import BadLockFile
 from flowkiln.envs.lock import AbsentPlatform, EnvLock, LockedWheel, PlatformLock
 from flowkiln.envs.lockfolder import INCOMPLETE, INDEX, CarriedLocks, LockFolder, file_name, texts_of
+from tests.envs import condalocks
 
 FIXTURES = Path(__file__).parent / "fixtures"
 AMD64, ARM64 = Platform("linux", "amd64"), Platform("linux", "arm64")
@@ -386,3 +387,91 @@ def test_readers_see_the_old_or_the_new_while_a_writer_works(folder: LockFolder)
             seen.add(found.lock_id)
     assert writer.returncode == 0
     assert len(seen) == 2
+
+
+CONDA = "fit.conda-lock.yml"
+WHEELS = [file_name("fit", slug) for slug in ("linux-amd64", "linux-arm64")]
+
+
+def test_conda_packages_of_all_platforms_stand_in_one_file(folder: LockFolder) -> None:
+    locks = {
+        "fit": condalocks.lock("fit", a_wheel("alpha")),
+        "bare": condalocks.lock("bare"),
+        "plain": a_lock("plain"),
+    }
+    folder.write(locks)
+    assert folder.read() == locks
+    plain = [file_name("plain", slug) for slug in ("linux-amd64", "linux-arm64")]
+    assert sorted(everything(folder)) == sorted([INDEX, CONDA, "bare.conda-lock.yml", *WHEELS, *plain])
+    index = (folder.path / INDEX).read_text()
+    assert index.count('interpreter = "conda"\npylock = false\n') == 2
+    assert index.count('virtual = ["archspec 1=x86_64", "cuda 12.4", "glibc 2.28"]\ninterpreter = "conda"\n') == 4
+    assert CarriedLocks(folder.path, texts_of(locks.values())).read() == locks
+
+
+def test_files_that_no_conda_lock_needs_any_more_are_removed(folder: LockFolder) -> None:
+    folder.write({"fit": condalocks.lock("fit", a_wheel("alpha"))})
+    (folder.path / "theirs.conda-lock.yml").write_text("version: 1\npackage: []\n")
+    folder.write({"fit": condalocks.lock("fit")})
+    assert sorted(everything(folder)) == [CONDA, INDEX, "theirs.conda-lock.yml"]
+    folder.write({"fit": a_lock()})
+    assert sorted(everything(folder)) == sorted([INDEX, *WHEELS, "theirs.conda-lock.yml"])
+    folder.write({})
+    assert sorted(everything(folder)) == ["theirs.conda-lock.yml"]
+
+
+def test_a_conda_file_that_is_gone_makes_the_lock_stale(folder: LockFolder) -> None:
+    other = replace(a_lock().platforms[1], conda=())
+    mixed = replace(condalocks.lock(), platforms=(condalocks.part(), other))
+    folder.write({"fit": mixed, "plain": a_lock("plain")})
+    (folder.path / CONDA).unlink()
+    read = folder.read()
+    assert read["plain"] == a_lock("plain")
+    assert (read["fit"].spec_id, read["fit"].platforms, read["fit"].channels) == (INCOMPLETE, (other,), ())
+    texts = {name: text.decode() for name, text in everything(folder).items()}
+    with pytest.raises(BadLockFile, match=r"flowkiln\.lock, line \d+: fit\.conda-lock\.yml is missing"):
+        CarriedLocks(folder.path, texts).read()
+
+
+def test_wheels_of_a_mixed_environment_that_are_gone_make_the_platform_unlocked(folder: LockFolder) -> None:
+    folder.write({"fit": condalocks.lock("fit", a_wheel("alpha"))})
+    (folder.path / WHEELS[0]).unlink()
+    read = folder.read()["fit"]
+    assert (read.spec_id, [one.platform for one in read.platforms]) == (INCOMPLETE, [ARM64])
+
+
+TAMPERED = {
+    "another hash": ('      sha256: "', '      sha256: "' + 64 * "0" + '"\n      # "'),
+    "another build": ('build: "hb806964_0_cpython"', 'build: "other_0_cpython"'),
+    "a package less": ('name: "tzdata"', 'name: "othername"'),
+}
+
+
+@pytest.mark.parametrize("case", TAMPERED)
+@pytest.mark.parametrize("wheels", [(), ("alpha",)], ids=["conda alone", "mixed"])
+def test_a_conda_file_that_was_edited_is_no_lock(folder: LockFolder, case: str, wheels: tuple[str, ...]) -> None:
+    folder.write({"fit": condalocks.lock("fit", *map(a_wheel, wheels))})
+    path = folder.path / CONDA
+    path.write_text(path.read_text().replace(*TAMPERED[case], 1))
+    with pytest.raises(BadLockFile, match=r"fit\.conda-lock\.yml, line \d+: the content is not what"):
+        folder.read()
+
+
+@pytest.mark.parametrize("line", ['interpreter = "base"', "pylock = 1", 'virtual = ["cuda"]', "virtual = [1]"])
+def test_an_index_that_does_not_fit_itself_is_refused(folder: LockFolder, line: str) -> None:
+    folder.write({"fit": condalocks.lock()})
+    path = folder.path / INDEX
+    old = next(one for one in path.read_text().splitlines() if one.startswith(line.partition(" ")[0]))
+    path.write_text(path.read_text().replace(old, line))
+    with pytest.raises(BadLockFile, match="environment 'fit' is not valid"):
+        folder.read()
+
+
+def test_schema_1_with_conda_packages_is_read_and_written_as_it_was(tmp_path: Path) -> None:
+    frozen = LockFolder(FIXTURES / "schema1-conda.locks")
+    mixed = condalocks.lock("mixed", a_wheel("alpha"))
+    assert frozen.read() == {"mixed": mixed, "alone": condalocks.lock("alone")}
+    assert mixed.lock_id == "sha256:d5ecddbcbd5845f6e978cb8a2e83960f24c8720ce33324c22c6c3da20a1a62eb"
+    fresh = LockFolder(tmp_path / "fresh.locks")
+    fresh.write(frozen.read())
+    assert everything(fresh) == everything(frozen)

@@ -1,4 +1,4 @@
-"""Questions to locks: what differs between two, why a distribution is in one, the lock in other forms."""
+"""Questions to locks: what differs between two, and why a distribution is in one."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from flowkiln.envs import pylock
+from flowkiln.envs import condalock
+from flowkiln.envs.lock import LockedConda
 from flowkiln.envs.spec import normal_name
 
 if TYPE_CHECKING:
@@ -14,26 +15,28 @@ if TYPE_CHECKING:
 
     from flowkiln._base.json import JSONObject
     from flowkiln._base.platforms import Platform
-    from flowkiln.envs.lock import EnvLock, LockedWheel, PlatformLock
+    from flowkiln.envs.lock import EnvLock, Locked, PlatformLock
 
 Kind = Literal["added", "removed", "changed", "rebuilt"]
-Form = Literal["pylock", "requirements"]
+Manager = Literal["conda", "pypi"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """One distribution that differs on some platforms. ``rebuilt``: the same version, another artefact."""
+    """One package that differs on some platforms. ``rebuilt``: the same version, another artefact."""
 
     name: str
     kind: Kind
     before: str | None
     after: str | None
     platforms: tuple[Platform, ...]
+    manager: Manager = "pypi"
 
     def to_json(self) -> JSONObject:
         """The change as JSON."""
         return {
             "name": self.name,
+            "manager": self.manager,
             "kind": self.kind,
             "before": self.before,
             "after": self.after,
@@ -45,22 +48,24 @@ class Change:
         versions = " -> ".join(version for version in (self.before, self.after) if version)
         if self.kind == "rebuilt":
             versions = f"{self.after} (another file)"
-        return f"{sign} {self.name} {versions} ({', '.join(map(str, self.platforms))})"
+        name = f"{self.name} (conda)" if self.manager == "conda" else self.name
+        return f"{sign} {name} {versions} ({', '.join(map(str, self.platforms))})"
 
 
 def diff(before: EnvLock | None, after: EnvLock | None) -> tuple[Change, ...]:
     """What differs between two locks, by name; equal changes on several platforms are one.
 
-    A lock that is None has no distributions.
+    A lock that is None has no packages. What moves from conda to wheels is removed there and added here.
     """
-    platforms: dict[tuple[str, Kind, str | None, str | None], list[Platform]] = {}
+    platforms: dict[_Difference, list[Platform]] = {}
     mine, yours = _parts(before), _parts(after)
     for platform in sorted(mine.keys() | yours.keys()):
-        for name, kind, old, new in _part_changes(mine.get(platform), yours.get(platform)):
-            platforms.setdefault((name, kind, old, new), []).append(platform)
+        for change in _part_changes(mine.get(platform), yours.get(platform)):
+            platforms.setdefault(change, []).append(platform)
+    changes = sorted(platforms.items(), key=lambda item: (item[0][:3], item[1]))
     return tuple(
-        Change(name=name, kind=kind, before=old, after=new, platforms=tuple(on))
-        for (name, kind, old, new), on in sorted(platforms.items(), key=lambda item: (item[0][:2], item[1]))
+        Change(name=name, manager=manager, kind=kind, before=old, after=new, platforms=tuple(on))
+        for (name, manager, kind, old, new), on in changes
     )
 
 
@@ -68,26 +73,29 @@ def _parts(lock: EnvLock | None) -> dict[Platform, PlatformLock]:
     return {part.platform: part for part in lock.platforms} if lock is not None else {}
 
 
-def _part_changes(
-    before: PlatformLock | None, after: PlatformLock | None
-) -> list[tuple[str, Kind, str | None, str | None]]:
+_Difference = tuple[str, Manager, Kind, str | None, str | None]
+
+
+def _part_changes(before: PlatformLock | None, after: PlatformLock | None) -> list[_Difference]:
     mine, yours = _by_name(before), _by_name(after)
-    changes: list[tuple[str, Kind, str | None, str | None]] = []
-    for name in sorted(mine.keys() | yours.keys()):
-        old, new = mine.get(name), yours.get(name)
+    changes: list[_Difference] = []
+    for key in sorted(mine.keys() | yours.keys()):
+        old, new = mine.get(key), yours.get(key)
         if old is None:
-            changes.append((name, "added", None, yours[name].version))
+            changes.append((*key, "added", None, yours[key].version))
         elif new is None:
-            changes.append((name, "removed", old.version, None))
+            changes.append((*key, "removed", old.version, None))
         elif old.version != new.version:
-            changes.append((name, "changed", old.version, new.version))
+            changes.append((*key, "changed", old.version, new.version))
         elif old.sha256 != new.sha256:
-            changes.append((name, "rebuilt", old.version, new.version))
+            changes.append((*key, "rebuilt", old.version, new.version))
     return changes
 
 
-def _by_name(part: PlatformLock | None) -> dict[str, LockedWheel]:
-    return {wheel.name: wheel for wheel in part.wheels} if part is not None else {}
+def _by_name(part: PlatformLock | None) -> dict[tuple[str, Manager], Locked]:
+    """The packages of a part; a conda package may be named as a wheel that has nothing to do with it."""
+    listed = part.packages if part is not None else ()
+    return {(one.name, "conda" if isinstance(one, LockedConda) else "pypi"): one for one in listed}
 
 
 def why(part: PlatformLock, package: str, roots: Iterable[str] = ()) -> tuple[tuple[str, ...], ...]:
@@ -97,13 +105,27 @@ def why(part: PlatformLock, package: str, roots: Iterable[str] = ()) -> tuple[tu
     ``package`` is not in the lock or nothing leads to it.
     """
     wanted = normal_name(package)
-    needs = {wheel.name: wheel.requires for wheel in part.wheels}
+    needs = _needs(part)
     if wanted not in needs:
         return ()
     needed = {name for requires in needs.values() for name in requires}
-    starts = sorted({normal_name(root) for root in roots} & needs.keys()) or sorted(needs.keys() - needed)
+    unneeded = {normal_name(one.name) for one in part.packages} - needed
+    starts = sorted({normal_name(root) for root in roots} & needs.keys()) or sorted(unneeded)
     chains = [chain for start in starts if (chain := _shortest(needs, start, wanted))]
     return tuple(sorted(chains, key=lambda chain: (len(chain), chain)))
+
+
+def _needs(part: PlatformLock) -> dict[str, tuple[str, ...]]:
+    """What each package needs, by name; a distribution inside a conda package of another name needs that one."""
+    needs: dict[str, set[str]] = {}
+    for one in part.conda:
+        specs = (condalock.split(spec)[0] for spec in one.depends)
+        needs.setdefault(normal_name(one.name), set()).update(normal_name(name) for name in specs)
+        for name, _ in one.provides:
+            needs.setdefault(name, set()).update({normal_name(one.name)} - {name})
+    for wheel in part.wheels:
+        needs.setdefault(wheel.name, set()).update(wheel.requires)
+    return {name: tuple(sorted(found & needs.keys() - {name})) for name, found in needs.items()}
 
 
 def _shortest(needs: dict[str, tuple[str, ...]], start: str, wanted: str) -> tuple[str, ...] | None:
@@ -118,15 +140,3 @@ def _shortest(needs: dict[str, tuple[str, ...]], start: str, wanted: str) -> tup
                 seen.add(name)
                 pending.append((*chain, name))
     return None
-
-
-def export(part: PlatformLock, form: Form = "requirements") -> str:
-    """The lock of one platform as a pylock file or as a requirements file with hashes, for other tools."""
-    if form == "pylock":
-        return pylock.serialise(part.python, part.wheels)
-    lines = [f"# Python {part.python}, {part.platform}"]
-    lines += [
-        f"{wheel.name}=={wheel.version} \\\n    --hash=sha256:{wheel.sha256}"
-        for wheel in sorted(part.wheels, key=lambda one: one.name)
-    ]
-    return "\n".join(lines) + "\n"

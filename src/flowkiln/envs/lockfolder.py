@@ -1,9 +1,10 @@
 """The folder of lock files beside the file that declares environments: ``train.locks/`` for ``train.py``.
 
 ``flowkiln.lock`` is the index (environments, steps, ids, bounds, the bases of images);
-``pylock.<env>-<platform>.toml`` the platforms. A change of several files is one change: the new files are gathered
-in a scratch folder, which one rename makes the pending change; readers look there first, so that they see all of it
-or nothing. Moving the files into place can be interrupted at any point and is finished by the next writer.
+``pylock.<env>-<platform>.toml`` the wheels of a platform, ``<env>.conda-lock.yml`` the conda packages of all. A
+change of several files is one change: the new files are gathered in a scratch folder, which one rename makes the
+pending change; readers look there first, so that they see all of it or nothing. Moving the files into place can be
+interrupted at any point and is finished by the next writer.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from flowkiln._base import digests, files, paths
-from flowkiln.envs import lockbases, lockindex, pylock
+from flowkiln.envs import condalock, lockbases, lockindex, pylock
 from flowkiln.envs.errors import BadLockFile
 from flowkiln.envs.lock import EnvLock, PlatformLock
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 INDEX = "flowkiln.lock"
 _PENDING = ".pending"
+_CONDA_LOCK = ".conda-lock.yml"
 INCOMPLETE = "sha256:" + 64 * "0"
 """The ``spec_id`` of a lock of which a platform's file is gone: it is stale, whatever is asked for."""
 
@@ -184,10 +186,10 @@ class LockFolder:
             pending.rmdir()
 
     def _remove_others(self, wanted: set[str]) -> None:
-        ours = f"created-by = {pylock.quoted(pylock.CREATED_BY)}"
-        for path in self.path.glob("pylock.*.toml"):
-            if path.name not in wanted and ours in path.read_text(errors="replace"):
-                path.unlink(missing_ok=True)
+        for pattern, is_ours in (("pylock.*.toml", pylock.is_ours), (f"*{_CONDA_LOCK}", condalock.is_ours)):
+            for path in self.path.glob(pattern):
+                if path.name not in wanted and is_ours(path.read_text(errors="replace")):
+                    path.unlink(missing_ok=True)
         for path in self.path.glob(".scratch-*"):
             files.remove_tree(path)
 
@@ -206,8 +208,9 @@ class LockFolder:
         return None
 
     def _lock(self, entry: lockindex.Entry, texts: dict[str, str | None], *, partly: bool) -> EnvLock:
-        places = [one for one in entry.platforms if not partly or self._text(_name_of(entry, one)) is not None]
-        parts = tuple(self._part(entry, place, texts) for place in places)
+        places = [one for one in entry.platforms if not partly or self._has(entry, one)]
+        conda = self._conda(entry, texts) if any(place.conda for place in places) else None
+        parts = tuple(self._part(entry, place, conda, texts) for place in places)
         whole = len(parts) == len(entry.platforms)
         lock = EnvLock(
             name=entry.name,
@@ -216,21 +219,41 @@ class LockFolder:
             platforms=parts,
             absent=entry.absent,
             steps=entry.steps,
+            channels=conda.channels if conda is not None else (),
         )
         if whole and lock.lock_id != entry.lock_id:
             index = texts[INDEX] or ""
             raise pylock.bad_file(self.path / INDEX, index, entry.lock_id, "lock_id does not fit the platforms")
         return lock
 
-    def _part(
-        self, entry: lockindex.Entry, place: lockindex.PlatformEntry, texts: dict[str, str | None]
-    ) -> PlatformLock:
-        name = _name_of(entry, place)
+    def _has(self, entry: lockindex.Entry, place: lockindex.PlatformEntry) -> bool:
+        """Whether every file of a platform is there."""
+        names = [_name_of(entry, place)] * place.pylock + [conda_name(entry.name)] * place.conda
+        return all(self._text(name) is not None for name in names)
+
+    def _needed(self, name: str, entry: lockindex.Entry, near: str, texts: dict[str, str | None]) -> str:
+        """The text of a file that the index names, at the line with ``near``."""
         text = texts[name] = self._text(name)
         if text is None:
             where = f"{name} is missing, which environment {entry.name!r} needs"
-            raise _Gone(pylock.bad_file(self.path / INDEX, texts[INDEX] or "", place.env_id, where).message)
-        python, wheels = pylock.read_ours(text, self.path / name)
+            raise _Gone(pylock.bad_file(self.path / INDEX, texts[INDEX] or "", near, where).message)
+        return text
+
+    def _conda(self, entry: lockindex.Entry, texts: dict[str, str | None]) -> condalock.CondaLock:
+        near = next(place.env_id for place in entry.platforms if place.conda)
+        name = conda_name(entry.name)
+        return condalock.parse(self._needed(name, entry, near, texts), self.path / name)
+
+    def _part(
+        self,
+        entry: lockindex.Entry,
+        place: lockindex.PlatformEntry,
+        conda: condalock.CondaLock | None,
+        texts: dict[str, str | None],
+    ) -> PlatformLock:
+        name = _name_of(entry, place) if place.pylock else conda_name(entry.name)
+        text = self._needed(name, entry, place.env_id, texts)
+        python, wheels = pylock.read_ours(text, self.path / name) if place.pylock else (entry.python, ())
         part = PlatformLock(
             platform=place.platform,
             python=python,
@@ -239,10 +262,14 @@ class LockFolder:
             python_minimum=place.python_minimum,
             python_below=place.python_below,
             winners=place.winners,
+            conda=conda.platforms.get(place.platform, ()) if place.conda and conda is not None else (),
+            virtual=place.virtual,
         )
         if part.env_id != place.env_id or python != entry.python:
+            if place.conda and place.pylock:
+                name = f"{name} or {conda_name(entry.name)}"
             what = f"the content is not what {INDEX} records; it was edited by hand, or one of the two is older"
-            raise pylock.bad_file(self.path / name, text, "[[packages]]", what)
+            raise pylock.bad_file(self.path / name, text, "[[packages]]" if place.pylock else "package:", what)
         return part
 
 
@@ -264,8 +291,14 @@ def texts_of(locks: Iterable[EnvLock], bases: Iterable[BasePin] = ()) -> dict[st
         file_name(lock.name, part.platform.slug): pylock.serialise(part.python, part.wheels)
         for lock in listed
         for part in lock.platforms
+        if lockindex.has_pylock(part)
     }
-    return {**texts, INDEX: lockindex.serialise(listed, bases)}
+    conda = {
+        conda_name(lock.name): condalock.serialise(lock)
+        for lock in listed
+        if any(part.conda for part in lock.platforms)
+    }
+    return {**texts, **conda, INDEX: lockindex.serialise(listed, bases)}
 
 
 def _name_of(entry: lockindex.Entry, place: lockindex.PlatformEntry) -> str:
@@ -275,3 +308,8 @@ def _name_of(entry: lockindex.Entry, place: lockindex.PlatformEntry) -> str:
 def file_name(environment: str, slug: str) -> str:
     """The name of a platform's file. PEP 751 allows no dot in its middle part."""
     return f"pylock.{environment.replace('.', '_')}-{slug}.toml"
+
+
+def conda_name(environment: str) -> str:
+    """The name of the file of an environment's conda packages."""
+    return environment + _CONDA_LOCK

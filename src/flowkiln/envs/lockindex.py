@@ -23,12 +23,18 @@ if TYPE_CHECKING:
     from flowkiln.envs.basepin import BasePin
     from flowkiln.envs.lock import EnvLock, PlatformLock
 
+CONDA = "conda"
+"""The ``interpreter`` of a platform whose Python is a conda package; other platforms have none of their own."""
 _HEADER = "# Written by flowkiln. Belongs in version control; `flowkiln env lock` changes it."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlatformEntry:
-    """What the index records of one platform."""
+    """What the index records of one platform.
+
+    ``conda`` tells that the interpreter and others come from the environment's conda-lock.yml; ``pylock`` that
+    there is a file for its wheels, which a platform with conda packages alone has not.
+    """
 
     platform: Platform
     env_id: str
@@ -36,6 +42,9 @@ class PlatformEntry:
     python_minimum: str | None
     python_below: str | None
     winners: tuple[tuple[str, str], ...]
+    virtual: tuple[tuple[str, str], ...] = ()
+    conda: bool = False
+    pylock: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,9 +97,21 @@ def _platform_lines(part: PlatformLock) -> list[str]:
         lines.append(f"python_minimum = {quoted(part.python_minimum)}")
     if part.python_below is not None:
         lines.append(f"python_below = {quoted(part.python_below)}")
+    if part.virtual:
+        lines.append(
+            f"virtual = [{', '.join(quoted(f'{name} {version}') for name, version in sorted(part.virtual))}]"
+        )
+    if part.conda:
+        lines.append(f"interpreter = {quoted(CONDA)}")
+        lines += [] if has_pylock(part) else ["pylock = false"]
     if part.winners:
         lines += ["winners = [", *(f"  [{quoted(a)}, {quoted(b)}]," for a, b in sorted(part.winners)), "]"]
     return lines
+
+
+def has_pylock(part: PlatformLock) -> bool:
+    """Whether a platform has a pylock file: always, unless all that it has comes from conda."""
+    return bool(part.wheels) or not part.conda
 
 
 def parse(text: str, path: Path) -> Index:
@@ -133,6 +154,10 @@ def _entry(table: dict[str, Any]) -> Entry:
 def _platform(table: dict[str, Any]) -> PlatformEntry:
     glibc = table.get("glibc")
     winners = tuple((str(path), str(name)) for path, name in table.get("winners", []))
+    interpreter, wheels = table.get("interpreter"), table.get("pylock", True)
+    if interpreter not in (None, CONDA) or not isinstance(wheels, bool) or not (wheels or interpreter):
+        message = "interpreter and pylock do not fit"
+        raise ValueError(message)
     return PlatformEntry(
         platform=Platform.parse(_string(table, "platform")),
         env_id=_digest(table, "env_id"),
@@ -140,7 +165,18 @@ def _platform(table: dict[str, Any]) -> PlatformEntry:
         python_minimum=_string(table, "python_minimum") if "python_minimum" in table else None,
         python_below=_string(table, "python_below") if "python_below" in table else None,
         winners=winners,
+        virtual=tuple(_virtual(one) for one in table.get("virtual", [])),
+        conda=interpreter == CONDA,
+        pylock=wheels,
     )
+
+
+def _virtual(text: str) -> tuple[str, str]:
+    name, _, version = text.partition(" ")
+    if not name or not version:
+        message = f"{text!r} is no virtual package with its version"
+        raise ValueError(message)
+    return name, version
 
 
 def version_pair(text: str) -> tuple[int, int]:

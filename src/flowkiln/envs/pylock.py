@@ -88,6 +88,11 @@ def _block(wheel: LockedWheel) -> list[str]:
     return lines
 
 
+def is_ours(text: str) -> bool:
+    """Whether ``text`` is a file that flowkiln wrote, and may remove."""
+    return f"created-by = {quoted(CREATED_BY)}" in text
+
+
 def read_ours(text: str, path: Path) -> tuple[str, tuple[LockedWheel, ...]]:
     """``X.Y`` and the wheels of a pylock file that flowkiln wrote. Raises ``BadLockFile`` naming file and line."""
     document = load_toml(text, path)
@@ -135,10 +140,11 @@ def _text(value: object) -> str:
 def read_uv(text: str) -> tuple[FoundPackage, ...]:
     """The packages of a pylock file that uv wrote, sorted by name. URLs are kept as they are."""
     document = tomllib.loads(text)
-    return tuple(sorted((_found(entry) for entry in document.get("packages", [])), key=lambda p: p.name))
+    return tuple(sorted((found(entry) for entry in document.get("packages", [])), key=lambda p: p.name))
 
 
-def _found(entry: dict[str, Any]) -> FoundPackage:
+def found(entry: dict[str, Any]) -> FoundPackage:
+    """A package of anybody's pylock file. URLs are without credentials."""
     wheels = []
     for wheel in entry.get("wheels", []):
         url = wheel.get("url") or wheel.get("path") or ""
@@ -171,9 +177,7 @@ def load_toml(text: str, path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        if (line := _conflict(text)) is not None:
-            message = f"{path}, line {line}: the marks of a merge conflict"
-            raise BadLockFile(message, hint=_UNMERGE) from error
+        refuse_conflict(text, path)
         message = f"{path} is not valid TOML: {error}"
         raise BadLockFile(message, hint=AGAIN) from error
 
@@ -185,9 +189,11 @@ AGAIN = "Take the file back from version control, or delete it and run `flowkiln
 _UNMERGE = "Take one side of the merge as a whole, then run `flowkiln env lock`."
 
 
-def _conflict(text: str) -> int | None:
-    """The number of the line where git marks a conflict, or None."""
-    return next((number for number, line in enumerate(text.splitlines(), 1) if line.startswith("<<<<<<< ")), None)
+def refuse_conflict(text: str, path: Path) -> None:
+    """Raises ``BadLockFile`` where git marks a conflict in the text of a file that cannot be read."""
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.startswith("<<<<<<< "):
+            raise BadLockFile(f"{path}, line {number}: the marks of a merge conflict", hint=_UNMERGE)
 
 
 def bad_file(path: Path, text: str, near: str, what: str) -> BadLockFile:

@@ -192,8 +192,9 @@ def _indexes(settings: Settings) -> Finding:
     problems = [text for text, _ in answers if text is not None]
     if problems:
         return Finding("indexes", "problem", "\n".join(problems), origin, hosts, ExitCode.SERVICE)
-    ignored = f"\nset, and without effect here: {', '.join(plan.ignored)}" if plan.ignored else ""
-    return Finding("indexes", "warning" if ignored else "ok", f"{plan.shown} answers{ignored}", origin, hosts)
+    told = [f"\nset, and locking refuses: {one}" for one in plan.refused]
+    told += [f"\nset, and without effect here: {', '.join(plan.ignored)}"] if plan.ignored else []
+    return Finding("indexes", "warning" if told else "ok", f"{plan.shown} answers{''.join(told)}", origin, hosts)
 
 
 def _asked(index: Index, plan: IndexPlan) -> tuple[str | None, tuple[str, ...]]:

@@ -187,7 +187,7 @@ def _indexes(settings: Settings) -> Finding:
     hosts = _hosts_of(index.shown for index in plan.indexes)
     if settings.flag("offline"):
         return Finding("indexes", "ok", f"{plan.shown}; not asked, offline", origin, hosts)
-    answers = [_asked(index, plan) for index in plan.indexes]
+    answers = [asked(index, plan) for index in plan.indexes]
     hosts = tuple(dict.fromkeys([*hosts, *(host for _, found in answers for host in found)]))
     problems = [text for text, _ in answers if text is not None]
     if problems:
@@ -197,7 +197,7 @@ def _indexes(settings: Settings) -> Finding:
     return Finding("indexes", "warning" if told else "ok", f"{plan.shown} answers{''.join(told)}", origin, hosts)
 
 
-def _asked(index: Index, plan: IndexPlan) -> tuple[str | None, tuple[str, ...]]:
+def asked(index: Index, plan: IndexPlan) -> tuple[str | None, tuple[str, ...]]:
     """Why ``index`` cannot be used, None when it answers, and the hosts that its files lie on."""
     from flowkiln.envs.transport import Network, Transport
 

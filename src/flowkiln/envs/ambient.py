@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 Kind = str
-"""``flag``: set unless it says no; ``value``: any text; ``places``: folders, URLs; else the one value that passes."""
+"""``flag``: set unless it says no; ``value``: any text; ``places``: folders and URLs; else what it may be."""
 
 _LIST = "List `indexes` in [tool.flowkiln] or in the environment: such a list is all that is asked."
 _CONSTRAINTS = "Name the file in the request: a requirements file with the line `-c FILE`, read by requirements=."

@@ -9,22 +9,22 @@ first index that has a package decides its versions. Nothing else of the user's 
 from __future__ import annotations
 
 import configparser
-import netrc
 import os
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import quote, unquote, urlsplit, urlunsplit
+from urllib.parse import quote, urlsplit, urlunsplit
 
 from flowkiln._base import redact
-from flowkiln.envs import ambient
+from flowkiln.envs import ambient, credentials
 from flowkiln.envs.errors import UnknownOption
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from flowkiln.envs.ambient import Refusal
+    from flowkiln.envs.credentials import Login
 
 PYPI = "https://pypi.org/simple"
 KEYWORDS = ("pypi", "default")
@@ -77,14 +77,16 @@ class IndexPlan:
         wanted = redact.url(url).rstrip("/")
         return next((index for index in self.indexes if index.shown == wanted), None)
 
+    def login(self, url: str) -> Login | None:
+        """Who logs in at ``url``: as an index on the same host says, else netrc, else None."""
+        return credentials.of_urls(url, (index.url for index in self.indexes)) or credentials.of_netrc(
+            url, self.netrc
+        )
+
     def credentials(self, url: str) -> tuple[str, str] | None:
-        """User and password for ``url``: those of an index on the same host, else netrc's, else None."""
-        host = urlsplit(url).netloc.rpartition("@")[2]
-        for candidate in (url, *(index.url for index in self.indexes)):
-            parts = urlsplit(candidate)
-            if parts.netloc.rpartition("@")[2] == host and (parts.username or parts.password):
-                return unquote(parts.username or ""), unquote(parts.password or "")
-        return _from_netrc(urlsplit(url).hostname or "", self.netrc)
+        """User and password for ``url``, None where nobody gives any."""
+        found = self.login(url)
+        return found.pair if found else None
 
 
 def plan(
@@ -228,13 +230,3 @@ def _pip_paths(environ: Mapping[str, str]) -> list[Path]:
     if told:
         paths.append(Path(told))
     return [path for path in paths if path.is_file()]
-
-
-def _from_netrc(host: str, path: Path | None) -> tuple[str, str] | None:
-    if path is None:
-        return None
-    try:
-        found = netrc.netrc(path).authenticators(host)
-    except (OSError, netrc.NetrcParseError, UnicodeDecodeError):
-        return None
-    return (found[0], found[2] or "") if found else None

@@ -66,8 +66,8 @@ class Channel:
 class ChannelPlan:
     """The channels that a solve asks, best first.
 
-    ``ignored`` names settings of conda that are set and have no effect here; ``netrc`` is the file of credentials by
-    host.
+    ``ignored`` names settings of conda that are set and have no effect here; ``netrc`` is the file of credentials
+    by host.
     """
 
     channels: tuple[Channel, ...]
@@ -118,6 +118,8 @@ class Rules:
         name = text.strip().rstrip("/")
         if not name or re.search(r"[\s\[\]]", name):
             raise UnknownOption(f"{bare(text)!r} ({origin}) is not a conda channel", hint=_HINT)
+        if name == "nodefaults":  # what conda writes against channels of its own, of which there are none here
+            return []
         several = self._several(name)
         if several is not None:
             return [channel for one in several for channel in self._one(one, origin)]

@@ -15,7 +15,8 @@ from flowkiln.envs.subdirs import SUBDIRS
 
 _NAME = r"[A-Za-z0-9_][A-Za-z0-9_.\-]*"
 _SPEC = re.compile(
-    rf"(?:(?P<channel>[^\s\[\]]+?)::)?(?P<name>{_NAME})(?P<rest>(?:[\s=<>!~][^\[\]]*)?)(?:\[(?P<keys>[^\[\]]*)\])?", re.DOTALL
+    rf"(?:(?P<channel>[^\s\[\]]+?)::)?(?P<name>{_NAME})"
+    r"(?P<rest>(?:[\s=<>!~][^\[\]]*)?)(?:\[(?P<keys>[^\[\]]*)\])?"
 )
 _ATOM = re.compile(r"(?P<operator>>=|<=|==|!=|~=|>|<|=|)(?P<version>\d[0-9A-Za-z_.+!]*?)(?P<star>\.?\*)?")
 _BUILD = re.compile(r"[A-Za-z0-9_.+*]+")

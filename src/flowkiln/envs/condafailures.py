@@ -11,7 +11,7 @@ from flowkiln.envs import condaerrors, errors
 from flowkiln.envs.channels import bare
 
 if TYPE_CHECKING:
-    from flowkiln.envs.condasolve import CondaQuestion, CondaSolver
+    from flowkiln.envs.condaquestion import CondaQuestion, CondaSolver
 
 LINES = 16
 """Most lines of rattler's text in a message."""

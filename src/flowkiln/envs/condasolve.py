@@ -12,30 +12,27 @@ import hashlib
 import os
 import threading
 import warnings
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import unquote, urlsplit
 from urllib.request import url2pathname
 
-from flowkiln._base import parallel, paths
-from flowkiln._base.command import Limits
-from flowkiln._base.report import Silent
+import rattler
+from rattler.exceptions import SolverError
+from rattler.networking import AddHeadersMiddleware, MirrorMiddleware, RetryMiddleware
+from rattler.package_streaming import PackageArchive, download_to_writer
+
+from flowkiln._base import parallel
 from flowkiln.envs import authorities, condacontents, condafailures, condaspec
-from flowkiln.envs.condaerrors import BrokenChannel, CondaUnsupported
+from flowkiln.envs.condaerrors import BrokenChannel
+from flowkiln.envs.condaquestion import CondaAnswer, CondaQuestion, CondaSolver
 from flowkiln.envs.errors import LockTimeout
 from flowkiln.envs.lock import LockedConda
 from flowkiln.envs.subdirs import NOARCH, subdir_of
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterable, Mapping, Sequence
-    from pathlib import Path
 
-    import rattler
-    from rattler.package_streaming import PackageArchive
-
-    from flowkiln._base.platforms import Platform
-    from flowkiln._base.report import Reporter
     from flowkiln.envs.channels import Channel, ChannelPlan
     from flowkiln.envs.virtual import Virtual
 
@@ -47,67 +44,10 @@ _AT_ONCE = 16
 _CERTIFICATES = threading.Lock()
 
 
-@dataclass(frozen=True, kw_only=True)
-class CondaSolver:
-    """How conda packages are chosen: channels, limits, where words go. One per environment; threads may share it.
-
-    ``folder`` keeps repodata and what is known of packages; it holds no credentials.
-    """
-
-    plan: ChannelPlan
-    limits: Limits = field(default_factory=Limits)
-    offline: bool = False
-    reporter: Reporter = field(default_factory=Silent)
-    environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
-    folder: Path = field(default_factory=lambda: paths.cache_root() / "conda")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CondaQuestion:
-    """One solve: an environment on one platform.
-
-    ``python`` is ``X.Y`` or ``X.Y.Z``. ``preferred`` are packages of an earlier lock, kept where they satisfy the
-    request and a channel still has them, but for the names in ``upgrade`` (True: all). ``versions`` are
-    versions of another platform, taken where this one has them and they can be together.
-    """
-
-    name: str
-    specs: tuple[str, ...]
-    platform: Platform
-    python: str
-    virtual: tuple[Virtual, ...]
-    preferred: tuple[LockedConda, ...] = ()
-    versions: Mapping[str, str] = field(default_factory=dict)
-    upgrade: bool | frozenset[str] = False
-    exclude_newer: str | None = None
-    steps: tuple[str, ...] = ()
-
-    @property
-    def label(self) -> str:
-        """What is being locked, for people."""
-        return f"{self.name} for {self.platform}"
-
-
-@dataclass(frozen=True, slots=True)
-class CondaAnswer:
-    """The packages by name, and the URLs of the channels that were asked, without credentials."""
-
-    packages: tuple[LockedConda, ...]
-    channels: tuple[str, ...]
-
-
 def ask(solver: CondaSolver, question: CondaQuestion) -> CondaAnswer:
     """Solves ``question``. Raises the ``EnvError`` that says what is wrong, naming the environment."""
-    _load()
     work = _Work(solver, question)
     return CondaAnswer(_run(work.answer(), solver, question), tuple(channel.shown for channel in work.channels))
-
-
-def _load() -> None:
-    try:
-        import rattler  # noqa: F401, PLC0415  only where conda packages are locked
-    except ImportError as error:
-        raise CondaUnsupported("environments with conda packages need py-rattler") from error
 
 
 def _run(
@@ -158,9 +98,6 @@ class _Work:
     """One solve on the event loop: rattler's objects for it, made once."""
 
     def __init__(self, solver: CondaSolver, question: CondaQuestion) -> None:
-        import rattler  # noqa: PLC0415  only where conda packages are locked
-
-        self.rattler = rattler
         self.solver = solver
         self.question = question
         self.channels, self.specs = _directed(solver.plan, question.specs)
@@ -192,8 +129,6 @@ class _Work:
     async def _solved(self) -> list[rattler.RepoDataRecord]:
         kept = await self._kept()
         if self.question.versions:
-            from rattler.exceptions import SolverError  # noqa: PLC0415  only where conda packages are locked
-
             wanted = await self._there()
             try:
                 return await self._solve(kept, wanted)
@@ -202,7 +137,7 @@ class _Work:
         return await self._solve(kept, [])
 
     async def _solve(self, kept: list[rattler.RepoDataRecord], further: list[str]) -> list[rattler.RepoDataRecord]:
-        rattler, question = self.rattler, self.question
+        question = self.question
         cutoff = datetime.fromisoformat(question.exclude_newer) if question.exclude_newer else None
         python = f"{question.python}.*" if question.python.count(".") == 1 else f"=={question.python}"
         with warnings.catch_warnings():
@@ -223,7 +158,7 @@ class _Work:
         return found
 
     async def _records(self, specs: Iterable[str]) -> list[rattler.RepoDataRecord]:
-        wanted = [self.rattler.MatchSpec(text) for text in specs]
+        wanted = [rattler.MatchSpec(text) for text in specs]
         found = await self.gateway.query(self.sources, self.subdirs, wanted, recursive=False)
         return [record for records in found for record in records]
 
@@ -277,8 +212,6 @@ class _Work:
                 other.update(data)
                 return len(data)
 
-        from rattler.package_streaming import download_to_writer  # noqa: PLC0415  only where conda packages are locked
-
         if self.solver.offline:
             raise condafailures.offline(self.question.label, record.file_name)
         try:
@@ -309,8 +242,6 @@ class _Work:
         return found
 
     async def _archive(self, url: str) -> PackageArchive:
-        from rattler.package_streaming import PackageArchive  # noqa: PLC0415  only where conda packages are locked
-
         if url.startswith("file:"):
             return await PackageArchive.from_path(url2pathname(urlsplit(url).path))
         return await PackageArchive.from_url(self.client, url)
@@ -333,8 +264,6 @@ async def _each(call: Any, items: Sequence[Any]) -> list[Any]:
 
 
 def _virtual(one: Virtual) -> rattler.GenericVirtualPackage:
-    import rattler  # noqa: PLC0415  only where conda packages are locked
-
     return rattler.GenericVirtualPackage(
         rattler.PackageName(one.name), rattler.Version(one.version), rattler.BuildString(one.build)
     )
@@ -361,9 +290,6 @@ def client(solver: CondaSolver, channels: Sequence[Channel]) -> rattler.Client:
     rattler keeps URLs with its repodata: so it is given URLs without secrets, and tokens and passwords are added
     below it, to each request.
     """
-    import rattler  # noqa: PLC0415  only where conda packages are locked
-    from rattler.networking import AddHeadersMiddleware, MirrorMiddleware, RetryMiddleware  # noqa: PLC0415
-
     mirrors = {channel.shown: [_plain(url) for url in channel.asked] for channel in channels}
     moved = {shown: urls for shown, urls in mirrors.items() if urls != [shown]}
     known = [url for channel in channels for url in channel.asked]

@@ -48,10 +48,10 @@ def test_transcripts_are_what_the_commands_print(path: Path, home: Home, wheelho
         **INDEX,
         PATH=os.pathsep.join([str(home.work / ".venv/bin"), MACHINE["PATH"]]),
         PIP_DISABLE_PIP_VERSION_CHECK="1",
-        PIP_CONSTRAINT=str(wheelhouse / "constraints.txt"),
         COLUMNS="116",
     )
-    differences = run(path.read_text(encoding="utf-8"), home.work, environ)
+    chosen = {"PIP_CONSTRAINT": str(wheelhouse / "constraints.txt")}
+    differences = run(path.read_text(encoding="utf-8"), home.work, environ, installing=chosen)
     assert not differences, "\n\n".join(differences)
 
 

@@ -25,6 +25,7 @@ PLACES = {
     "packaging": ("envs/",),
     "yaml": ("envs/yamltext.py",),
     "uv": ("envs/uv.py",),
+    "rattler": ("envs/condasolve.py",),
     "numpy": ("store/arrays.py",),  # the user's, imported only where an array is loaded
 }
 """Third-party packages and the modules or folders that may name them."""

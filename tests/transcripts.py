@@ -56,8 +56,13 @@ def _commands(body: str) -> Iterator[Command]:
         yield Command(line, tuple(expected))
 
 
-def run(document: str, folder: Path, environ: Mapping[str, str]) -> list[str]:
-    """Carries a document out in ``folder``; a list of what differs, each with the command."""
+def run(
+    document: str, folder: Path, environ: Mapping[str, str], *, installing: Mapping[str, str] | None = None
+) -> list[str]:
+    """Carries a document out in ``folder``; a list of what differs, each with the command.
+
+    ``installing`` are further variables for the lines that run ``pip install``.
+    """
     differences = []
     for one in blocks(document):
         if isinstance(one, File):
@@ -69,7 +74,7 @@ def run(document: str, folder: Path, environ: Mapping[str, str]) -> list[str]:
             one.line,
             shell=True,
             cwd=folder,
-            env=dict(environ),
+            env={**environ, **((installing or {}) if "pip install" in one.line else {})},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

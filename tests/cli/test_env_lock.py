@@ -107,3 +107,18 @@ def test_an_environment_looks_alike_in_every_answer(folder: Path, capsys: pytest
 def test_one_is_not_several(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("env", "lock", flow(folder, "{'alpha': '1.0'}")) == 0
     assert "start: locked, 1 package," in capsys.readouterr().out
+
+
+def test_a_setting_of_uv_that_would_change_a_lock_stops_it_and_a_fresh_lock_needs_none(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = flow(folder, "{'alpha': '1.0'}")
+    monkeypatch.setenv("UV_RESOLUTION", "lowest")
+    assert run("env", "lock", target) == 2
+    said = capsys.readouterr().err
+    assert "UV_RESOLUTION = lowest (environment variable)" in said
+    assert not list(folder.glob("*.locks"))
+    monkeypatch.delenv("UV_RESOLUTION")
+    assert run("env", "lock", target) == 0
+    monkeypatch.setenv("UV_RESOLUTION", "lowest")
+    assert run("env", "lock", target) == 0

@@ -88,7 +88,7 @@ def test_doctor_finds_the_hosts_of_files_on_the_pages(package_index: PackageInde
         if html:
             package_index.html_only()
         plan = indexes.plan([package_index.url], environ={})
-        assert doctor._asked(plan.indexes[0], plan) == (None, (host,))
+        assert doctor.asked(plan.indexes[0], plan) == (None, (host,))
 
 
 def test_b09_an_index_that_cannot_be_reached_is_a_service_that_failed(

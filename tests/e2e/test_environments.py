@@ -126,8 +126,9 @@ def test_lock_bytes_do_not_depend_on_the_host(project: Project, index: PackageIn
                 TZ="Asia/Kathmandu",
                 LC_ALL="C",
                 PYTHONHASHSEED=str(number + 1),
-                UV_EXCLUDE_NEWER="2001-01-01",
-                UV_RESOLUTION="lowest",
+                UV_LINK_MODE="symlink",
+                UV_EXCLUDE_NEWER="",
+                UV_RESOLUTION="highest",
                 PIP_EXTRA_INDEX_URL="",
             ).ok()
         finally:

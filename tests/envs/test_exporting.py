@@ -73,7 +73,7 @@ def test_a_form_that_cannot_hold_the_lock_is_refused() -> None:
     alone = first(condalocks.lock())
     for form in ("requirements", "pylock"):
         with pytest.raises(NotExportable, match=f"all packages .* come from conda.*'{form}'"):
-            exporting.export(MIXED, alone, form)  # type: ignore[arg-type]
+            exporting.export(MIXED, alone, form)
     for form in ("explicit", "conda-lock"):
         with pytest.raises(NotExportable, match=f"no conda packages on linux/amd64.*'{form}'"):
             exporting.export(PLAIN, first(PLAIN), form)  # type: ignore[arg-type]

@@ -161,12 +161,6 @@ def other_uv(version: str) -> Path:
     return program
 
 
-def test_other_uv_settings_are_listed_as_ignored(filled: PackageIndex) -> None:
-    asked = solver(UV_RESOLUTION="lowest", PIP_FIND_LINKS="/opt", UV_DEFAULT_INDEX=filled.url)
-    assert {"UV_RESOLUTION", "PIP_FIND_LINKS"} <= set(asked.plan.ignored)
-    assert versions(lock(request("extra"), asked))["extra"] == "1.0"
-
-
 def test_uv_sees_only_what_is_listed(filled: PackageIndex) -> None:
     given = uv.environment(solver(filled.url, SECRET="x", UV_OFFLINE="1", PIP_X="1", SSL_CERT_FILE="/ca.pem"))
     assert "SECRET" not in given

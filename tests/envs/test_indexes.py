@@ -101,11 +101,6 @@ def test_a_bad_index_is_named_without_its_password() -> None:
     assert "host" in caught.value.message
 
 
-def test_settings_without_effect_are_listed() -> None:
-    found = plan(environ=ambient(PIP_FIND_LINKS="/x", UV_RESOLUTION="lowest", PIP_TIMEOUT="9"))
-    assert found.ignored == ("PIP_FIND_LINKS", "UV_RESOLUTION")
-
-
 def test_variables_for_uv() -> None:
     assert plan((A,), environ=ambient()).variables() == {"UV_DEFAULT_INDEX": A}
     assert plan((A, B, C), environ=ambient()).variables() == {"UV_DEFAULT_INDEX": C, "UV_INDEX": f"{A} {B}"}

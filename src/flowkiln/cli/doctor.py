@@ -187,16 +187,17 @@ def _indexes(settings: Settings) -> Finding:
     hosts = _hosts_of(index.shown for index in plan.indexes)
     if settings.flag("offline"):
         return Finding("indexes", "ok", f"{plan.shown}; not asked, offline", origin, hosts)
-    answers = [_asked(index, plan) for index in plan.indexes]
+    answers = [asked(index, plan) for index in plan.indexes]
     hosts = tuple(dict.fromkeys([*hosts, *(host for _, found in answers for host in found)]))
     problems = [text for text, _ in answers if text is not None]
     if problems:
         return Finding("indexes", "problem", "\n".join(problems), origin, hosts, ExitCode.SERVICE)
-    ignored = f"\nset, and without effect here: {', '.join(plan.ignored)}" if plan.ignored else ""
-    return Finding("indexes", "warning" if ignored else "ok", f"{plan.shown} answers{ignored}", origin, hosts)
+    told = [f"\nset, and locking refuses: {one}" for one in plan.refused]
+    told += [f"\nset, and without effect here: {', '.join(plan.ignored)}"] if plan.ignored else []
+    return Finding("indexes", "warning" if told else "ok", f"{plan.shown} answers{''.join(told)}", origin, hosts)
 
 
-def _asked(index: Index, plan: IndexPlan) -> tuple[str | None, tuple[str, ...]]:
+def asked(index: Index, plan: IndexPlan) -> tuple[str | None, tuple[str, ...]]:
     """Why ``index`` cannot be used, None when it answers, and the hosts that its files lie on."""
     from flowkiln.envs.transport import Network, Transport
 

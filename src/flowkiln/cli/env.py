@@ -18,6 +18,7 @@ env = group(
         "why": f"{_CLI}.env_why:why",
         "diff": f"{_CLI}.env_diff:diff",
         "export": f"{_CLI}.env_export:export",
+        "indexes": f"{_CLI}.env_indexes:indexes",
         "verify": f"{_CLI}.env_verify:verify",
         "exec": f"{_CLI}.env_exec:execute",
         "shell": f"{_CLI}.env_exec:shell",

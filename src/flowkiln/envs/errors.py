@@ -1,4 +1,4 @@
-"""Errors of ``flowkiln.envs`` about locking, ENV001 to ENV029. Installing has its own: ``installerrors``."""
+"""Errors about locking, ENV001 to ENV029, and indexes, ENV060 to ENV069; ``installerrors`` has the others."""
 
 from __future__ import annotations
 
@@ -249,3 +249,19 @@ class UnpinnedBase(EnvError):
     code = "ENV022"
     title = "Base of an image is not pinned"
     exit_code = ExitCode.LOCK
+
+
+# -- indexes: ENV060 to ENV069 ----------------------------------------------------------------------------------
+
+
+class UnsupportedSetting(EnvError):
+    """A setting of pip or uv would change what is locked, and flowkiln cannot honour it.
+
+    Nothing is passed over in silence that would give another environment than the one that was asked for:
+    ``UV_RESOLUTION``, ``UV_PRERELEASE``, ``UV_EXCLUDE_NEWER``, constraints, overrides, ``find-links`` with a
+    package, ``no-index``, index strategies other than ``first-index`` and the like, as variables or in pip.conf.
+    The message names each with its place and what to write instead. A fresh lock is used whatever they say.
+    """
+
+    code = "ENV060"
+    title = "Setting of pip or uv that cannot be honoured"

@@ -9,42 +9,28 @@ first index that has a package decides its versions. Nothing else of the user's 
 from __future__ import annotations
 
 import configparser
-import netrc
 import os
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import quote, unquote, urlsplit, urlunsplit
+from urllib.parse import quote, urlsplit, urlunsplit
 
 from flowkiln._base import redact
+from flowkiln.envs import ambient, credentials
 from flowkiln.envs.errors import UnknownOption
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    from flowkiln.envs.ambient import Refusal
+    from flowkiln.envs.credentials import Login
+
 PYPI = "https://pypi.org/simple"
 KEYWORDS = ("pypi", "default")
 
-_IGNORED = (
-    "PIP_FIND_LINKS",
-    "PIP_NO_INDEX",
-    "PIP_TRUSTED_HOST",
-    "PIP_PROXY",
-    "PIP_CLIENT_CERT",
-    "PIP_CONSTRAINT",
-    "PIP_PRE",
-    "UV_FIND_LINKS",
-    "UV_NO_INDEX",
-    "UV_INDEX_STRATEGY",
-    "UV_CONSTRAINT",
-    "UV_OVERRIDE",
-    "UV_EXCLUDE_NEWER",
-    "UV_PRERELEASE",
-    "UV_RESOLUTION",
-    "UV_INSECURE_HOST",
-    "UV_TORCH_BACKEND",
-)
+_PipFiles = list[tuple[Path, dict[str, str]]]
+"""pip's files with their options, weakest first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +50,12 @@ class Index:
 class IndexPlan:
     """The indexes that a resolution asks, best first; the last is the default one.
 
-    ``ignored`` names settings of pip and uv that are set and have no effect here; ``netrc`` is the file of
-    credentials by host.
+    ``refused`` are settings of pip and uv that would change what is locked, for ``ambient.check``; ``ignored``
+    names those about connections that have no effect here; ``netrc`` is the file of credentials by host.
     """
 
     indexes: tuple[Index, ...]
+    refused: tuple[Refusal, ...] = ()
     ignored: tuple[str, ...] = ()
     netrc: Path | None = None
 
@@ -90,14 +77,16 @@ class IndexPlan:
         wanted = redact.url(url).rstrip("/")
         return next((index for index in self.indexes if index.shown == wanted), None)
 
+    def login(self, url: str) -> Login | None:
+        """Who logs in at ``url``: as an index on the same host says, else netrc, else None."""
+        return credentials.of_urls(url, (index.url for index in self.indexes)) or credentials.of_netrc(
+            url, self.netrc
+        )
+
     def credentials(self, url: str) -> tuple[str, str] | None:
-        """User and password for ``url``: those of an index on the same host, else netrc's, else None."""
-        host = urlsplit(url).netloc.rpartition("@")[2]
-        for candidate in (url, *(index.url for index in self.indexes)):
-            parts = urlsplit(candidate)
-            if parts.netloc.rpartition("@")[2] == host and (parts.username or parts.password):
-                return unquote(parts.username or ""), unquote(parts.password or "")
-        return _from_netrc(urlsplit(url).hostname or "", self.netrc)
+        """User and password for ``url``, None where nobody gives any."""
+        found = self.login(url)
+        return found.pair if found else None
 
 
 def plan(
@@ -108,7 +97,8 @@ def plan(
 ) -> IndexPlan:
     """The indexes to ask, by the table of precedence. Raises ``UnknownOption`` for what is no index."""
     environ = os.environ if environ is None else environ
-    extras, default, ignored = _ambient(environ)
+    files = [(path, _pip_options(path)) for path in _pip_paths(environ)]
+    extras, default = _ambient(environ, files)
     found: list[Index] = []
     for listed, origin in ((declared, "environment"), (settings, "setting indexes")):
         if listed:
@@ -119,8 +109,12 @@ def plan(
     unique: dict[str, Index] = {}
     for index in found:
         unique.setdefault(index.shown, index)
-    netrc_file = Path(environ.get("NETRC") or Path(environ.get("HOME", "/nonexistent")) / ".netrc")
-    return IndexPlan(indexes=tuple(unique.values()), ignored=tuple(ignored), netrc=netrc_file)
+    return IndexPlan(
+        indexes=tuple(unique.values()),
+        refused=ambient.refused(environ, files, complete=bool(declared or settings)),
+        ignored=ambient.without_effect(environ, files),
+        netrc=Path(environ.get("NETRC") or Path(environ.get("HOME", "/nonexistent")) / ".netrc"),
+    )
 
 
 def _listed(urls: Iterable[str], origin: str, default: Index) -> Iterator[Index]:
@@ -143,21 +137,18 @@ def _checked(url: str, origin: str) -> Index:
     return Index(url, origin)
 
 
-def _ambient(environ: Mapping[str, str]) -> tuple[list[Index], Index, list[str]]:
-    """Extra indexes, the default index, and settings that are set but not used."""
-    files = _pip_files(environ)
-    layers = [_uv_layer(environ), _pip_layer(environ), files]
+def _ambient(environ: Mapping[str, str], files: _PipFiles) -> tuple[list[Index], Index]:
+    """Extra indexes and the default index, each from the first place that names one."""
+    layers = [_uv_layer(environ), _pip_layer(environ), _file_layer(files)]
     extras = next((layer.extras for layer in layers if layer.extras), [])
     default = next((layer.default for layer in layers if layer.default), Index(PYPI, "default"))
-    ignored = [name for name in _IGNORED if environ.get(name)] + files.ignored
-    return extras, default, ignored
+    return extras, default
 
 
 @dataclass(frozen=True, slots=True)
 class _Layer:
     extras: list[Index]
     default: Index | None
-    ignored: list[str]
 
 
 def _uv_layer(environ: Mapping[str, str]) -> _Layer:
@@ -166,8 +157,8 @@ def _uv_layer(environ: Mapping[str, str]) -> _Layer:
     ]
     for name in ("UV_DEFAULT_INDEX", "UV_INDEX_URL"):
         if told := environ.get(name, "").strip():
-            return _Layer(extras, _checked(_named(told, environ), name), [])
-    return _Layer(extras, None, [])
+            return _Layer(extras, _checked(_named(told, environ), name))
+    return _Layer(extras, None)
 
 
 def _named(text: str, environ: Mapping[str, str]) -> str:
@@ -188,23 +179,19 @@ def _named(text: str, environ: Mapping[str, str]) -> str:
 def _pip_layer(environ: Mapping[str, str]) -> _Layer:
     extras = [_checked(one, "PIP_EXTRA_INDEX_URL") for one in environ.get("PIP_EXTRA_INDEX_URL", "").split()]
     told = environ.get("PIP_INDEX_URL", "").strip()
-    return _Layer(extras, _checked(told, "PIP_INDEX_URL") if told else None, [])
+    return _Layer(extras, _checked(told, "PIP_INDEX_URL") if told else None)
 
 
-def _pip_files(environ: Mapping[str, str]) -> _Layer:
+def _file_layer(files: _PipFiles) -> _Layer:
     extras: list[Index] = []
     default: Index | None = None
-    ignored: list[str] = []
-    for path in _pip_paths(environ):
-        options = _pip_options(path)
+    for path, options in files:
         origin = str(path)
         if told := options.get("index-url"):
             default = _checked(told, origin)
         if told := options.get("extra-index-url"):
             extras = [_checked(one, origin) for one in told.split()]
-        unused = ("find-links", "no-index", "trusted-host", "cert", "client-cert", "proxy")
-        ignored += [f"{name} in {path}" for name in unused if options.get(name)]
-    return _Layer(extras, default, ignored)
+    return _Layer(extras, default)
 
 
 def _pip_options(path: Path) -> dict[str, str]:
@@ -243,13 +230,3 @@ def _pip_paths(environ: Mapping[str, str]) -> list[Path]:
     if told:
         paths.append(Path(told))
     return [path for path in paths if path.is_file()]
-
-
-def _from_netrc(host: str, path: Path | None) -> tuple[str, str] | None:
-    if path is None:
-        return None
-    try:
-        found = netrc.netrc(path).authenticators(host)
-    except (OSError, netrc.NetrcParseError, UnicodeDecodeError):
-        return None
-    return (found[0], found[2] or "") if found else None

@@ -140,10 +140,11 @@ def _text(value: object) -> str:
 def read_uv(text: str) -> tuple[FoundPackage, ...]:
     """The packages of a pylock file that uv wrote, sorted by name. URLs are kept as they are."""
     document = tomllib.loads(text)
-    return tuple(sorted((_found(entry) for entry in document.get("packages", [])), key=lambda p: p.name))
+    return tuple(sorted((found(entry) for entry in document.get("packages", [])), key=lambda p: p.name))
 
 
-def _found(entry: dict[str, Any]) -> FoundPackage:
+def found(entry: dict[str, Any]) -> FoundPackage:
+    """A package of anybody's pylock file. URLs are without credentials."""
     wheels = []
     for wheel in entry.get("wheels", []):
         url = wheel.get("url") or wheel.get("path") or ""

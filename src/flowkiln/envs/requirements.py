@@ -122,18 +122,44 @@ def _read(
         hint = "Name a file that exists; paths start at the folder of the declaring file."
         raise BadSource(f"{path} cannot be read: {reason}", hint=hint) from error
     for number, line in _logical(text.splitlines()):
-        where = f"{path}, line {number}"
-        if not line.startswith("-"):
-            _take_requirement(line, where, listed, constraint=constraint)
-            continue
-        kind, value = _option(line, where)
-        if kind in {"requirements", "constraints"}:
-            inner = path.parent / value
-            _read(inner, listed, environ, constraint=constraint or kind == "constraints", seen=(*seen, resolved))
-        elif kind == "index":
-            listed.index = _expanded(value, where, environ)
-        elif kind == "extra":
-            listed.extras.append(_expanded(value, where, environ))
+        _take(line, f"{path}, line {number}", path, listed, environ, constraint=constraint, seen=(*seen, resolved))
+
+
+def read_lines(lines: Iterable[str], path: Path, *, environ: Mapping[str, str] | None = None) -> Listed:
+    """What lines in the syntax of requirements files ask for that stand in the file at ``path``, of another kind.
+
+    Raises ``BadSource`` as ``read_file`` does, naming the line by its text.
+    """
+    listed = Listed()
+    variables = os.environ if environ is None else environ
+    for text in lines:
+        for _, line in _logical(text.splitlines()):
+            where = f"{path}, pip entry {line!r}"
+            _take(line, where, path, listed, variables, constraint=False, seen=())
+    return listed
+
+
+def _take(
+    line: str,
+    where: str,
+    path: Path,
+    listed: Listed,
+    environ: Mapping[str, str],
+    *,
+    constraint: bool,
+    seen: tuple[Path, ...],
+) -> None:
+    if not line.startswith("-"):
+        _take_requirement(line, where, listed, constraint=constraint)
+        return
+    kind, value = _option(line, where)
+    if kind in {"requirements", "constraints"}:
+        inner = path.parent / value
+        _read(inner, listed, environ, constraint=constraint or kind == "constraints", seen=seen)
+    elif kind == "index":
+        listed.index = _expanded(value, where, environ)
+    elif kind == "extra":
+        listed.extras.append(_expanded(value, where, environ))
 
 
 def _logical(lines: Iterable[str]) -> Iterator[tuple[int, str]]:

@@ -13,6 +13,9 @@ _SUBDIRS = {
     Platform("darwin", "amd64"): "osx-64",
     Platform("darwin", "arm64"): "osx-arm64",
 }
+SUBDIRS = frozenset({NOARCH, *_SUBDIRS.values()})
+"""The folders of a channel that are known here."""
+
 _PLATFORMS = {subdir: platform for platform, subdir in _SUBDIRS.items()}
 
 

@@ -109,10 +109,7 @@ class Transport:
             raise translated(bare, error, self._network.stall) from error
 
     def _pool(self, url: str) -> urllib3.PoolManager:
-        parts = urlsplit(url)
-        proxy = self._proxies.get(parts.scheme) or self._proxies.get("all")
-        if proxy is None or proxy_bypass(parts.netloc):
-            proxy = ""
+        proxy = _proxy(url, self._proxies)
         if proxy not in self._pools:
             self._pools[proxy] = self._make_pool(proxy)
         return self._pools[proxy]
@@ -162,6 +159,17 @@ def _certificate_files(named: Path) -> list[Path]:
     if not named.is_dir():
         return [named]
     return sorted(path for path in named.iterdir() if _CERTIFICATE.fullmatch(path.name))
+
+
+def proxy(url: str) -> str | None:
+    """The proxy that requests of ``url`` go through, as this process's variables say; it may hold credentials."""
+    return _proxy(url, getproxies()) or None
+
+
+def _proxy(url: str, proxies: Mapping[str, str]) -> str:
+    parts = urlsplit(url)
+    found = proxies.get(parts.scheme) or proxies.get("all")
+    return "" if found is None or proxy_bypass(parts.netloc) else found
 
 
 def translated(url: str, error: Exception, stall: float) -> DownloadFailed | DownloadStalled | CertificateRefused:

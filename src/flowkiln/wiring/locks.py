@@ -184,12 +184,16 @@ def _make(
 
 
 def solver_of(request: Request, settings: Settings, reporter: Reporter) -> Solver:
-    """How uv is run for ``request``: indexes by precedence, network or not, where progress goes."""
+    """How uv is run for ``request``: indexes by precedence, network or not, where progress goes.
+
+    Raises ``UnsupportedSetting`` for settings of pip and uv that would change what is locked.
+    """
     from flowkiln._base.command import Limits
-    from flowkiln.envs import indexes
+    from flowkiln.envs import ambient, indexes
     from flowkiln.envs.uv import Solver
 
     plan = indexes.plan(request.spec.indexes, settings.items("indexes") or ())
+    ambient.check(plan.refused)
     stall = settings.count("lock-timeout")
     limits = Limits(stall=stall, total=10 * stall) if stall else Limits()
     return Solver(plan=plan, offline=settings.flag("offline"), reporter=reporter, limits=limits)

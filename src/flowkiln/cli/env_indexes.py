@@ -1,0 +1,171 @@
+"""``flowkiln env indexes``: where packages of an environment come from, and who logs in there."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from flowkiln._base import paths, redact
+from flowkiln._base.errors import ExitCode
+from flowkiln.cli.options import session, verb
+from flowkiln.cli.output import table
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from flowkiln._base.json import JSONObject
+    from flowkiln._base.settings import Settings
+    from flowkiln.cli.output import Session
+    from flowkiln.envs.credentials import Login
+    from flowkiln.envs.indexes import IndexPlan
+    from flowkiln.wiring.locks import Request
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """A source of packages as it is shown, without secrets: its kind, address, origin and how it is reached.
+
+    ``login`` says who logs in and who gave the password, None for nobody. ``problem`` is None where it answers or
+    was not asked.
+    """
+
+    kind: str
+    url: str
+    origin: str
+    login: str | None
+    certificates: str | None
+    proxy: str | None
+    problem: str | None = None
+
+    def to_json(self) -> JSONObject:
+        """The place as the --json output shows it."""
+        return {
+            "kind": self.kind,
+            "url": self.url,
+            "origin": self.origin,
+            "login": self.login,
+            "certificates": self.certificates,
+            "proxy": self.proxy,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Shown:
+    """An environment with its places; ``name`` is None for the settings of a folder without one."""
+
+    name: str | None
+    places: tuple[Place, ...]
+    refused: tuple[str, ...]
+    ignored: tuple[str, ...]
+
+
+@verb("indexes", example="flowkiln env indexes flow.py\nflowkiln env indexes --check")
+@click.argument("envs", nargs=-1)
+@click.option("--check", is_flag=True, help="Ask each: whether it answers and takes the login.")
+@click.pass_context
+def indexes(context: click.Context, *, envs: tuple[str, ...], check: bool) -> int:
+    """Show the indexes that packages of ENVS come from, in order: whose settings name each, who logs in.
+
+    Without ENVS, those of the nearest pyproject.toml, else of the settings here.
+    """
+    speaker = session(context)
+    asked = check and not speaker.own_settings().flag("offline")
+    found = [_of(one, speaker, asked=asked) for one in _requests(envs, speaker)] or [_here(speaker, asked=asked)]
+    lines = [*_table(found, asked=asked), *_settings(found)]
+    lines += ["not asked: offline"] if check and not asked else []
+    speaker.result({"environments": [_document(one, asked=asked) for one in found]}, lines)
+    failed = any(place.problem for one in found for place in one.places)
+    return ExitCode.SERVICE if failed else ExitCode.OK
+
+
+def described(plan: IndexPlan, channels: Sequence[Place] = ()) -> tuple[Place, ...]:
+    """The places that an environment's packages come from: its channels, solved first, then its indexes."""
+    from flowkiln.envs import authorities
+    from flowkiln.envs.transport import proxy
+
+    certificates = authorities.named(dict(os.environ)) or os.environ.get("SSL_CERT_DIR")
+    found = []
+    for index in plan.indexes:
+        through = proxy(index.shown)
+        found.append(
+            Place(
+                kind="index",
+                url=index.shown,
+                origin=index.origin,
+                login=who(plan.login(index.url)),
+                certificates=certificates if index.shown.startswith("https:") else None,
+                proxy=redact.text(through) if through else None,
+            )
+        )
+    return (*channels, *found)
+
+
+def who(login: Login | None) -> str | None:
+    """The user and who gave the password; a user without a password may be a token, and is masked."""
+    if login is None:
+        return None
+    return f"{login.user if login.password and login.user else '***'} ({login.origin})"
+
+
+def _requests(envs: tuple[str, ...], speaker: Session) -> list[Request]:
+    from flowkiln.cli import environments
+
+    if not envs and paths.nearest_pyproject(Path.cwd()) is None:
+        return []
+    default = str(paths.nearest_pyproject(Path.cwd()))
+    return [one for text in envs or (default,) for one in environments.requested(text, speaker)]
+
+
+def _of(request: Request, speaker: Session, *, asked: bool) -> _Shown:
+    settings = speaker.settings(request.declared.parent)
+    return _shown(request.name, request.spec.indexes, settings, asked=asked)
+
+
+def _here(speaker: Session, *, asked: bool) -> _Shown:
+    return _shown(None, (), speaker.own_settings(), asked=asked)
+
+
+def _shown(name: str | None, declared: tuple[str, ...], settings: Settings, *, asked: bool) -> _Shown:
+    from flowkiln.cli import doctor
+    from flowkiln.envs import indexes as table_of_precedence
+
+    plan = table_of_precedence.plan(declared, settings.items("indexes") or ())
+    places = described(plan)
+    if asked:
+        problems = [doctor.asked(index, plan)[0] for index in plan.indexes]
+        places = tuple(replace(one, problem=problem) for one, problem in zip(places, problems, strict=True))
+    refused = tuple(map(str, plan.refused))
+    return _Shown(name=name, places=places, refused=refused, ignored=plan.ignored)
+
+
+def _table(found: list[_Shown], *, asked: bool) -> list[str]:
+    heads = ["ENVIRONMENT", "INDEX", "FROM", "LOGIN", "CERTIFICATES", "PROXY", *(["STATE"] if asked else [])]
+    rows = [
+        [
+            *(one.name or "-", place.url, place.origin, place.login or "-"),
+            *(place.certificates or "system" if place.url.startswith("https:") else "-", place.proxy or "-"),
+            *([place.problem or "answers"] if asked else []),
+        ]
+        for one in found
+        for place in one.places
+    ]
+    return table(heads, rows)
+
+
+def _settings(found: list[_Shown]) -> list[str]:
+    refused = dict.fromkeys(text for one in found for text in one.refused)
+    ignored = dict.fromkeys(text for one in found for text in one.ignored)
+    lines = [f"set, and locking refuses: {text}" for text in refused]
+    return lines + ([f"set, and without effect here: {', '.join(ignored)}"] if ignored else [])
+
+
+def _document(one: _Shown, *, asked: bool) -> JSONObject:
+    places: list[JSONObject] = []
+    for place in one.places:
+        state: JSONObject = {"answers": place.problem is None, "problem": place.problem} if asked else {}
+        places.append({**place.to_json(), **state})
+    return {"name": one.name, "places": places, "refused": list(one.refused), "ignored": list(one.ignored)}

@@ -1,0 +1,349 @@
+"""The only place that names rattler: conda packages chosen for a platform, and what they hold for Python.
+
+Channels, virtual packages, certificates and credentials are told; nothing of this machine's conda or rattler
+configuration gets in, and no credentials get into what rattler keeps.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import os
+import threading
+import warnings
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import unquote, urlsplit
+from urllib.request import url2pathname
+
+import rattler
+from rattler.exceptions import SolverError
+from rattler.networking import AddHeadersMiddleware, MirrorMiddleware, RetryMiddleware
+from rattler.package_streaming import PackageArchive, download_to_writer
+
+from flowkiln._base import parallel
+from flowkiln.envs import authorities, condacontents, condafailures, condaspec
+from flowkiln.envs.condaerrors import BrokenChannel
+from flowkiln.envs.condaquestion import CondaAnswer, CondaQuestion, CondaSolver
+from flowkiln.envs.errors import LockTimeout
+from flowkiln.envs.lock import LockedConda
+from flowkiln.envs.subdirs import NOARCH, subdir_of
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Iterable, Mapping, Sequence
+
+    from flowkiln.envs.channels import Channel, ChannelPlan
+    from flowkiln.envs.virtual import Virtual
+
+Result = TypeVar("Result")
+
+_ORDINARY = r'python[build="^(?!.*_cp\d+t$).*$"]'
+"""Builds of Python with the GIL: the others have an ABI of their own, which wheels and locks do not have."""
+_AT_ONCE = 16
+_CERTIFICATES = threading.Lock()
+
+
+def ask(solver: CondaSolver, question: CondaQuestion) -> CondaAnswer:
+    """Solves ``question``. Raises the ``EnvError`` that says what is wrong, naming the environment."""
+    work = _Work(solver, question)
+    return CondaAnswer(_run(work.answer(), solver, question), tuple(channel.shown for channel in work.channels))
+
+
+def _run(
+    work: Coroutine[Any, Any, Result], solver: CondaSolver, question: CondaQuestion, *, tick: float = 5.0
+) -> Result:
+    """The result of ``work`` on an event loop of its own, whatever the caller's thread runs; ended with it."""
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(asyncio.wait_for(work, solver.limits.total))
+    outcome: list[Result | BaseException] = []
+
+    def turn() -> None:
+        try:
+            outcome.append(loop.run_until_complete(task))
+        # Whatever went wrong in the thread is raised in the caller's.
+        except BaseException as error:  # noqa: BLE001
+            outcome.append(error)
+        finally:
+            loop.run_until_complete(loop.shutdown_asyncgens())
+            loop.close()
+
+    thread = threading.Thread(target=turn, name="conda-solve", daemon=True)
+    thread.start()
+    waited = 0.0
+    try:
+        while thread.is_alive():
+            thread.join(0.1)
+            waited += 0.1
+            if parallel.stopped():
+                raise KeyboardInterrupt  # noqa: TRY301  ends the work as an interrupt of this thread does
+            if waited % tick < 0.1 and waited > tick:
+                solver.reporter.say(f"locking {question.label}: conda packages, {waited:.0f} s")
+    except BaseException:
+        if thread.is_alive():
+            loop.call_soon_threadsafe(task.cancel)
+            thread.join(2.0)
+        raise
+    (result,) = outcome
+    if isinstance(result, TimeoutError):
+        message = f"environment {question.label}: conda packages not chosen after {solver.limits.total:.0f} s"
+        hint = f"Asked were {solver.plan.shown}. Raise the limit with FLOWKILN_LOCK_TIMEOUT=600 (`lock-timeout`)."
+        raise LockTimeout(message, hint=hint, step=next(iter(question.steps), None), retryable=True)
+    if isinstance(result, BaseException):
+        raise result
+    return result
+
+
+class _Work:
+    """One solve on the event loop: rattler's objects for it, made once."""
+
+    def __init__(self, solver: CondaSolver, question: CondaQuestion) -> None:
+        self.solver = solver
+        self.question = question
+        self.channels, self.specs = _directed(solver.plan, question.specs)
+        self.client = client(solver, self.channels)
+        action: Any = "force-cache-only" if solver.offline else "cache-or-fetch"
+        (solver.folder / "repodata").mkdir(parents=True, exist_ok=True)
+        self.gateway = rattler.Gateway(
+            cache_dir=solver.folder / "repodata",
+            default_config=rattler.SourceConfig(cache_action=action),
+            client=self.client,
+        )
+        self.sources = [rattler.Channel(channel.shown) for channel in self.channels]
+        self.subdirs: Any = [subdir_of(question.platform), NOARCH]
+
+    async def answer(self) -> tuple[LockedConda, ...]:
+        """The packages, complete. Raises ``EnvError``."""
+        if not self.question.versions:
+            self.solver.reporter.say(f"locking {self.question.label}: reading {self.solver.plan.shown}")
+        try:
+            records = await self._solved()
+        except Exception as error:
+            translated = condafailures.translate(error, self.solver, self.question)
+            if translated is None:
+                raise
+            raise translated from error
+        found = await _each(self._locked, sorted(records, key=lambda one: str(one.name.normalized)))
+        return tuple(found)
+
+    async def _solved(self) -> list[rattler.RepoDataRecord]:
+        kept = await self._kept()
+        if self.question.versions:
+            wanted = await self._there()
+            try:
+                return await self._solve(kept, wanted)
+            except SolverError:
+                pass  # the versions of the other platform cannot be together here
+        return await self._solve(kept, [])
+
+    async def _solve(self, kept: list[rattler.RepoDataRecord], further: list[str]) -> list[rattler.RepoDataRecord]:
+        question = self.question
+        cutoff = datetime.fromisoformat(question.exclude_newer) if question.exclude_newer else None
+        python = f"{question.python}.*" if question.python.count(".") == 1 else f"=={question.python}"
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of channels that recommend others: those asked are what is stated
+            found: list[rattler.RepoDataRecord] = await rattler.solve(
+                self.sources,
+                [rattler.MatchSpec(text) for text in (*self.specs, f"python {python}")],
+                gateway=self.gateway,
+                platforms=self.subdirs,
+                locked_packages=kept,
+                virtual_packages=[_virtual(one) for one in question.virtual],
+                timeout=timedelta(seconds=self.solver.limits.total),
+                channel_priority=rattler.ChannelPriority.Strict,
+                exclude_newer=cutoff,
+                constraints=[_ORDINARY, "python-freethreading <0a0", *further],
+                channel_relations="disabled",
+            )
+        return found
+
+    async def _records(self, specs: Iterable[str]) -> list[rattler.RepoDataRecord]:
+        wanted = [rattler.MatchSpec(text) for text in specs]
+        found = await self.gateway.query(self.sources, self.subdirs, wanted, recursive=False)
+        return [record for records in found for record in records]
+
+    async def _kept(self) -> list[rattler.RepoDataRecord]:
+        """The channels' records of the packages of the earlier lock: only what they still have is preferred."""
+        question = self.question
+        if question.upgrade is True or not question.preferred:
+            return []
+        free = question.upgrade or frozenset()
+        before = {(one.filename, one.sha256) for one in question.preferred if one.name not in free}
+        records = await self._records(sorted({one.name for one in question.preferred} - free))
+        kept: dict[str, rattler.RepoDataRecord] = {}
+        for record in records:
+            # one without a sha256 is known by its name: its bytes are hashed later
+            sha256 = record.sha256.hex() if record.sha256 else None
+            if any(record.file_name == name and sha256 in (digest, None) for name, digest in before):
+                kept.setdefault(record.name.normalized, record)
+        return list(kept.values())
+
+    async def _there(self) -> list[str]:
+        """Constraints to the versions of the other platform, of those packages that this one has in them."""
+        specs = {name: f"{name} =={version}" for name, version in sorted(self.question.versions.items())}
+        records = await self._records(specs.values())
+        there = {record.name.normalized for record in records}
+        return [text for name, text in specs.items() if name in there]
+
+    async def _locked(self, record: rattler.RepoDataRecord) -> LockedConda:
+        md5 = record.md5.hex() if record.md5 else None
+        sha256 = record.sha256.hex() if record.sha256 else await self._hashed(record, md5)
+        return LockedConda(
+            name=record.name.normalized,
+            version=str(record.version),
+            build=str(record.build),
+            filename=record.file_name,
+            url=record.url,
+            sha256=sha256,
+            md5=md5,
+            size=record.size,
+            depends=tuple(record.depends),
+            provides=await self._provides(record, sha256),
+        )
+
+    async def _hashed(self, record: rattler.RepoDataRecord, md5: str | None) -> str:
+        """The sha256 of a package whose channel states none: of its bytes, which fit the MD5 that it states."""
+        whole, other = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
+
+        class Sink:
+            @staticmethod
+            def write(data: bytes) -> int:
+                whole.update(data)
+                other.update(data)
+                return len(data)
+
+        if self.solver.offline:
+            raise condafailures.offline(self.question.label, record.file_name)
+        try:
+            await download_to_writer(self.client, record.url, Sink())
+        except Exception as error:
+            raise condafailures.of_package(error, record.file_name, self.question.label) from error
+        if md5 is not None and other.hexdigest() != md5:
+            message = f"environment {self.question.label}: {record.file_name} is not what its channel states (md5)"
+            raise BrokenChannel(message, hint="Nothing was locked; whoever runs the channel can index it anew.")
+        return whole.hexdigest()
+
+    async def _provides(self, record: rattler.RepoDataRecord, sha256: str) -> condacontents.Provided:
+        """The Python distributions inside a package: none where it needs no Python."""
+        if not ({"python", "python_abi"} & set(map(condaspec.name_of, record.depends)) or record.noarch.python):
+            return ()
+        known = condacontents.recall(self.solver.folder, sha256)
+        if known is not None:
+            return known
+        if self.solver.offline:
+            raise condafailures.offline(self.question.label, record.file_name)
+        try:
+            archive = await self._archive(record.url)
+            paths = condacontents.listed(await archive.read_files(condacontents.LISTS))
+        except Exception as error:
+            raise condafailures.of_package(error, record.file_name, self.question.label) from error
+        found = condacontents.distributions(paths, str(record.version))
+        condacontents.remember(self.solver.folder, sha256, found)
+        return found
+
+    async def _archive(self, url: str) -> PackageArchive:
+        if url.startswith("file:"):
+            return await PackageArchive.from_path(url2pathname(urlsplit(url).path))
+        return await PackageArchive.from_url(self.client, url)
+
+
+async def _each(call: Any, items: Sequence[Any]) -> list[Any]:
+    """``call`` of each item, in order, some at once; the first failure ends the others."""
+    gate = asyncio.Semaphore(_AT_ONCE)
+
+    async def one(item: Any) -> Any:
+        async with gate:
+            return await call(item)
+
+    tasks = [asyncio.ensure_future(one(item)) for item in items]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+def _virtual(one: Virtual) -> rattler.GenericVirtualPackage:
+    return rattler.GenericVirtualPackage(
+        rattler.PackageName(one.name), rattler.Version(one.version), rattler.BuildString(one.build)
+    )
+
+
+def _directed(plan: ChannelPlan, specs: Sequence[str]) -> tuple[tuple[Channel, ...], tuple[str, ...]]:
+    """The channels to ask, those that only a match spec names last, and the specs with their channels as URLs."""
+    channels = {channel.shown: channel for channel in plan.channels}
+    directed = []
+    for spec in specs:
+        name = condaspec.channel_of(spec)
+        if name is None:
+            directed.append(spec)
+            continue
+        channel = plan.named(name)
+        channels.setdefault(channel.shown, channel)
+        directed.append(condaspec.in_channel(spec, channel.shown))
+    return tuple(channels.values()), tuple(directed)
+
+
+def client(solver: CondaSolver, channels: Sequence[Channel]) -> rattler.Client:
+    """A client that asks for ``channels`` without credentials and sends them where they belong.
+
+    rattler keeps URLs with its repodata: so it is given URLs without secrets, and tokens and passwords are added
+    below it, to each request.
+    """
+    mirrors = {channel.shown: [_plain(url) for url in channel.asked] for channel in channels}
+    moved = {shown: urls for shown, urls in mirrors.items() if urls != [shown]}
+    known = [url for channel in channels for url in channel.asked]
+
+    def headers(host: str, path: str) -> dict[str, str] | None:
+        login = _login(host, path, known, solver)
+        if login is None:
+            return None
+        return {"Authorization": "Basic " + base64.b64encode(":".join(login).encode()).decode()}
+
+    middlewares: list[Any] = [RetryMiddleware(2), AddHeadersMiddleware(headers)]
+    if moved:
+        middlewares.insert(0, MirrorMiddleware(moved))
+    with _CERTIFICATES:
+        before = {name: os.environ.get(name) for name in authorities.NATIVE}
+        try:
+            _set({**dict.fromkeys(authorities.NATIVE), **authorities.variables(solver.environ)})
+            return rattler.Client(middlewares, user_agent="flowkiln", timeout=int(solver.limits.stall))
+        finally:
+            _set(before)
+
+
+def _set(variables: Mapping[str, str | None]) -> None:
+    # rattler's TLS reads its certificates from the process's variables, once, when a client is made.
+    for name, value in variables.items():
+        if value is None:
+            os.environ.pop(name, None)
+        elif os.environ.get(name) != value:
+            os.environ[name] = value
+
+
+def _login(host: str, path: str, known: Sequence[str], solver: CondaSolver) -> tuple[str, str] | None:
+    """User and password for a request: those in the URL of the channel that it belongs to, else netrc's."""
+    for url in known:
+        parts = urlsplit(url)
+        if parts.hostname == host and path.startswith(f"{parts.path.rstrip('/')}/") and parts.username is not None:
+            return unquote(parts.username), unquote(parts.password or "")
+    return solver.plan.credentials(f"https://{host}/")
+
+
+def _plain(url: str) -> str:
+    """``url`` without user and password, its token kept."""
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl().rstrip("/")
+
+
+def versions_of(packages: Iterable[LockedConda]) -> dict[str, str]:
+    """Name -> version of conda packages."""
+    return {one.name: one.version for one in packages}
+
+
+def python_of(packages: Iterable[LockedConda], question: CondaQuestion) -> str:
+    """The full version of the Python among ``packages``. Raises ``BrokenChannel`` where there is none."""
+    found = next((one for one in packages if one.name == "python"), None)
+    if found is None:
+        raise BrokenChannel(f"environment {question.label}: the channels' `python` is no interpreter")
+    return found.version

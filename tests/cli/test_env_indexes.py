@@ -1,0 +1,115 @@
+"""``flowkiln env indexes``: the order that locking asks in, its origins, and no secret in what is shown."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from flowkiln.cli.env_indexes import who
+from flowkiln.envs.credentials import Login
+from tests.cli.declaring import answer, flow, run
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.services.home import Home
+    from tests.services.index import PackageIndex
+
+CANARY = "CANARY123"
+PACKAGES = "{'alpha': '1.0'}"
+
+
+def places(found: Any) -> list[dict[str, Any]]:
+    (one,) = found["environments"]
+    listed: list[dict[str, Any]] = one["places"]
+    return listed
+
+
+def test_each_environment_has_its_indexes_in_order_with_their_origin(
+    folder: Path, index: PackageIndex, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UV_DEFAULT_INDEX", "https://default.example/simple")
+    pyproject = folder / "pyproject.toml"
+    own = 'packages = ["alpha"]\nindexes = ["https://own.example/simple", "default", "pypi"]\n'
+    plain = "[tool.flowkiln.envs.plain]\npackages = ['alpha']\n"
+    pyproject.write_text(f"{pyproject.read_text()}\n{plain}[tool.flowkiln.envs.own]\n{own}")
+    monkeypatch.chdir(folder)
+    found = {one["name"]: one["places"] for one in answer(capsys, "env", "indexes")["environments"]}
+    shown = {name: [(one["url"], one["origin"]) for one in listed] for name, listed in found.items()}
+    assert shown == {
+        "plain": [(index.url.rstrip("/"), "setting indexes")],
+        "own": [
+            ("https://own.example/simple", "environment"),
+            ("https://default.example/simple", "UV_DEFAULT_INDEX"),
+            ("https://pypi.org/simple", "environment"),
+        ],
+    }
+
+
+def test_without_a_project_the_settings_here_are_shown(
+    home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(home.work)
+    monkeypatch.setenv("UV_RESOLUTION", "lowest")
+    monkeypatch.setenv("PIP_PROXY", "http://p:1")
+    found = answer(capsys, "env", "indexes")
+    assert [one["url"] for one in places(found)] == ["https://pypi.org/simple"]
+    assert found["environments"][0]["refused"] == ["UV_RESOLUTION = lowest (environment variable)"]
+    assert "PIP_PROXY" in found["environments"][0]["ignored"]
+    assert run("env", "indexes") == 0
+    assert "locking refuses: UV_RESOLUTION" in capsys.readouterr().out
+
+
+def test_user_certificates_and_proxy_are_shown_and_no_secret(
+    home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(home.work)
+    netrc = home.home / ".netrc"
+    netrc.write_text(f"machine net.example login bob password {CANARY}\n")
+    netrc.chmod(0o600)
+    monkeypatch.setenv("FLOWKILN_INDEXES", f"https://ann:{CANARY}@url.example/simple https://net.example/simple")
+    monkeypatch.setenv("UV_DEFAULT_INDEX", f"https://{CANARY}@token.example/simple")
+    monkeypatch.setenv("https_proxy", f"http://me:{CANARY}@proxy.example:3128")
+    monkeypatch.setenv("SSL_CERT_FILE", "/company.pem")
+    assert run("env", "indexes") == 0
+    said = capsys.readouterr()
+    assert CANARY not in said.out + said.err
+    found = places(answer(capsys, "env", "indexes"))
+    assert CANARY not in json.dumps(found)
+    assert [one["login"] for one in found] == ["ann (url)", "bob (netrc)"]
+    assert {one["certificates"] for one in found} == {"/company.pem"}
+    assert {one["proxy"] for one in found} == {"http://***@proxy.example:3128"}
+    monkeypatch.delenv("FLOWKILN_INDEXES")
+    assert [one["login"] for one in places(answer(capsys, "env", "indexes"))] == ["*** (url)"]
+
+
+@pytest.mark.parametrize(
+    ("login", "wanted"),
+    [
+        (None, None),
+        (Login("ann", "x", "url"), "ann (url)"),
+        (Login("token", "", "url"), "*** (url)"),
+        (Login("", "token", "netrc"), "*** (netrc)"),
+    ],
+)
+def test_a_user_without_a_password_may_be_a_token(login: Login | None, wanted: str | None) -> None:
+    assert who(login) == wanted
+
+
+def test_check_asks_each_and_says_whether_the_login_is_taken(
+    folder: Path, index: PackageIndex, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = f"{flow(folder, PACKAGES)}:start"
+    found = places(answer(capsys, "env", "indexes", target, "--check"))
+    assert [(one["answers"], one["problem"]) for one in found] == [(True, None)]
+    index.require("ann", CANARY)
+    assert run("env", "indexes", target, "--check") == 5
+    assert "answers 401" in capsys.readouterr().out
+    monkeypatch.setenv("FLOWKILN_INDEXES", index.url_with("ann", CANARY))
+    assert places(answer(capsys, "env", "indexes", target, "--check"))[0]["answers"] is True
+    index.forget_requests()
+    assert run("env", "indexes", target, "--check", "--offline") == 0
+    assert index.total == 0
+    assert "not asked" in capsys.readouterr().out

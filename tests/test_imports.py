@@ -20,7 +20,7 @@ PLACES = {
     "rich": ("cli/",),
     "urllib3": ("envs/download.py", "envs/transport.py", "images/http.py"),
     "deflate": ("images/compress.py",),
-    "zstandard": ("images/compress.py", "images/decompress.py"),
+    "zstandard": ("envs/condaarchive.py", "images/compress.py", "images/decompress.py"),
     "installer": ("envs/glue.py", "envs/unpack.py"),
     "packaging": ("envs/",),
     "yaml": ("envs/yamltext.py",),

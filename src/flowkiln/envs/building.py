@@ -74,7 +74,7 @@ def build(
 
 
 def check_scripts(unpacked: Iterable[Unpacked]) -> None:
-    """Guarantees that no package needs to run something when it is linked. Raises LinkScripts naming all that do."""
+    """Guarantees that no package needs to run something when it is linked. Raises LinkScripts."""
     found = [
         f"{one.name} {one.version} ({script})"
         for one in unpacked

@@ -87,10 +87,10 @@ def _opened(path: Path, name: str, part: str) -> Iterator[tarfile.TarFile]:
         with unreadable(name):
             if path_is_zip(path):
                 stream = stack.enter_context(_inner(stack, path, name, part))
-                archive = tarfile.open(fileobj=cast("IO[bytes]", stream), mode="r|", encoding="utf-8")
+                opened = tarfile.open(fileobj=cast("IO[bytes]", stream), mode="r|", encoding="utf-8")  # noqa: SIM115
             else:
-                archive = tarfile.open(path, mode="r|bz2", encoding="utf-8")
-            stack.enter_context(archive)
+                opened = tarfile.open(path, mode="r|bz2", encoding="utf-8")  # noqa: SIM115  the stack closes it
+            archive = stack.enter_context(opened)
         yield archive
 
 

@@ -1,7 +1,7 @@
 """An unpacked conda package as a value: what installing it writes, whatever the prefix.
 
-conda's ``info/`` says it: ``index.json`` who the package is, ``paths.json`` its files and the placeholder that stands
-in them for a prefix, ``link.json`` where the files of a pure Python package go and which scripts it has.
+conda's ``info/`` says it: ``index.json`` who the package is, ``paths.json`` its files and the placeholder that
+stands in them for a prefix, ``link.json`` where the files of a pure Python package go and which scripts it has.
 """
 
 from __future__ import annotations

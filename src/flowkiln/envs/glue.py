@@ -81,7 +81,7 @@ def all_of(
     version: str,
     launchers: Iterable[tuple[Launcher, Callable[[], bytes]]],
 ) -> tuple[Glue, ...]:
-    """All glue of one prefix, sorted by path. With no ``interpreter`` the environment's own is one of its packages."""
+    """All glue of one prefix, sorted by path. Without an ``interpreter`` one of its packages is the interpreter."""
     python = version.rpartition(".")[0]
     if interpreter:
         found = [*links(interpreter, python), configuration(interpreter, version), marker(python)]

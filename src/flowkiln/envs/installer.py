@@ -41,8 +41,8 @@ class Entry(NamedTuple):
     """One file that installing writes. ``path`` is relative to the prefix, ``sha256`` hex, ``size`` in bytes.
 
     ``source`` is the stored path inside the unpacked package, or the bytes themselves where installing makes them.
-    A link has ``LINK_MODE`` and its target as its bytes. With a ``relocation`` the file is written with the prefix in
-    it, and ``sha256`` and ``size`` are those of the stored one.
+    A link has ``LINK_MODE`` and its target as its bytes. With a ``relocation`` the file is written with the prefix
+    in it, and ``sha256`` and ``size`` are those of the stored one.
     """
 
     path: str
@@ -77,7 +77,7 @@ class Launcher(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Package:
-    """One package as it is installed: ``entries`` and ``launchers``, each sorted by path, ``of`` what it unpacks to."""
+    """One package as it is installed: ``of`` what was unpacked; ``entries`` and ``launchers``, sorted by path."""
 
     of: Unpacked
     entries: tuple[Entry, ...]

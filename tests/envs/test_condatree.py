@@ -1,0 +1,133 @@
+"""Environments of conda packages on disk, held against what rattler makes of the same packages."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from flowkiln.envs import proof
+from flowkiln.envs.installerrors import EnvironmentMismatch, LinkScripts, PathOwnedTwice, PrefixTooLong
+from flowkiln.envs.tree import Tree
+from tests.envs.condatrees import locked, materialise, part, solved
+from tests.services.channel import Channel
+from tests.services.test_channel import install, solve
+
+SPECS = ["python 3.11.*", "numpy", "pandas", "soft-links", "prefix-text", "prefix-binary", "generic", "activated"]
+
+
+@pytest.fixture(scope="module")
+def tree(conda_channel: Channel, tmp_path_factory: pytest.TempPathFactory) -> Tree:
+    cache = tmp_path_factory.mktemp("cache")
+    records = solve([conda_channel.url], SPECS, cache / "rattler")
+    return materialise(cache / "cache", part(*solved(records)))
+
+
+def content(root: Path) -> dict[str, tuple[str, bool, bytes]]:
+    """Kind, executable and bytes of every file, without what each tool writes of its own."""
+    found: dict[str, tuple[str, bool, bytes]] = {}
+    for folder, _, names in os.walk(root):
+        for name in names:
+            path = Path(folder, name)
+            inside = str(path.relative_to(root))
+            if (
+                name.endswith(".pyc")
+                or inside.startswith(("conda-meta/", ".flowkiln/"))
+                or name == "EXTERNALLY-MANAGED"
+            ):
+                continue
+            if path.is_symlink():
+                found[inside] = ("link", False, os.fsencode(path.readlink()))
+            else:
+                found[inside] = ("file", bool(path.stat().st_mode & 0o100), path.read_bytes())
+    return found
+
+
+def test_it_is_what_rattler_installs(tree: Tree, conda_channel: Channel, tmp_path: Path) -> None:
+    records = solve([conda_channel.url], SPECS, tmp_path / "cache")
+    theirs = content(install(records, tmp_path / "theirs", tmp_path / "cache"))
+    ours = content(tree.root)
+    prefix = {str(tmp_path / "theirs").encode(): b"<>", str(tree.root).encode(): b"<>"}
+
+    def plain(one: tuple[str, bool, bytes]) -> tuple[str, bytes]:
+        data = one[2]
+        for old, new in prefix.items():
+            data = data.replace(old, new)
+        return one[0], data.rstrip(b"\0") if b"\0" in data else data
+
+    scripts = {path for path in ours if path.startswith("bin/") and b"import sys\nfrom " in ours[path][2]}
+    assert sorted(theirs) == sorted(ours)
+    differing = [path for path in sorted(ours.keys() - scripts) if plain(ours[path]) != plain(theirs[path])]
+    assert [path for path in differing if b"\0" not in ours[path][2]] == []
+    assert len(differing) <= 2, differing  # binaries whose padding lies elsewhere once prefixes differ in length
+
+
+def test_python_and_what_is_beside_it_work(tree: Tree) -> None:
+    code = "import sys, numpy, pandas; print(sys.prefix, numpy.__file__, pandas.DataFrame({'a': [1]}).a.sum())"
+    done = subprocess.run([tree.python, "-c", code], capture_output=True, text=True, check=True, env={})
+    assert done.stdout.split() == [
+        str(tree.root),
+        f"{tree.root}/lib/python3.11/site-packages/numpy/__init__.py",
+        "1",
+    ]
+    assert (
+        tree.version == json.loads(next((tree.root / "conda-meta").glob("python-3*.json")).read_text())["version"]
+    )
+
+
+def test_two_places_have_one_digest(tree: Tree, conda_channel: Channel, tmp_path: Path) -> None:
+    records = solve([conda_channel.url], SPECS, tmp_path / "rattler")
+    other = materialise(tmp_path / "a" / "much" / "longer" / "path" / "to" / "it", part(*solved(records)))
+    assert (other.env_id, other.tree_digest) == (tree.env_id, tree.tree_digest)
+    assert other.root != tree.root
+    assert other.description.rewritten.keys() == tree.description.rewritten.keys()
+
+
+def test_it_is_proved_at_both_levels_and_a_change_is_found(conda_channel: Channel, tmp_path: Path) -> None:
+    names = ("python", "prefix-text", "prefix-binary", "soft-links")
+    found = [
+        locked(conda_channel, "python", "3.11", "linux-64") if n == "python" else locked(conda_channel, n)
+        for n in names
+    ]
+    tree = materialise(tmp_path / "cache", part(*found))
+    for level in ("stat", "full"):
+        proof.verify(tree.root, tree.env_id, tree.tree_digest, level)  # type: ignore[arg-type]
+    assert {how[0] for how in tree.description.rewritten.values()} == {"text", "binary"}
+    path = tree.root / next(path for path, how in tree.description.rewritten.items() if how[0] == "text")
+    right = path.read_bytes()
+    path.chmod(0o644)
+    path.write_bytes(right.replace(str(tree.root).encode(), str(tree.root).upper().encode()))
+    path.chmod(0o444)
+    with pytest.raises(EnvironmentMismatch, match="1 changed"):
+        proof.verify(tree.root, tree.env_id, tree.tree_digest, "full")
+    link = next(one for one in tree.root.glob("lib/libsoft*") if one.is_symlink())
+    target = link.readlink()
+    link.unlink()
+    link.symlink_to("elsewhere")
+    with pytest.raises(EnvironmentMismatch, match="2 changed"):
+        proof.verify(tree.root, tree.env_id, tree.tree_digest, "stat")
+    assert str(target) != "elsewhere"
+
+
+def test_scripts_are_never_run(conda_channel: Channel, tmp_path: Path) -> None:
+    python = locked(conda_channel, "python", "3.11", "linux-64")
+    with pytest.raises(LinkScripts, match=r"post-link 1\.0 \(post-link\)"):
+        materialise(tmp_path / "cache", part(python, locked(conda_channel, "post-link")))
+    assert not list((tmp_path / "cache" / "trees").glob("*"))
+
+
+def test_packages_that_own_one_path_need_a_winner(conda_channel: Channel, tmp_path: Path) -> None:
+    python = locked(conda_channel, "python", "3.11", "linux-64")
+    pair = [locked(conda_channel, name) for name in ("clobber-a", "clobber-b")]
+    with pytest.raises(PathOwnedTwice, match="clobber-a and clobber-b both install"):
+        materialise(tmp_path / "cache", part(python, *pair))
+
+
+def test_a_place_that_is_too_long_is_told(conda_channel: Channel, tmp_path: Path) -> None:
+    python = locked(conda_channel, "python", "3.11", "linux-64")
+    deep = tmp_path / ("x" * 200) / ("y" * 40)
+    with pytest.raises(PrefixTooLong, match="room for 255"):
+        materialise(deep, part(python, locked(conda_channel, "prefix-binary")))

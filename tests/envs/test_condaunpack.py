@@ -1,0 +1,176 @@
+from __future__ import annotations
+
+import hashlib
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from flowkiln.envs.condapackage import CondaFile, CondaPackage
+from flowkiln.envs.condaunpack import unpack
+from flowkiln.envs.installerrors import CondaMismatch, CondaUnreadable, HostileConda
+from flowkiln.envs.lock import LockedConda
+from tests.services import condacases
+from tests.services.channel import Channel
+from tests.services.condaarchive import Link, Member
+from tests.services.condapackages import PLACEHOLDER, package
+
+
+@pytest.fixture(scope="module")
+def cases(tmp_path_factory: pytest.TempPathFactory) -> Channel:
+    channel = Channel(tmp_path_factory.mktemp("cases"))
+    for write in (
+        condacases.links,
+        condacases.prefixes,
+        condacases.placement,
+        condacases.scripts,
+        condacases.hostile,
+    ):
+        write(channel.folder)
+    return channel
+
+
+def of(path: Path, **more: str) -> LockedConda:
+    name, version, build = path.name.removesuffix(".tar.bz2").removesuffix(".conda").rsplit("-", 2)
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    told = {"name": name, "version": version, "build": build, **more}
+    return LockedConda(filename=path.name, url=path.as_uri(), sha256=sha256, **told)
+
+
+def opened(path: Path, folder: Path) -> CondaPackage:
+    folder.mkdir()
+    return unpack(path, of(path), folder)
+
+
+@pytest.mark.parametrize("form", ["conda", "tar.bz2"])
+@pytest.mark.parametrize("legacy", [False, True])
+def test_a_package_is_described_by_what_it_says(tmp_path: Path, form: str, legacy: bool) -> None:
+    text = f"#!{PLACEHOLDER}/bin/python\n".encode()
+    path = package(
+        tmp_path / "channel",
+        "demo",
+        subdir="linux-64",
+        depends=["libc"],
+        files={
+            "bin/demo": text,
+            "lib/libdemo.so": Link("libdemo.so.1"),
+            "lib/libdemo.so.1": b"\x7fELF",
+            "lib/python3.11/site-packages/demo/__pycache__/x.cpython-311.pyc": b"bytecode",
+            "bin/.demo-post-link.sh": b"#!/bin/sh\n",
+        },
+        executable=["bin/demo"],
+        prefix_files={"bin/demo": ("text", PLACEHOLDER)},
+        format=form,  # type: ignore[arg-type]
+        legacy=legacy,
+    )
+    found = opened(path, tmp_path / "out")
+    by_path = {file.stored: file for file in found.files}
+    sha = hashlib.sha256(text).hexdigest()
+    assert by_path["bin/demo"] == CondaFile(
+        "prefix", "bin/demo", "bin/demo", 273, sha, True, "", PLACEHOLDER, "text"
+    )
+    assert by_path["lib/libdemo.so"].target == "libdemo.so.1"
+    assert sorted(by_path) == ["bin/.demo-post-link.sh", "bin/demo", "lib/libdemo.so", "lib/libdemo.so.1"]
+    assert (found.name, found.version, found.scripts) == ("demo", "1.0", ("post-link",))
+    assert found.record["depends"] == ["libc"]
+    assert CondaPackage.from_json(found.to_json()) == found
+    assert (tmp_path / "out" / "bin" / "demo").read_bytes() == text
+    assert (tmp_path / "out" / "bin" / "demo").stat().st_mode & 0o777 == 0o555
+    assert (tmp_path / "out" / "lib" / "libdemo.so.1").stat().st_mode & 0o777 == 0o444
+
+
+def test_a_pure_python_package_goes_where_python_is(tmp_path: Path) -> None:
+    path = package(
+        tmp_path / "channel",
+        "pure",
+        noarch="python",
+        files={"site-packages/pure/__init__.py": b"", "python-scripts/tool": b"#!x", "share/doc.txt": b"doc"},
+        entry_points=["pure = pure.cli:main", "other= pure:run.it"],
+    )
+    found = opened(path, tmp_path / "out")
+    assert [(file.place, file.path, file.executable) for file in found.files] == [
+        ("scripts", "tool", True),
+        ("prefix", "share/doc.txt", False),
+        ("site", "pure/__init__.py", False),
+    ]
+    assert [tuple(point) for point in found.entry_points] == [
+        ("other", "pure", "run.it", False),
+        ("pure", "pure.cli", "main", False),
+    ]
+
+
+def test_hard_links_are_files(cases: Channel, tmp_path: Path) -> None:
+    found = opened(cases.find("hard-links"), tmp_path / "out")
+    assert {file.path: file.sha256 for file in found.files}["share/hard/two.txt"] == hashlib.sha256(
+        b"one\n"
+    ).hexdigest()
+    assert (tmp_path / "out" / "share" / "hard" / "two.txt").read_bytes() == b"one\n"
+
+
+HOSTILE = (
+    "dotdot",
+    "dotdot-unlisted",
+    "absolute",
+    "symlink",
+    "through-symlink",
+    "paths",
+    "changed-file",
+    "entry-point",
+)
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_package_is_refused_and_nothing_leaves(cases: Channel, tmp_path: Path, name: str) -> None:
+    with pytest.raises((HostileConda, CondaUnreadable)) as caught:
+        opened(cases.find(f"hostile-{name}"), tmp_path / "a" / "b" / "out" if False else tmp_path / "out")
+    assert caught.value.message.startswith(f"hostile-{name}-1.0-0.conda")
+    assert caught.value.hint
+    assert not list(tmp_path.glob("hostile-*"))
+    assert not Path("/tmp/hostile-escaped.txt").exists()
+
+
+@pytest.mark.parametrize(
+    ("members", "why"),
+    [
+        ([Member("conda-meta/x.json", b"{}")], "belongs to the environment"),
+        ([Member(".flowkiln/tree.json", b"{}")], "belongs to the environment"),
+        ([Member("bin/python", b"")], "belongs to the environment"),
+        ([Member("pyvenv.cfg", b"")], "belongs to the environment"),
+        ([Member("lib/python3.11/EXTERNALLY-MANAGED", b"")], "belongs to the environment"),
+        ([Member("a/B", b""), Member("a/b", b"")], "differs only in case"),
+        ([Member("a/b", b""), Member("a", b"")], "is a file and its folder"),
+        ([Member("a", Link("/etc/passwd"))], "outside of the environment"),
+        ([Member("a", Link("b", hard=True)), Member("b", b"")], "a hard link"),
+        ([Member("a\x01b", b"")], "control character"),
+    ],
+)
+def test_names_that_no_package_may_have(tmp_path: Path, members: list[Member], why: str) -> None:
+    path = package(tmp_path / "channel", "bad", members=members)
+    with pytest.raises(HostileConda, match=why):
+        opened(path, tmp_path / "out")
+
+
+def test_what_is_cut_short_or_no_package_is_told(tmp_path: Path) -> None:
+    whole = package(tmp_path / "channel", "cut", files={"share/a": bytes(range(256)) * 200})
+    data = whole.read_bytes()
+    for number, part in enumerate([data[: len(data) // 2], b"", b"no archive at all", data[:4] + b"\0" * 400]):
+        path = tmp_path / str(number) / whole.name
+        path.parent.mkdir()
+        path.write_bytes(part)
+        with pytest.raises(CondaUnreadable, match=r"^cut-1\.0-0\.conda: "):
+            opened(path, tmp_path / f"out{number}")
+
+
+def test_another_package_under_the_locked_name_is_told(tmp_path: Path) -> None:
+    path = package(tmp_path / "channel", "one")
+    with pytest.raises(CondaMismatch, match=r"it says that it is one 1\.0 0, locked is one 2\.0 0"):
+        unpack(path, replace(of(path), version="2.0"), tmp_path)
+
+
+def test_a_file_that_it_lists_and_lacks_is_told(tmp_path: Path) -> None:
+    listed = {"_path": "share/absent", "path_type": "hardlink", "sha256": "0" * 64, "size_in_bytes": 1}
+    path = package(tmp_path / "channel", "lacks", paths={"paths": [listed], "paths_version": 1})
+    with pytest.raises(CondaUnreadable, match="share/absent"):
+        opened(path, tmp_path / "out")
+    shutil.rmtree(tmp_path / "out")

@@ -18,15 +18,16 @@ PATH = Path("pylock.toml")
 def wanted(*platforms: Platform, python: str = "3.11.9", **more: frozenset[str]) -> Wanted:
     chosen = platforms or (AMD64,)
     targets = tuple(Target(one, python[:4], (2, 28) if one.os == "linux" else None) for one in chosen)
-    return Wanted(targets=targets, python=python, required=frozenset(platforms), **more)  # type: ignore[arg-type]
+    return Wanted(targets=targets, python=python, required=frozenset(platforms), **more)
 
 
 def entry(name: str, *tags: str, version: str = "1.0", **keys: str) -> str:
     lines = ["[[packages]]", f'name = "{name}"', f'version = "{version}"']
     lines += [f"{key.replace('_', '-')} = {value}" for key, value in keys.items()]
+    place = f"https://u:p@files.example/{name}-{version}"
     wheels = [
-        f'{{ url = "https://u:p@files.example/{name}-{version}-{tag}.whl", size = 7, hashes = {{ sha256 = "{i:064x}" }} }}'
-        for i, tag in enumerate(tags)
+        f'{{ url = "{place}-{tag}.whl", size = 7, hashes = {{ sha256 = "{number:064x}" }} }}'
+        for number, tag in enumerate(tags)
     ]
     return "\n".join([*lines, f"wheels = [{', '.join(wheels)}]", ""])
 
@@ -106,11 +107,18 @@ def test_a_platform_that_is_not_asked_for_by_name_may_be_missing() -> None:
     text = a_file(entry("native", "cp311-cp311-manylinux_2_17_aarch64"))
     question = Wanted(targets=wanted(AMD64, ARM64).targets, python="3.11.9")
     assert [part.platform for part in givenpylock.read(text, PATH, question).parts] == [ARM64]
-    with pytest.raises(NotInGivenLock, match="native 1.0 has no wheel for linux/amd64; there is native-1.0-cp311"):
+    with pytest.raises(
+        NotInGivenLock, match=r"native 1\.0 has no wheel for linux/amd64; there is native-1\.0-cp311"
+    ):
         read(text, AMD64, ARM64)
 
 
-NO_HASH = '[[packages]]\nname = "x"\nversion = "1"\nwheels = [{ url = "https://f.example/x-1-py3-none-any.whl", hashes = {} }]'
+NO_HASH = """
+[[packages]]
+name = "x"
+version = "1"
+wheels = [{ url = "https://f.example/x-1-py3-none-any.whl", hashes = {} }]
+"""
 LOCAL = NO_HASH.replace('url = "https://f.example/', 'path = "dist/')
 SDIST = '[[packages]]\nname = "x"\nversion = "1"\nsdist = { url = "https://f.example/x.tar.gz", hashes = {} }'
 REPOSITORY = '[[packages]]\nname = "x"\nvcs = { type = "git", url = "https://g.example/x", commit-id = "a" }'

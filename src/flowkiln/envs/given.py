@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -12,11 +13,12 @@ from packaging.markers import InvalidMarker, Marker, UndefinedEnvironmentName
 
 from flowkiln._base import redact
 from flowkiln.envs import pythons
+from flowkiln.envs.errors import BadLockFile
 from flowkiln.envs.lock import EnvLock, LockedConda, LockedWheel, PlatformLock
 from flowkiln.envs.lockfileerrors import NotHonoured, NotInGivenLock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping
     from pathlib import Path
 
     from flowkiln._base.platforms import Platform
@@ -97,6 +99,16 @@ class Given:
         return EnvLock(
             name=name, spec_id=spec_id, python=self.python, platforms=parts, steps=steps, channels=channels
         )
+
+
+@contextlib.contextmanager
+def foreign() -> Iterator[None]:
+    """Gives ``BadLockFile`` the hint for a file that flowkiln did not write and does not replace."""
+    try:
+        yield
+    except BadLockFile as error:
+        error.hint = "Take the file back from version control, or lock again with the tool that wrote it."
+        raise
 
 
 def environment(target: Target, python: str) -> Environment:

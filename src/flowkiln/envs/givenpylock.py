@@ -25,7 +25,8 @@ _BUILT = {"vcs": "a repository", "directory": "a folder", "archive": "an archive
 
 def requires_python(text: str, path: Path) -> str | None:
     """The Pythons that the file admits; None where it admits any. Raises ``BadLockFile``."""
-    return pylock.load_toml(text, path).get("requires-python")
+    with given.foreign():
+        return pylock.load_toml(text, path).get("requires-python")
 
 
 def read(text: str, path: Path, wanted: Wanted) -> Given:
@@ -33,12 +34,12 @@ def read(text: str, path: Path, wanted: Wanted) -> Given:
 
     Raises ``BadLockFile``, ``NotInGivenLock`` and ``NotHonoured``, naming the file and the entry.
     """
-    document = pylock.load_toml(text, path)
-    if str(document.get("lock-version", "")).partition(".")[0] != "1" or not isinstance(
-        document.get("packages", []), list
-    ):
-        raise pylock.bad_file(path, text, "lock-version", "this is no pylock.toml of version 1")
-    reader = _Reader(document, text, path, wanted)
+    with given.foreign():
+        document = pylock.load_toml(text, path)
+        version = str(document.get("lock-version", "")).partition(".")[0]
+        if version != "1" or not isinstance(document.get("packages", []), list):
+            raise pylock.bad_file(path, text, "lock-version", "this is no pylock.toml of version 1")
+        reader = _Reader(document, text, path, wanted)
     return Given(python=pythons.minor(wanted.python), parts=given.covered(wanted, reader.part, path))
 
 

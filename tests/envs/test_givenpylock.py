@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,7 @@ AMD64, ARM64, MAC = Platform("linux", "amd64"), Platform("linux", "arm64"), Plat
 PATH = Path("pylock.toml")
 
 
-def wanted(*platforms: Platform, python: str = "3.11.9", **more: frozenset[str]) -> Wanted:
+def wanted(*platforms: Platform, python: str = "3.11.9", **more: Any) -> Wanted:
     chosen = platforms or (AMD64,)
     targets = tuple(Target(one, python[:4], (2, 28) if one.os == "linux" else None) for one in chosen)
     return Wanted(targets=targets, python=python, required=frozenset(platforms), **more)
@@ -37,8 +38,8 @@ def a_file(*entries: str, **keys: str) -> str:
     return "\n".join([*head, *(f"{key.replace('_', '-')} = {value}" for key, value in keys.items()), *entries])
 
 
-def read(text: str, *platforms: Platform, **more: object) -> Given:
-    return givenpylock.read(text, PATH, wanted(*platforms, **more))  # type: ignore[arg-type]
+def read(text: str, *platforms: Platform, **more: Any) -> Given:
+    return givenpylock.read(text, PATH, wanted(*platforms, **more))
 
 
 def names(given: Given) -> list[list[str]]:

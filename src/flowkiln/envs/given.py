@@ -38,7 +38,7 @@ class Wanted:
     """What is asked of a given lock: the platforms with their floors and one Python, extras and groups by name.
 
     ``python`` is ``X.Y.Z``. ``required`` are the platforms that were asked for by name: where another one is not in
-    the lock, it is left out.
+    the lock, it is left out. Without ``project``, groups are all that is asked for.
     """
 
     targets: tuple[Target, ...]
@@ -46,6 +46,7 @@ class Wanted:
     extras: frozenset[str] = frozenset()
     groups: frozenset[str] = frozenset()
     required: frozenset[Platform] = frozenset()
+    project: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

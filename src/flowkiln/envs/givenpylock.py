@@ -51,7 +51,7 @@ class _Reader:
         self._sets = {
             "extras": _known(document, "extras", wanted.extras, path),
             "dependency_groups": _known(document, "dependency-groups", wanted.groups, path)
-            | frozenset(map(str, document.get("default-groups", []))),
+            | frozenset(map(str, document.get("default-groups", []) if wanted.project else ())),
         }
         self._environments = [given.parsed(str(one), str(path)) for one in document.get("environments", [])]
         self._requires = str(document.get("requires-python", ""))

@@ -6,11 +6,12 @@ from typing import Any
 import pytest
 
 from flowkiln._base.platforms import Platform
-from flowkiln.envs import givenpylock
+from flowkiln.envs import givenpylock, pylock
 from flowkiln.envs.errors import BadLockFile
 from flowkiln.envs.given import Given, Wanted
 from flowkiln.envs.lockfileerrors import NotHonoured, NotInGivenLock
 from flowkiln.envs.wheels import Target
+from tests.envs.test_lockfolder import a_wheel
 
 AMD64, ARM64, MAC = Platform("linux", "amd64"), Platform("linux", "arm64"), Platform("darwin", "arm64")
 PATH = Path("pylock.toml")
@@ -65,6 +66,20 @@ def test_one_wheel_is_chosen_for_each_platform() -> None:
     assert [(part.platform, part.python, part.glibc) for part in lock.platforms] == [
         (AMD64, "3.11", (2, 28)),
         (ARM64, "3.11", (2, 28)),
+    ]
+
+
+def test_what_we_lock_is_given_back() -> None:
+    wheels = (a_wheel("alpha", requires=("beta",)), a_wheel("beta", size=None, index=None, upload_time=None))
+    (part,) = read(pylock.serialise("3.11", wheels)).parts
+    assert part.wheels == wheels
+
+
+def test_a_wheel_that_was_asked_for_by_its_url_is_a_wheel() -> None:
+    archive = '{ url = "https://f.example/x-1.5-py3-none-any.whl", hashes = { sha256 = "00" } }'
+    (part,) = read(a_file(f'[[packages]]\nname = "x"\narchive = {archive}')).parts
+    assert [(one.name, one.version, one.url) for one in part.wheels] == [
+        ("x", "1.5", "https://f.example/x-1.5-py3-none-any.whl")
     ]
 
 
@@ -123,6 +138,8 @@ wheels = [{ url = "https://f.example/x-1-py3-none-any.whl", hashes = {} }]
 LOCAL = NO_HASH.replace('url = "https://f.example/', 'path = "dist/')
 SDIST = '[[packages]]\nname = "x"\nversion = "1"\nsdist = { url = "https://f.example/x.tar.gz", hashes = {} }'
 REPOSITORY = '[[packages]]\nname = "x"\nvcs = { type = "git", url = "https://g.example/x", commit-id = "a" }'
+ARCHIVE = '[[packages]]\nname = "x"\narchive = { url = "https://f.example/x.tar.gz", hashes = {} }'
+LOCAL_WHEEL = '[[packages]]\nname = "x"\narchive = { path = "x-1-py3-none-any.whl", hashes = {} }'
 BAD = {
     "another version": ('lock-version = "2.0"', BadLockFile, "no pylock.toml of version 1"),
     "no TOML": ("lock-version = ", BadLockFile, "not valid TOML"),
@@ -136,6 +153,8 @@ BAD = {
     "no hash": (a_file(NO_HASH), NotInGivenLock, "x-1-py3-none-any.whl has no sha256"),
     "a local file": (a_file(LOCAL), NotHonoured, "is a local file"),
     "only a source": (a_file(SDIST), NotInGivenLock, "only a source distribution"),
+    "a local wheel": (a_file(LOCAL_WHEEL), NotHonoured, "is a local file"),
+    "an archive": (a_file(ARCHIVE), NotHonoured, "pylock.toml, x comes from an archive"),
     "a repository": (a_file(REPOSITORY), NotHonoured, "pylock.toml, x comes from a repository"),
     "twice": (a_file(2 * (entry("x", "py3-none-any"))), NotInGivenLock, "two entries hold"),
     "a package for another Python": (

@@ -182,6 +182,36 @@ def x(source: str, wheels: str = "[]") -> str:
     return f'{HEAD}[[package]]\nname = "x"\nversion = "1"\nsource = {{ {source} }}\nwheels = {wheels}\n'
 
 
+MEMBERS = (
+    HEAD
+    + """
+[[package]]
+name = "x"
+version = "1"
+source = { virtual = "packages/x" }
+dependencies = [{ name = "y", extra = ["more"] }, { name = "p" }]
+[[package]]
+name = "y"
+version = "2"
+source = { url = "https://u:p@f.example/y-2-py3-none-any.whl" }
+wheels = [{ url = "https://u:p@f.example/y-2-py3-none-any.whl", hash = "sha256:%s" }]
+"""
+    % ("0" * 64)
+)
+
+
+def test_members_of_a_workspace_that_are_code_alone_bring_what_they_need() -> None:
+    said = SAID + '[tool.uv]\ndev-dependencies = ["z>1"]\n'
+    lock = MEMBERS.replace(
+        '[[package]]\nname = "x"',
+        '[package.metadata.requires-dev]\ndev = [{ name = "z", specifier = ">1" }]\n[[package]]\nname = "x"',
+    )
+    (part,) = uvlock.read(lock, Path("uv.lock"), wanted(AMD64), (said, Path("pyproject.toml"))).parts
+    assert [(one.name, one.version, one.url, one.requires, one.index) for one in part.wheels] == [
+        ("y", "2", "https://f.example/y-2-py3-none-any.whl", (), None)
+    ]
+
+
 BAD = {
     "another version": ("version = 2", SAID, BadLockFile, "no uv.lock of version 1"),
     "no project": (HEAD, "[tool.x]\n", BadSource, "has no project.name"),

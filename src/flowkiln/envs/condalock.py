@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 
 from flowkiln._base import digests
 from flowkiln._base.errors import FormatTooNew
-from flowkiln.envs import pylock, yamltext
+from flowkiln.envs import pylock
 from flowkiln.envs.errors import BadLockFile
 from flowkiln.envs.lock import LockedConda
 from flowkiln.envs.lockfileerrors import NoMd5
@@ -213,6 +213,8 @@ def parse(text: str, path: Path) -> CondaLock:
 
 def load(text: str, path: Path) -> dict[str, Any]:
     """The document in ``text``, of version 1 with a list of packages. Raises ``BadLockFile``."""
+    from flowkiln.envs import yamltext  # noqa: PLC0415  most locks have no conda packages
+
     try:
         document = yamltext.load(text)
     except yamltext.NotYaml as error:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from packaging.markers import InvalidMarker, Marker, UndefinedEnvironmentName
+from packaging.utils import parse_wheel_filename
 
 from flowkiln._base import redact
 from flowkiln.envs import pythons
@@ -162,7 +163,7 @@ def wheel_of(package: FoundPackage, target: Target, requires: tuple[str, ...], w
         raise NotInGivenLock(f"{where}: {best} has no sha256 hash")
     return LockedWheel(
         name=package.name,
-        version=package.version,
+        version=package.version or str(parse_wheel_filename(best)[1]),
         filename=best,
         url=redact.url(chosen.url),
         sha256=chosen.sha256,

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from flowkiln.envs.wheels import Target
 
 _BUILT = {"vcs": "a repository", "directory": "a folder", "archive": "an archive"}
+_WHEEL = ".whl"
 
 
 def requires_python(text: str, path: Path) -> str | None:
@@ -58,7 +59,7 @@ class _Reader:
         self._entries: list[tuple[dict[str, Any], FoundPackage, Marker | None]] = []
         for entry in document.get("packages", []):
             try:
-                package = pylock.found(entry)
+                package = pylock.found(_with_archive(entry))
                 marker = given.parsed(entry["marker"], f"{path}, {package.name}") if "marker" in entry else None
             except (KeyError, TypeError, ValueError, AttributeError) as error:
                 name = str(entry.get("name", "?")) if isinstance(entry, dict) else "?"
@@ -108,10 +109,17 @@ class _Reader:
         if not admits(str(entry.get("requires-python", "")), self._wanted.python, where):
             raise NotInGivenLock(f"{where} needs Python {entry['requires-python']}, not {self._wanted.python}")
         for kind, what in _BUILT.items():
-            if kind in entry:
+            if kind in entry and not package.wheels:
                 raise NotHonoured(f"{where} comes from {what} and would have to be built")
         needs = {normal_name(str(one.get("name", ""))) for one in entry.get("dependencies", [])}
         return given.wheel_of(package, target, tuple(sorted(needs & names - {package.name})), where)
+
+
+def _with_archive(entry: dict[str, Any]) -> dict[str, Any]:
+    """An entry whose archive is a wheel, as one is that was asked for by its URL, has that wheel."""
+    archive = entry.get("archive", {})
+    place = str(archive.get("url", archive.get("path", ""))).partition("#")[0]
+    return {**entry, "wheels": [archive]} if place.endswith(_WHEEL) else entry
 
 
 def admits(specifier: str, python: str, where: str) -> bool:

@@ -36,12 +36,15 @@ def require_fresh(text: str, path: Path, locked: dict[str, Any], lock: Path) -> 
     """
     document = _table(text, path)
     metadata = locked.get("metadata", {})
-    if "dependencies" in document["project"].get("dynamic", []):
+    if {"dependencies", "optional-dependencies"} & set(document["project"].get("dynamic", [])):
         return  # only a build would tell, which uv did
     tables = document["project"].get("optional-dependencies", {})
     ours = [*document["project"].get("dependencies", []), *(one for listed in tables.values() for one in listed)]
     _compare(path, lock, "requirements", _asked(ours, path), _locked(metadata.get("requires-dist", [])))
     groups = {normal_name(name): value for name, value in document.get("dependency-groups", {}).items()}
+    legacy = document.get("tool", {}).get("uv", {}).get("dev-dependencies", [])
+    if legacy:
+        groups["dev"] = [*groups.get("dev", []), *legacy]
     theirs = {normal_name(name): value for name, value in metadata.get("requires-dev", {}).items()}
     for name in sorted(groups.keys() | theirs.keys()):
         asked = _asked(_group(groups, name, path, ()), path)

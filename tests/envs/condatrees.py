@@ -36,6 +36,15 @@ def locked(channel: Channel, name: str, version: str | None = None, subdir: str 
     )
 
 
+def python(channel: Channel) -> LockedConda:
+    """Python 3.11 for linux-64."""
+    rows = channel.records("linux-64").values()
+    version = next(
+        str(row["version"]) for row in rows if row["name"] == "python" and str(row["version"])[:5] == "3.11."
+    )
+    return locked(channel, "python", version, "linux-64")
+
+
 def solved(records: list[rattler.RepoDataRecord]) -> tuple[LockedConda, ...]:
     """What rattler chose, as a lock has it."""
     found = [

@@ -4,12 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowkiln._base.relocate import Kind, PrefixTooLong, restored, written
+from flowkiln._base.relocate import ENCODINGS, Kind, PrefixTooLong, restored, written
 
 OLD = "/old/placehold_placehold"
 NEW = "/opt/env"
 PIECES = st.lists(
-    st.sampled_from([OLD.encode(), NEW.encode(), b"\0", b"\0\0\0", b"/bin/x", b"a", b"\n"]) | st.binary(max_size=6),
+    st.sampled_from([one.encode(encoding) for one in (OLD, NEW) for encoding in ENCODINGS])
+    | st.sampled_from([OLD.encode(), NEW.encode(), b"\0", b"\0\0\0", b"/bin/x", b"a", b"\n"])
+    | st.binary(max_size=6),
     max_size=30,
 ).map(b"".join)
 
@@ -29,10 +31,11 @@ def test_the_prefix_stands_where_the_placeholder_stood(
     kind: Kind, data: bytes, expected: bytes, offsets: list[int]
 ) -> None:
     stored = data.replace(b"<OLD>", OLD.encode())
-    assert written(stored, OLD, NEW, kind) == (expected, offsets)
+    found = [offsets] if offsets else []
+    assert written(stored, OLD, NEW, kind) == (expected, found)
     if kind == "binary":
         assert len(expected) == len(stored)
-    assert restored(expected, offsets, OLD, NEW, kind) == stored
+    assert restored(expected, found, OLD, NEW, kind) == stored
 
 
 @given(PIECES, st.sampled_from(["text", "binary"]), st.sampled_from([NEW, OLD[:-1], OLD, "/"]))
@@ -51,7 +54,7 @@ def test_a_changed_file_is_never_taken_for_the_stored_one(data: bytes, other: by
 
 def test_a_longer_prefix_fits_into_texts_alone() -> None:
     longer = "/x" * 40
-    assert written(OLD.encode(), OLD, longer, "text") == (longer.encode(), [0])
+    assert written(OLD.encode(), OLD, longer, "text") == (longer.encode(), [[0]])
     with pytest.raises(PrefixTooLong, match="80 bytes; there is room for 24"):
         written(OLD.encode(), OLD, longer, "binary")
     with pytest.raises(PrefixTooLong):

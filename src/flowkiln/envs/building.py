@@ -157,7 +157,7 @@ class _Placing:
             message = f"{entry.path} cannot be made for this place: {error}"
             raise PrefixTooLong(message) from error
         _write(target, written, entry.mode)
-        self.rewritten[entry.path] = (relocation.kind, relocation.placeholder, tuple(offsets))
+        self.rewritten[entry.path] = (relocation.kind, relocation.placeholder, offsets)
         return stamps.of(target)
 
     def _check(self, source: str, stamp: Stamp, entry: Entry, sha256: str) -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from flowkiln._base.json import JSONObject
     from flowkiln.envs.glue import Glue
 
-Rewritten = tuple[str, str, tuple[int, ...]]
+Rewritten = tuple[str, str, list[list[int]]]
 """How the prefix came into a file: kind, placeholder, offsets."""
 FOLDER = ".flowkiln"
 TREE_SCHEMA = 1
@@ -96,7 +96,7 @@ def parse(data: bytes) -> Description | None:
         del values["schema"]
         values["wheels"] = tuple(values["wheels"])
         rewritten = values.get("rewritten", {})
-        values["rewritten"] = {path: (*how[:2], tuple(how[2])) for path, how in rewritten.items()}
+        values["rewritten"] = {path: tuple(how) for path, how in rewritten.items()}
         values["glue"] = {path: (mode, content) for path, (mode, content) in values["glue"].items()}
         return Description(**values)
     except (ValueError, KeyError, TypeError):

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from flowkiln._base.json import JSONObject
 
     Rows = dict[str, tuple[int, str]]
-    Rewritten = tuple[str, str, list[int]]
+    Rewritten = tuple[str, str, list[list[int]]]
 
 LEVELS = ("digest", "stat", "full")
 FOLDER = ".flowkiln"

@@ -94,7 +94,7 @@ def _member(path: str, entry: Entry, sha256: str, packages: Packages) -> tuple[M
     placeholder, kind = entry.relocation
     data, offsets = relocate.written(_checked(source, entry.sha256), placeholder, places.PREFIX, kind)
     row[3] = len(data)
-    return archive.made(path, data, entry.mode), [*row, kind, placeholder, list(offsets)]
+    return archive.made(path, data, entry.mode), [*row, kind, placeholder, [*map(list, offsets)]]
 
 
 def bytecode_members(

@@ -31,11 +31,12 @@ def cases(tmp_path_factory: pytest.TempPathFactory) -> Channel:
     return channel
 
 
-def of(path: Path, **more: str) -> LockedConda:
+def of(path: Path) -> LockedConda:
     name, version, build = path.name.removesuffix(".tar.bz2").removesuffix(".conda").rsplit("-", 2)
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-    told = {"name": name, "version": version, "build": build, **more}
-    return LockedConda(filename=path.name, url=path.as_uri(), sha256=sha256, **told)
+    return LockedConda(
+        name=name, version=version, build=build, filename=path.name, url=path.as_uri(), sha256=sha256
+    )
 
 
 def opened(path: Path, folder: Path) -> CondaPackage:

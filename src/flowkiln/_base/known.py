@@ -45,6 +45,11 @@ TABLE: tuple[Setting, ...] = (
         help="Package index URLs, first has precedence. Default: what pip or uv are told.",
     ),
     Setting(
+        key="channels",
+        kind="items",
+        help="Conda channels as names or URLs, first has precedence. Default: as conda is told, or conda-forge.",
+    ),
+    Setting(
         key="python.downloads",
         kind="text",
         default="auto",

@@ -116,7 +116,7 @@ class Rules:
     def channels(self, text: str, origin: str) -> list[Channel]:
         """What ``text`` stands for: one channel, or the several of a multichannel."""
         name = text.strip().rstrip("/")
-        if not name or re.search(r"[\s\[\]]", name):
+        if not name or re.search(r"[\s\[\]]|^[^:]*:$|^[^/:]+:(?!//)", name):
             raise UnknownOption(f"{bare(text)!r} ({origin}) is not a conda channel", hint=_HINT)
         if name == "nodefaults":  # what conda writes against channels of its own, of which there are none here
             return []

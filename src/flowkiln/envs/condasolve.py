@@ -24,6 +24,7 @@ from rattler.package_streaming import PackageArchive, download_to_writer
 
 from flowkiln._base import parallel
 from flowkiln.envs import authorities, condacontents, condafailures, condaspec
+from flowkiln.envs.channels import DEFAULT
 from flowkiln.envs.condaerrors import BrokenChannel
 from flowkiln.envs.condaquestion import CondaAnswer, CondaQuestion, CondaSolver
 from flowkiln.envs.errors import LockTimeout
@@ -345,5 +346,6 @@ def python_of(packages: Iterable[LockedConda], question: CondaQuestion) -> str:
     """The full version of the Python among ``packages``. Raises ``BrokenChannel`` where there is none."""
     found = next((one for one in packages if one.name == "python"), None)
     if found is None:
-        raise BrokenChannel(f"environment {question.label}: the channels' `python` is no interpreter")
+        message = f"environment {question.label}: the channels have no package `python`"
+        raise BrokenChannel(message, hint=f"Name a channel that has one, as {DEFAULT}.")
     return found.version

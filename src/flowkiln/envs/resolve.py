@@ -1,15 +1,15 @@
-"""EnvSpec -> EnvLock: each platform resolved by uv, one wheel chosen per package, installability proved.
+"""EnvSpec -> EnvLock: each platform resolved, conda first, then uv; one wheel chosen per package, proved to fit.
 
 The result is a function of the request, the platforms, the index and the previous lock, never of the host.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from flowkiln._base import parallel, redact
-from flowkiln.envs import bounds, passed, pylock, pythons, requirements
+from flowkiln.envs import bounds, condaside, passed, provided, pylock, pythons, requirements
 from flowkiln.envs.errors import EnvError, HashMismatch, NoWheel, UnsupportedTarget, UvUnusable
 from flowkiln.envs.lock import AbsentPlatform, EnvLock, LockedWheel, PlatformLock
 from flowkiln.envs.spec import DEFAULT_PLATFORMS, normal_name
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from flowkiln._base.platforms import Platform
+    from flowkiln.envs.condaside import CondaSide
     from flowkiln.envs.pylock import FoundPackage, FoundWheel
     from flowkiln.envs.spec import EnvSpec
 
@@ -29,8 +30,11 @@ Upgrade = bool | frozenset[str]
 
 @dataclass(frozen=True, slots=True)
 class _Part:
+    """One platform: its lock, what uv answered (None where it was not needed), and the channels asked."""
+
     lock: PlatformLock
-    answer: Answer
+    answer: Answer | None
+    channels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,10 +102,11 @@ def resolve(
         platforms=tuple(parts[platform] for platform in sorted(parts)),
         absent=tuple(sorted(absent, key=lambda one: one.platform)),
         steps=tuple(sorted(steps)),
+        channels=_channels(found, previous),
     )
-    heard = [(part.lock, part.answer.trace) for _, part in sorted(found.items())]
+    heard = [(part.lock, part.answer.trace) for _, part in sorted(found.items()) if part.answer is not None]
     told = passed.explain(heard, solver.plan, offline=solver.offline, cutoff=spec.exclude_newer)
-    warnings = {f"{name}: {line}": None for _, trace in heard for line in trace.warnings}
+    warnings = {f"{name}: {provided.readable(line)}": None for _, trace in heard for line in trace.warnings}
     return Resolution(lock, told, [*warnings, *(_differences(lock) if found else ())])
 
 
@@ -121,7 +126,14 @@ def _python(spec: EnvSpec, previous: EnvLock | None) -> str:
     if spec.glibc < OLDEST_GLIBC:
         message = f"glibc floor {spec.glibc[0]}.{spec.glibc[1]} is too old; the lowest is 2.17"
         raise UnsupportedTarget(message, hint='Write for example glibc="2.28".')
-    return pythons.decide(spec.python, spec.requires_python, previous.python if previous is not None else None)
+    asked, admitted = condaside.python_of(spec)
+    return pythons.decide(asked, admitted, previous.python if previous is not None else None)
+
+
+def _channels(found: Mapping[Platform, _Part], previous: EnvLock | None) -> tuple[str, ...]:
+    """The channels that were asked now, else those of the lock that stands."""
+    asked = {url: None for _, part in sorted(found.items()) for url in part.channels}
+    return tuple(asked) if found else previous.channels if previous is not None else ()
 
 
 def _effective(upgrade: Upgrade, spec: EnvSpec, previous: EnvLock | None) -> Upgrade:
@@ -131,6 +143,7 @@ def _effective(upgrade: Upgrade, spec: EnvSpec, previous: EnvLock | None) -> Upg
     known = {requirements.name_of(line) for line in spec.requirements}
     if previous is not None:
         known |= {wheel.name for part in previous.platforms for wheel in part.wheels}
+    known |= condaside.names_of(spec, previous.platforms if previous is not None else ())
     return frozenset(map(normal_name, upgrade)) & known or False
 
 
@@ -208,11 +221,11 @@ def _aligned(job: _Job, results: Mapping[Platform, _Part | EnvError]) -> dict[Pl
 
 
 def _differences(lock: EnvLock) -> list[str]:
-    """One line for each distribution whose version is not the same on every platform that has it."""
+    """One line for each package whose version is not the same on every platform that has it."""
     found: dict[str, dict[str, list[str]]] = {}
     for part in lock.platforms:
-        for wheel in part.wheels:
-            found.setdefault(wheel.name, {}).setdefault(wheel.version, []).append(str(part.platform))
+        for one in part.packages:
+            found.setdefault(one.name, {}).setdefault(one.version, []).append(str(part.platform))
     return [
         f"{lock.name}: {name} is "
         + ", ".join(f"{version} on {' and '.join(on)}" for version, on in sorted(by_version.items()))
@@ -222,42 +235,71 @@ def _differences(lock: EnvLock) -> list[str]:
 
 
 def versions(lock: PlatformLock) -> dict[str, str]:
-    """Name -> version of every distribution in ``lock``."""
-    return {wheel.name: wheel.version for wheel in lock.wheels}
+    """Name -> version of every package in ``lock``; conda's names are apart from PyPI's."""
+    conda = {f"conda::{one.name}": one.version for one in lock.conda}
+    return conda | {wheel.name: wheel.version for wheel in lock.wheels}
 
 
 def _platform(job: _Job, platform: Platform, lead: PlatformLock | None, *, follow: bool = False) -> _Part:
-    """One platform, by one run of uv; ``follow`` prefers the versions of ``lead`` to the previous ones."""
+    """One platform; ``follow`` prefers the versions of ``lead`` to the previous ones."""
+    own = job.previous.on(platform) if job.previous is not None and not follow else None
+    side = _conda(job, platform, own, lead) if job.spec.conda else None
     glibc = job.spec.glibc if platform.os == "linux" else None
-    target = Target(platform, job.python, glibc)
-    own = job.previous.on(platform) if job.previous is not None else None
-    preferred = lead if follow or own is None else own
-    question = Question(
-        name=job.name,
-        spec=job.spec,
-        target=target,
-        full_python=job.full_python,
-        preferred=pylock.serialise(job.python, preferred.wheels) if preferred else None,
-        upgrade=False if follow else job.upgrade,
-        steps=job.steps,
-    )
-    answer = ask(job.solver, question)
-    packages = pylock.read_uv(answer.pylock)
-    if packages and not answer.trace.edges:
-        message = "this uv does not tell what needs what, which locks record"
-        raise UvUnusable(message, hint="Install another one: `pip install 'uv>=0.9,<0.14'`.")
-    wheels = tuple(_wheel(question, job.solver, answer, package, packages) for package in packages)
-    minimum, below = bounds.find(job.solver, question, wheels)
     lock = PlatformLock(
         platform=platform,
         python=job.python,
-        wheels=wheels,
+        wheels=(),
         glibc=glibc,
-        python_minimum=minimum,
-        python_below=below,
         winners=job.spec.winners,
+        conda=side.packages if side else (),
+        virtual=side.virtual if side else (),
     )
-    return _Part(lock, answer)
+    channels = side.channels if side else ()
+    if side is not None and not job.spec.requirements:
+        return _Part(lock, None, channels)
+    preferred = own or lead
+    question = Question(
+        name=job.name,
+        spec=job.spec,
+        target=Target(platform, job.python, glibc),
+        full_python=side.full_python if side else job.full_python,
+        preferred=pylock.serialise(job.python, preferred.wheels) if preferred else None,
+        upgrade=False if follow else job.upgrade,
+        steps=job.steps,
+        conda=lock.conda,
+    )
+    wheels, answer = _wheels(job.solver, question)
+    # With a Python of conda's the patch is in the lock: nothing else is to be bound.
+    minimum, below = (None, None) if side else bounds.find(job.solver, question, wheels)
+    return _Part(replace(lock, wheels=wheels, python_minimum=minimum, python_below=below), answer, channels)
+
+
+def _conda(job: _Job, platform: Platform, own: PlatformLock | None, lead: PlatformLock | None) -> CondaSide:
+    """The conda side of one platform, which its requirements from PyPI accept."""
+    assert job.solver.conda is not None, "a request with conda packages comes with a solver for them"
+    keeping = condaside.Keeping(own=own, lead=None if own else lead, upgrade=job.upgrade if own else False)
+    side = condaside.choose(
+        job.solver.conda,
+        job.name,
+        job.spec,
+        platform=platform,
+        python=job.python,
+        steps=job.steps,
+        keeping=keeping,
+    )
+    label = f"environment {job.name!r} for {platform}"
+    provided.check(job.spec.requirements, side.packages, label, next(iter(job.steps), None))
+    return side
+
+
+def _wheels(solver: Solver, question: Question) -> tuple[tuple[LockedWheel, ...], Answer]:
+    """The wheels by one run of uv, those that conda provides left out."""
+    answer = ask(solver, question)
+    packages = [one for one in pylock.read_uv(answer.pylock) if not provided.is_stub(one.version)]
+    if packages and not answer.trace.edges:
+        message = "this uv does not tell what needs what, which locks record"
+        raise UvUnusable(message, hint="Install another one: `pip install 'uv>=0.9,<0.14'`.")
+    return tuple(_wheel(question, solver, answer, package, packages) for package in packages), answer
 
 
 def _wheel(

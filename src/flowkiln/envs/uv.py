@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from flowkiln._base import command, files, paths, redact
 from flowkiln._base.errors import NoSpace, ReadOnly, ToolMissing
 from flowkiln._base.report import Silent
-from flowkiln.envs import authorities, uverrors
+from flowkiln.envs import authorities, provided, uverrors
 from flowkiln.envs.errors import UvUnusable
 from flowkiln.envs.uvtrace import LEVELS, Trace
 from flowkiln.envs.wheels import MACOS_FLOOR
@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from flowkiln._base.report import Reporter
+    from flowkiln.envs.condaquestion import CondaSolver
     from flowkiln.envs.indexes import IndexPlan
+    from flowkiln.envs.lock import LockedConda
     from flowkiln.envs.spec import EnvSpec
     from flowkiln.envs.wheels import Target
 
@@ -44,6 +46,7 @@ class Solver:
     """How uv is run: indexes, limits, where its words go. One per locking command; used by several threads.
 
     ``patches`` maps ``X.Y`` to the ``X.Y.Z`` that markers are resolved for where that is not the newest known.
+    ``conda`` is how conda packages are chosen before: there for requests that have some.
     """
 
     plan: IndexPlan
@@ -53,6 +56,7 @@ class Solver:
     reporter: Reporter = field(default_factory=Silent)
     environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
     logs: Path = field(default_factory=lambda: paths.cache_root() / "logs")
+    conda: CondaSolver | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +64,8 @@ class Question:
     """One resolution: an environment on one target with a full Python version.
 
     ``preferred`` is the text of a pylock file whose versions are kept where they satisfy the request;
-    ``upgrade`` names the packages that are free of it (True: all). ``pins`` are further constraints.
+    ``upgrade`` names the packages that are free of it (True: all). ``pins`` are further constraints. ``conda`` are
+    the packages that are there already: what they provide is taken as it is.
     """
 
     name: str
@@ -72,11 +77,17 @@ class Question:
     pins: tuple[str, ...] = ()
     quiet: bool = False
     steps: tuple[str, ...] = ()
+    conda: tuple[LockedConda, ...] = ()
 
     @property
     def label(self) -> str:
         """What is being locked, for people."""
         return f"{self.name} for {self.target.platform}"
+
+    @property
+    def provided(self) -> tuple[tuple[str, str], ...]:
+        """Name and version of each distribution that comes from conda."""
+        return provided.of(self.conda)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,21 +120,24 @@ def ask(solver: Solver, question: Question) -> Answer:
     raise uverrors.translate(finished, trace, question, solver, log)
 
 
-def _arguments(question: Question, folder: Path, *, offline: bool) -> list[str]:
+def _arguments(question: Question, folder: Path, *, offline: bool) -> list[str | Path]:
     spec = question.spec
     wanted = folder / "requirements.in"
     wanted.write_text("".join(f"{line}\n" for line in spec.requirements), encoding="utf-8")
     output = folder / "pylock.toml"
     if question.preferred:
         output.write_text(question.preferred, encoding="utf-8")
-    arguments = ["pip", "compile", wanted.name]
-    limits = "".join(f"{line}\n" for line in (*spec.constraints, *question.pins))
+    arguments: list[str | Path] = ["pip", "compile", wanted.name]
+    fixed = provided.constraints(question.provided)
+    limits = "".join(f"{line}\n" for line in (*spec.constraints, *question.pins, *fixed))
     if limits:
         (folder / "constraints.in").write_text(limits, encoding="utf-8")
         arguments += ["--constraints", "constraints.in"]
     arguments += ["--output-file", output.name, "--format", "pylock.toml", "--no-header"]
     arguments += ["--python", sys.executable, "--python-version", question.full_python]
     arguments += ["--python-platform", question.target.uv_platform, "--only-binary", ":all:"]
+    if fixed:
+        arguments += ["--find-links", provided.write(folder, question.provided)]
     if spec.exclude_newer:
         arguments += ["--exclude-newer", spec.exclude_newer]
     if offline:

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from flowkiln._base import redact
-from flowkiln.envs import errors
+from flowkiln.envs import errors, provided
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,7 +37,7 @@ def translate(
     if finished.ended != "exit":
         return _timeout(finished, trace, question, solver, log)
     said = _tidy(trace.failure)
-    for recognise in (_malformed, _offline, _denied, _service, _hashes, _missing, _unsolvable):
+    for recognise in (_malformed, _offline, _denied, _service, _hashes, _missing, _provided, _unsolvable):
         error = recognise(said, question, solver)
         if error is not None:
             break
@@ -139,6 +139,15 @@ def _missing(said: str, question: Question, solver: Solver) -> errors.EnvError |
 def _chain(said: str) -> str:
     """uv's explanation where it says more than that the package is missing."""
     return said if said.count("\n") or " depends on " in said else ""
+
+
+def _provided(said: str, question: Question, _: Solver) -> errors.EnvError | None:
+    names = provided.named_in(said)
+    if not names:
+        return None
+    what = "PyPI packages need another version than conda provides"
+    text = _says(question, what, provided.readable(said))
+    return provided.conflict(text, question.conda, names, None)
 
 
 def _unsolvable(said: str, question: Question, _: Solver) -> errors.EnvError | None:

@@ -14,9 +14,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
+    from flowkiln._base.command import Limits
     from flowkiln._base.platforms import Platform
     from flowkiln._base.report import Reporter
     from flowkiln._base.settings import Settings
+    from flowkiln.envs.condaquestion import CondaSolver
     from flowkiln.envs.lock import EnvLock
     from flowkiln.envs.lockfolder import LockFolder
     from flowkiln.envs.resolve import Resolution
@@ -184,19 +186,38 @@ def _make(
 
 
 def solver_of(request: Request, settings: Settings, reporter: Reporter) -> Solver:
-    """How uv is run for ``request``: indexes by precedence, network or not, where progress goes.
+    """How ``request`` is resolved: indexes and channels by precedence, network or not, where progress goes.
 
     Raises ``UnsupportedSetting`` for settings of pip and uv that would change what is locked.
     """
-    from flowkiln._base.command import Limits
     from flowkiln.envs import ambient, indexes
     from flowkiln.envs.uv import Solver
 
     plan = indexes.plan(request.spec.indexes, settings.items("indexes") or ())
     ambient.check(plan.refused)
+    return Solver(
+        plan=plan,
+        offline=settings.flag("offline"),
+        reporter=reporter,
+        limits=_limits(settings),
+        conda=conda_solver_of(request, settings, reporter) if request.spec.conda else None,
+    )
+
+
+def conda_solver_of(request: Request, settings: Settings, reporter: Reporter) -> CondaSolver:
+    """How conda packages are chosen for ``request``: channels by precedence, network or not, where words go."""
+    from flowkiln.envs import channels
+    from flowkiln.envs.condaquestion import CondaSolver
+
+    plan = channels.plan(request.spec.channels, settings.items("channels") or ())
+    return CondaSolver(plan=plan, offline=settings.flag("offline"), reporter=reporter, limits=_limits(settings))
+
+
+def _limits(settings: Settings) -> Limits:
+    from flowkiln._base.command import Limits
+
     stall = settings.count("lock-timeout")
-    limits = Limits(stall=stall, total=10 * stall) if stall else Limits()
-    return Solver(plan=plan, offline=settings.flag("offline"), reporter=reporter, limits=limits)
+    return Limits(stall=stall, total=10 * stall) if stall else Limits()
 
 
 def _resolved(request: Request, previous: EnvLock | None, solver: Solver, policy: Policy) -> Resolution:

@@ -162,6 +162,7 @@ def test_processes_and_containers_run_the_same_environments(images: Project, ind
     cut = images.run("--with", "docker", "--offline", UV_DEFAULT_INDEX="http://127.0.0.1:9/simple/").ok()
     assert line in cut.out
     assert index.total == 0
+    assert line in images.run("--with", "docker", "--verify-env", "full").ok().out
 
 
 def test_a_second_run_asks_no_registry(images: Project, plain_registry: RealRegistry, slim_base: str) -> None:

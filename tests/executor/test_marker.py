@@ -173,3 +173,18 @@ def test_long_lists_are_cut_short(root: Path) -> None:
     with pytest.raises(marker.Mismatch, match="20 extra") as caught:
         verify(root, "stat")
     assert "and 14 more extra" in str(caught.value)
+
+
+@pytest.mark.parametrize("level", marker.LEVELS)
+def test_an_environment_without_packages_has_no_list_and_is_proved_too(tmp_path: Path, level: str) -> None:
+    document = json.dumps({"files": [], "schema": 1}, separators=(",", ":")).encode()
+    digest = "sha256:" + hashlib.sha256(document).hexdigest()
+    body = json.dumps({"env_id": images.ENV_ID, "tree_digest": digest, "glue": {}}).encode()
+    (tmp_path / marker.FOLDER).mkdir()
+    (tmp_path / marker.FOLDER / "tree.json").write_bytes(hashlib.sha256(body).hexdigest().encode() + b"\n" + body)
+    verify(tmp_path, level, digest=digest)
+    if level != "digest":
+        (tmp_path / "bin").mkdir()
+        (tmp_path / "bin" / "stray").write_text("")
+        with pytest.raises(marker.Mismatch, match="bin/stray"):
+            verify(tmp_path, level, digest=digest)

@@ -27,6 +27,8 @@ LEVELS = ("digest", "stat", "full")
 FOLDER = ".flowkiln"
 PARTS = "parts"
 """The folder of the descriptions that the layers of packages bring, one each."""
+_NOTHING = "sha256:43f19692c1217d4b953d831b0d0bf6cf8e1dcd1dfab5a7211b3153bd3af8cb15"
+"""The tree's digest of an environment without packages, which has no such folder."""
 _BLOCK = 1 << 18
 _SHOWN = 6
 _WATCHED = ("bin", "site-packages")
@@ -85,7 +87,7 @@ def _listed(root: str, tree_digest: str) -> tuple[Rows, dict[str, int], dict[str
     rewritten: dict[str, Rewritten] = {}
     folder = f"{root}/{FOLDER}/{PARTS}"
     try:
-        for name in sorted(os.listdir(folder)):
+        for name in sorted(os.listdir(folder)) if tree_digest != _NOTHING else ():
             for path, mode, sha256, size, *how in json.loads(_read(f"{folder}/{name}"))["files"]:
                 rows[path] = (path, mode, sha256, size)
                 if how:

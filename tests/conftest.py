@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.services import unavailable
 from tests.services.channel import Channel, ChannelServer
 from tests.services.condachannel import conda_channel as shared_channel
 from tests.services.home import HOSTILE, MACHINE, Home, is_ambient
@@ -100,7 +101,7 @@ def conda_channel() -> Channel:
     try:
         return shared_channel()
     except CannotRun as reason:
-        pytest.skip(str(reason))
+        unavailable(str(reason))
 
 
 @pytest.fixture(scope="session")

@@ -21,6 +21,7 @@ import contextlib
 import hashlib
 import json
 import os
+import shutil
 import threading
 from email.utils import formatdate
 from pathlib import Path
@@ -39,7 +40,8 @@ if TYPE_CHECKING:
 
 Record = dict[str, object]
 
-_REMEMBERED = ".flowkiln-index.json"
+_REMEMBERED = ".index.json"
+_TOLD = ".told.json"
 _REPODATA = ("repodata.json", "repodata.json.zst")
 
 
@@ -48,8 +50,9 @@ class Channel:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._stated: dict[str, Record] = {}
-        self._omitted: set[str] = set()
+        told = json.loads(_text(folder / _TOLD) or '{"stated": {}, "omitted": []}')
+        self._stated: dict[str, Record] = told["stated"]
+        self._omitted: set[str] = set(told["omitted"])
 
     @property
     def url(self) -> str:
@@ -58,8 +61,10 @@ class Channel:
 
     @property
     def subdirs(self) -> list[str]:
-        """The subdirs that have packages, and ``noarch``."""
-        found = {path.parent.name for path in self.folder.glob("*/*") if _is_package(path)}
+        """The subdirs that have packages or had some, and ``noarch``."""
+        found = {
+            path.parent.name for path in self.folder.glob("*/*") if _is_package(path) or path.name in _REPODATA
+        }
         return sorted({*found, "noarch"})
 
     def find(self, name: str, version: str | None = None, subdir: str | None = None) -> Path:
@@ -67,30 +72,34 @@ class Channel:
         found = [
             path
             for path in self.folder.glob(f"{subdir or '*'}/{name}-*")
-            if _is_package(path) and _parts(path.name)[0] == name and version in (None, _parts(path.name)[1])
+            if _is_package(path) and parts(path.name)[0] == name and version in (None, parts(path.name)[1])
         ]
         if len(found) != 1:
-            raise LookupError(f"{name} {version or ''}: {len(found)} files")
+            raise LookupError(f"{name} {version or ''} {subdir or ''}: {len(found)} files")
         return found[0]
 
-    def state(self, filename: str, **fields: object) -> None:
+    def state(self, package: Path, **fields: object) -> None:
         """Makes the repodata say so of a file from the next :meth:`index` on; None leaves a field out."""
-        self._stated.setdefault(filename, {}).update(fields)
+        self._stated.setdefault(_place(package), {}).update(fields)
 
-    def omit(self, filename: str) -> None:
+    def omit(self, package: Path) -> None:
         """Leaves a file that stays there out of the repodata, as a channel does that withdraws it."""
-        self._omitted.add(filename)
+        self._omitted.add(_place(package))
 
-    def cut(self, filename: str, length: int) -> None:
+    def cut(self, package: Path, length: int) -> None:
         """Ends a file after ``length`` bytes; the repodata go on to describe the whole."""
-        (path,) = self.folder.glob(f"*/{filename}")
-        self._stated[filename] = {**_record(path), **self._stated.get(filename, {})}
+        path = self.folder / _place(package)
+        self._stated[_place(package)] = {**_record(path), **self._stated.get(_place(package), {})}
         data = path.read_bytes()[:length]
         path.unlink()  # it may be a link to another channel's file
         path.write_bytes(data)
 
     def index(self, *, compressed: bool = True) -> Channel:
         """Writes ``repodata.json`` (and ``.zst``) of every subdir, the same bytes for the same packages; itself."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        _replace(
+            self.folder / _TOLD, json.dumps({"stated": self._stated, "omitted": sorted(self._omitted)}).encode()
+        )
         for subdir in self.subdirs:
             folder = self.folder / subdir
             folder.mkdir(parents=True, exist_ok=True)
@@ -119,28 +128,28 @@ class Channel:
         anew leaves this channel alone.
         """
         for path in sorted(self.folder.glob("*/*")):
-            if not _is_package(path) or _parts(path.name)[0] not in without:
+            if not _is_package(path) or parts(path.name)[0] not in without:
                 target = folder / path.parent.name / path.name
                 target.parent.mkdir(parents=True, exist_ok=True)
                 if path.name in _REPODATA or path.name == _REMEMBERED:
                     _replace(target, path.read_bytes())
                 else:
-                    target.hardlink_to(path)
+                    _link(path, target)
         copy = Channel(folder)
-        copy._stated = {name: dict(fields) for name, fields in self._stated.items()}
+        copy._stated = {name: dict(fields) for name, fields in self._stated.items() if (folder / name).exists()}
         copy._omitted = set(self._omitted)
-        return copy.index() if without else copy
+        return copy.index()
 
     def _records(self, folder: Path) -> dict[str, Record]:
         """A record of each package file in ``folder``; what was read of an unchanged file is remembered."""
         memory = folder / _REMEMBERED
-        known = json.loads(memory.read_text(encoding="utf-8")) if memory.exists() else {}
+        known = json.loads(_text(memory) or "{}")
         read: dict[str, tuple[list[int], Record]] = {}
         found: dict[str, Record] = {}
         for path in sorted(folder.iterdir()):
-            if not _is_package(path) or path.name in self._omitted:
+            if not _is_package(path) or _place(path) in self._omitted:
                 continue
-            stated = self._stated.get(path.name, {})
+            stated = self._stated.get(_place(path), {})
             if "name" in stated:  # the file itself cannot be read
                 record: Record = stated
             else:
@@ -167,6 +176,7 @@ class ChannelServer(PackageIndex):
         self._channels: dict[str, Path] = {}
         self._frozen: dict[Path, bytes] = {}
         self._tokens: dict[str, bool] = {}
+        self._elsewhere: dict[str, str] = {}
         self.cache_control = "max-age=0"
         """What the answers with repodata say of how long they hold."""
 
@@ -181,9 +191,9 @@ class ChannelServer(PackageIndex):
 
     def url_with(self, user: str, password: str, name: str = "") -> str:
         """The URL of a channel (or of the server) with credentials inside."""
-        parts = urlsplit(self.url_of(name))
+        url = urlsplit(self.url_of(name))
         return urlunsplit(
-            parts._replace(netloc=f"{quote(user, safe='')}:{quote(password, safe='')}@{parts.netloc}")
+            url._replace(netloc=f"{quote(user, safe='')}:{quote(password, safe='')}@{url.netloc}")
         ).rstrip("/")
 
     def url_with_token(self, token: str, name: str) -> str:
@@ -199,6 +209,10 @@ class ChannelServer(PackageIndex):
         super().expire()
         self._tokens = dict.fromkeys(self._tokens, False)
 
+    def redirect(self, name: str, url: str) -> None:
+        """Answers requests for package files of a channel with the way to the same files below ``url``."""
+        self._elsewhere[name] = url
+
     def freeze(self, name: str) -> None:
         """Serves the repodata of a channel as they are now, whatever is indexed later."""
         for path in self._channels[name].glob("*/*"):
@@ -210,9 +224,9 @@ class ChannelServer(PackageIndex):
         self._frozen.clear()
 
     def reset(self) -> None:
-        """Forgets channels, faults, accounts, tokens and the log; stalled answers end."""
+        """Forgets channels, redirections, faults, accounts, tokens and the log; stalled answers end."""
         super().reset()
-        self._channels, self._frozen, self._tokens = {}, {}, {}
+        self._channels, self._frozen, self._tokens, self._elsewhere = {}, {}, {}, {}
         self.cache_control = "max-age=0"
 
     def count(self, package: str) -> int:
@@ -229,22 +243,25 @@ class ChannelServer(PackageIndex):
         if filename.startswith(("repodata", "current_repodata")):
             return "repodata", "", filename
         if _is_package(Path(filename)):
-            return "package", _parts(filename)[0], filename
+            return "package", parts(filename)[0], filename
         return "unknown", "", filename
 
     async def _content(
         self, request: web.Request, kind: str, package: str, filename: str, fault: Fault
     ) -> web.StreamResponse:
-        parts = request.path.strip("/").split("/")
-        if parts[0] == "t" and len(parts) > 2:
-            token, parts = parts[1], parts[2:]
+        steps = request.path.strip("/").split("/")
+        if steps[0] == "t" and len(steps) > 2:
+            token, steps = steps[1], steps[2:]
         else:
             token = ""
         if self._tokens and not self._tokens.get(token, False):
             return web.Response(status=401, text="no valid token")
-        folder = self._channels.get("/".join(parts[:-2]))
-        path = None if folder is None else folder / parts[-2] / filename
-        if kind == "unknown" or path is None or ".." in parts or not (path in self._frozen or path.is_file()):
+        name = "/".join(steps[:-2])
+        if kind == "package" and name in self._elsewhere:
+            return web.Response(status=302, headers={"Location": f"{self._elsewhere[name]}/{steps[-2]}/{filename}"})
+        folder = self._channels.get(name)
+        path = None if folder is None else folder / steps[-2] / filename
+        if kind == "unknown" or path is None or ".." in steps or not (path in self._frozen or path.is_file()):
             return web.Response(status=404, text="not here")
         return await self._file(request, kind, path, fault)
 
@@ -269,11 +286,27 @@ def _record(path: Path) -> Record:
     }
 
 
+def _text(path: Path) -> str | None:
+    return path.read_text(encoding="utf-8") if path.exists() else None
+
+
+def _place(package: Path) -> str:
+    """A package file's path below the folder of its channel: the same name may be in two subdirs."""
+    return f"{package.parent.name}/{package.name}"
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        target.hardlink_to(source)
+    except OSError:  # another file system
+        shutil.copy2(source, target)
+
+
 def _is_package(path: Path) -> bool:
     return path.name.endswith((".conda", ".tar.bz2"))
 
 
-def _parts(filename: str) -> tuple[str, str]:
+def parts(filename: str) -> tuple[str, str]:
     """Name and version of a package file."""
     name, _, rest = filename.removesuffix(".conda").removesuffix(".tar.bz2").rpartition("-")[0].rpartition("-")
     return name, rest

@@ -36,9 +36,9 @@ def cases(channel: Channel) -> None:
     hostile(folder)
     series(folder)
     for name, wrong in (("wrong-hash", {"sha256": "0" * 64, "md5": "0" * 32}), ("md5-only", {"sha256": None})):
-        channel.state(package(folder, name, files={f"share/{name}.txt": b"contents\n"}).name, **wrong)
+        channel.state(package(folder, name, files={f"share/{name}.txt": b"contents\n"}), **wrong)
     whole = package(folder, "cut-short", files={"share/cut-short.txt": b"contents\n" * 100})
-    channel.cut(whole.name, whole.stat().st_size // 2)
+    channel.cut(whole, whole.stat().st_size // 2)
 
 
 def links(folder: Path) -> None:
@@ -263,7 +263,11 @@ def dist_info(site: str, name: str, version: str, installer: str = "conda") -> d
 
 
 def hostile(folder: Path) -> None:
-    """``hostile-*``: what an installer must refuse; nothing of them may appear outside of a prefix."""
+    """``hostile-*``: what an installer must refuse; nothing of them may appear outside of a prefix.
+
+    py-rattler 0.28 ends the whole process at ``hostile-absolute``, and installs ``hostile-symlink``,
+    ``hostile-symlink-absolute`` and ``hostile-changed-file`` as if they were in order.
+    """
     bad = b"out of bounds\n"
     members: dict[str, list[Member]] = {
         "dotdot": [Member("../../hostile-escaped.txt", bad)],

@@ -30,7 +30,7 @@ PYTHONS = {"3.11": "2.17", "3.13": "2.38"}
 """The interpreters and the C library that each says it needs."""
 
 _PINS = Path(__file__).with_name("condawheels.json")
-_KEPT = 14 * 24 * 3600
+_KEPT = 2 * 24 * 3600
 
 
 def conda_channel() -> Channel:
@@ -53,9 +53,9 @@ def conda_channel() -> Channel:
 def _recipe() -> str:
     """A name that changes with everything that the channel is made of."""
     here = Path(__file__).parent
-    parts = [*here.glob("conda*.py"), _PINS, here / "channel.py", here.parent / "stack" / "debian.py"]
-    digest = hashlib.sha256()
-    for path in sorted(parts):
+    names = ("condaarchive", "condacases", "condachannel", "condapackages", "condapython", "condawheels", "channel")
+    digest = hashlib.sha256(_PINS.read_bytes())
+    for path in (*(here / f"{name}.py" for name in names), here.parent / "stack" / "debian.py"):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
 
@@ -103,7 +103,7 @@ def _wheel(pin: dict[str, str]) -> Path:
 
 
 def _forget_old(folder: Path) -> None:
-    """Removes the channels of earlier recipes that nobody used for two weeks."""
+    """Removes the channels of earlier recipes that nobody used for two days."""
     for used in folder.glob("*/used"):
         if time.time() - used.stat().st_mtime > _KEPT:
             shutil.rmtree(used.parent, ignore_errors=True)

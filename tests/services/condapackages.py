@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import posixpath
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -169,8 +170,9 @@ def _link_json(kind: Noarch, entry_points: Iterable[str]) -> dict[str, object]:
 
 def _written(path: Path, data: bytes) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(data)
-    return path
+    scratch = path.with_name(f".{os.getpid()}-{path.name}.new")
+    scratch.write_bytes(data)
+    return scratch.replace(path)  # what was there may be linked to another channel's file
 
 
 def _json(document: Mapping[str, object]) -> bytes:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from packaging.tags import Tag
 
+    from tests.services.wheels import Distribution
+
 _MARKERS = {
     "os_name": "posix",
     "sys_platform": "linux",
@@ -39,7 +41,7 @@ _MACHINES = {"linux-64": "x86_64", "linux-aarch64": "aarch64"}
 
 def from_wheel(
     folder: Path,
-    wheel: Path,
+    wheel: Path | Distribution,
     *,
     subdir: str = "linux-64",
     conda_name: str | None = None,
@@ -56,13 +58,13 @@ def from_wheel(
     ``python``. ``depends`` replaces what the wheel's own requirements say; ``names`` are conda's names of
     distributions where they differ.
     """
-    project, version, _, tags = parse_wheel_filename(wheel.name)
+    project, version, _, tags = parse_wheel_filename(wheel.name if isinstance(wheel, Path) else wheel.filename)
     pure = all(tag.platform == "any" for tag in tags) if noarch is None else noarch
     laid = _Laid("site-packages" if pure else f"lib/python{python}/site-packages", pure, python)
-    metadata = laid.take(wheel)
+    metadata = laid.take(wheel if isinstance(wheel, Path) else io.BytesIO(wheel.data))
     wanted = _required(metadata, subdir, python, names or {}) if depends is None else list(depends)
     wanted = sorted({*wanted, *_python_of(metadata, pure), *_needed(tags, pure, python)})
-    mark = hashlib.sha256(" ".join(wanted).encode()).hexdigest()[:7]
+    mark = hashlib.sha256(" ".join([*wanted, *([] if pure else [subdir])]).encode()).hexdigest()[:7]
     return package(
         folder,
         conda_name or (names or {}).get(project, project),
@@ -96,7 +98,7 @@ class _Laid:
     def _bin(self) -> str:
         return "python-scripts" if self.pure else "bin"
 
-    def take(self, wheel: Path) -> bytes:
+    def take(self, wheel: Path | io.BytesIO) -> bytes:
         """METADATA of ``wheel``, whose files are placed."""
         with zipfile.ZipFile(wheel) as archive:
             info = next(n for n in archive.namelist() if n.endswith(".dist-info/METADATA")).partition("/")[0]
@@ -149,14 +151,21 @@ class _Laid:
                 self._script(f"bin/{name}", _started(target))
 
     def _record(self, own: str) -> bytes:
+        """RECORD as pip wrote it where the package was built: seen from ``lib/pythonX.Y/site-packages``."""
+        rows = {self._seen_from_site(own): ("", "")}
+        if self.pure:  # the installer makes these programs; nobody knows their hashes yet
+            rows |= {f"../../../bin/{name}": ("", "") for name in self.points}
+        for path, data in self.files.items():
+            digest = base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()
+            rows[self._seen_from_site(path)] = (f"sha256={digest}", str(len(data)))
         text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        up = "../" * (self.site.count("/") + 1)
-        for path, data in sorted({**self.files, own: None}.items()):
-            name = path.removeprefix(f"{self.site}/") if path.startswith(f"{self.site}/") else up + path
-            digest = base64.urlsafe_b64encode(hashlib.sha256(data or b"").digest()).rstrip(b"=").decode()
-            writer.writerow((name, "", "") if data is None else (name, f"sha256={digest}", len(data)))
+        csv.writer(text, lineterminator="\n").writerows((name, *row) for name, row in sorted(rows.items()))
         return text.getvalue().encode()
+
+    def _seen_from_site(self, path: str) -> str:
+        if path.startswith(f"{self.site}/"):
+            return path.removeprefix(f"{self.site}/")
+        return "../../../" + (f"bin{path.removeprefix(self._bin)}" if path.startswith(f"{self._bin}/") else path)
 
 
 class _Points(configparser.ConfigParser):
@@ -194,12 +203,15 @@ def _required(metadata: bytes, subdir: str, python: str, names: Mapping[str, str
 
 
 def _spec(specifier: str) -> str:
-    return ",".join(sorted(re.sub(r"==([^,]*\*)", r"\1", specifier).split(","), key=lambda one: one[::-1]))
+    """A version specifier in conda's words, lower bounds first: the order in a set of them says nothing."""
+    parts = re.sub(r"==([^,]*\*)", r"\1", specifier.replace(" ", "")).split(",")
+    order = (">", "=", "~", "", "<", "!")
+    return ",".join(sorted(parts, key=lambda one: (order.index(one[:1] if one[:1] in order else ""), one)))
 
 
 def _python_of(metadata: bytes, pure: bool) -> Iterable[str]:
     asked = BytesParser().parsebytes(metadata).get("Requires-Python")
-    return [f"python {_spec(asked.replace(' ', ''))}" if asked else "python"] if pure else []
+    return [f"python {_spec(asked)}" if asked else "python"] if pure else []
 
 
 def _needed(tags: Iterable[Tag], pure: bool, python: str) -> list[str]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -81,7 +82,7 @@ def test_a_changed_package_changes_its_own_block() -> None:
     )
     differing = [line for line in after if line not in before]
     assert [line.strip().partition(":")[0] for line in differing] == [
-        *("linux-64", '"linux-64/tzdata-2024b-0.conda"'),
+        '"linux-64/tzdata-2024b-0.conda"',
         *("version", "url", "md5", "sha256", "build"),
     ]
 
@@ -127,3 +128,25 @@ def test_a_file_of_a_newer_flowkiln_is_not_guessed_at() -> None:
     text = condalock.serialise(lock()).replace('schema: "1"', 'schema: "2"')
     with pytest.raises(FormatTooNew, match="schema 2"):
         condalock.parse(text, PATH)
+
+
+def test_upgrades_of_two_packages_merge(tmp_path: Path) -> None:
+    one = part()
+    sides = {
+        "base": one,
+        "ours": replace(one, conda=(package("libzlib", "1.3.2", "0", subdir="linux-64"), *one.conda[1:])),
+        "theirs": replace(one, conda=(*one.conda[:-1], package("tzdata", "2024b", "0"))),
+        "both": replace(
+            one,
+            conda=(
+                package("libzlib", "1.3.2", "0", subdir="linux-64"),
+                *one.conda[1:-1],
+                package("tzdata", "2024b", "0"),
+            ),
+        ),
+    }
+    for name, side in sides.items():
+        (tmp_path / name).write_text(condalock.serialise(replace(lock(), platforms=(side,))))
+    command = ["git", "merge-file", "-p", "ours", "base", "theirs"]
+    merged = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert merged.stdout == (tmp_path / "both").read_text()

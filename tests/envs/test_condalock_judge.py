@@ -6,16 +6,19 @@ import json
 import subprocess
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from flowkiln.envs import condalock, exporting
+from flowkiln.envs import condalock, exporting, givencondalock
 from tests.envs import condalocks
 from tests.envs.condalocks import AMD64, ARM64, package
 from tests.envs.test_lockfolder import a_wheel
 from tests.services import condalock as judge
 
 MIXED = condalocks.lock("fit", a_wheel("beta"), a_wheel("alpha", requires=("beta",)))
+BARE: dict[str, Any] = {"size": None, "index": None, "upload_time": None}
+PLAIN = condalocks.lock("fit", a_wheel("alpha", requires=("beta",), **BARE), a_wheel("beta", **BARE))
 ODD = package(
     "yes",
     "1e3",
@@ -31,6 +34,11 @@ print(json.dumps([
     [p.manager, p.platform, p.name, p.version, p.build, p.url, p.hash.md5, p.hash.sha256, p.dependencies]
     for p in lock.package
 ]))
+"""
+WRITTEN = """
+import pathlib, sys
+from conda_lock.lockfile import parse_conda_lock_file, write_conda_lock_file
+write_conda_lock_file(parse_conda_lock_file(pathlib.Path(sys.argv[1])), pathlib.Path(sys.argv[2]), None)
 """
 STAND_IN = """#!/bin/sh
 # answers as conda would, and keeps what it was asked to install
@@ -68,6 +76,22 @@ def test_conda_lock_reads_every_field(tmp_path: Path, form: str) -> None:
             for w in one.wheels
         ]
     assert sorted(found, key=str) == sorted(expected, key=str)
+
+
+@pytest.mark.slow
+def test_what_conda_lock_writes_is_a_source(tmp_path: Path) -> None:
+    parts = tuple(
+        replace(one, conda=tuple(sorted((*one.conda, ODD), key=lambda c: c.name))) for one in PLAIN.platforms
+    )
+    lock = replace(PLAIN, platforms=parts)
+    ours, theirs = tmp_path / "ours.yml", tmp_path / "theirs.yml"
+    ours.write_text(exporting.conda_lock(lock))
+    command = [str(judge.python()), "-c", WRITTEN, str(ours), str(theirs)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    given = givencondalock.read(theirs.read_text(), theirs, (AMD64, ARM64), glibc=(2, 28))
+    virtual = {one.platform: one.virtual for one in parts}
+    assert given.lock("fit", lock.spec_id, steps=lock.steps, virtual=virtual) == lock
 
 
 @pytest.mark.slow

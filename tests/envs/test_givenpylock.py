@@ -1,32 +1,35 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from flowkiln._base.platforms import Platform
-from flowkiln.envs import givenpylock
+from flowkiln.envs import givenpylock, pylock
 from flowkiln.envs.errors import BadLockFile
 from flowkiln.envs.given import Given, Wanted
 from flowkiln.envs.lockfileerrors import NotHonoured, NotInGivenLock
 from flowkiln.envs.wheels import Target
+from tests.envs.test_lockfolder import a_wheel
 
 AMD64, ARM64, MAC = Platform("linux", "amd64"), Platform("linux", "arm64"), Platform("darwin", "arm64")
 PATH = Path("pylock.toml")
 
 
-def wanted(*platforms: Platform, python: str = "3.11.9", **more: frozenset[str]) -> Wanted:
+def wanted(*platforms: Platform, python: str = "3.11.9", **more: Any) -> Wanted:
     chosen = platforms or (AMD64,)
     targets = tuple(Target(one, python[:4], (2, 28) if one.os == "linux" else None) for one in chosen)
-    return Wanted(targets=targets, python=python, required=frozenset(platforms), **more)  # type: ignore[arg-type]
+    return Wanted(targets=targets, python=python, required=frozenset(platforms), **more)
 
 
 def entry(name: str, *tags: str, version: str = "1.0", **keys: str) -> str:
     lines = ["[[packages]]", f'name = "{name}"', f'version = "{version}"']
     lines += [f"{key.replace('_', '-')} = {value}" for key, value in keys.items()]
+    place = f"https://u:p@files.example/{name}-{version}"
     wheels = [
-        f'{{ url = "https://u:p@files.example/{name}-{version}-{tag}.whl", size = 7, hashes = {{ sha256 = "{i:064x}" }} }}'
-        for i, tag in enumerate(tags)
+        f'{{ url = "{place}-{tag}.whl", size = 7, hashes = {{ sha256 = "{number:064x}" }} }}'
+        for number, tag in enumerate(tags)
     ]
     return "\n".join([*lines, f"wheels = [{', '.join(wheels)}]", ""])
 
@@ -36,8 +39,8 @@ def a_file(*entries: str, **keys: str) -> str:
     return "\n".join([*head, *(f"{key.replace('_', '-')} = {value}" for key, value in keys.items()), *entries])
 
 
-def read(text: str, *platforms: Platform, **more: object) -> Given:
-    return givenpylock.read(text, PATH, wanted(*platforms, **more))  # type: ignore[arg-type]
+def read(text: str, *platforms: Platform, **more: Any) -> Given:
+    return givenpylock.read(text, PATH, wanted(*platforms, **more))
 
 
 def names(given: Given) -> list[list[str]]:
@@ -63,6 +66,20 @@ def test_one_wheel_is_chosen_for_each_platform() -> None:
     assert [(part.platform, part.python, part.glibc) for part in lock.platforms] == [
         (AMD64, "3.11", (2, 28)),
         (ARM64, "3.11", (2, 28)),
+    ]
+
+
+def test_what_we_lock_is_given_back() -> None:
+    wheels = (a_wheel("alpha", requires=("beta",)), a_wheel("beta", size=None, index=None, upload_time=None))
+    (part,) = read(pylock.serialise("3.11", wheels)).parts
+    assert part.wheels == wheels
+
+
+def test_a_wheel_that_was_asked_for_by_its_url_is_a_wheel() -> None:
+    archive = '{ url = "https://f.example/x-1.5-py3-none-any.whl", hashes = { sha256 = "00" } }'
+    (part,) = read(a_file(f'[[packages]]\nname = "x"\narchive = {archive}')).parts
+    assert [(one.name, one.version, one.url) for one in part.wheels] == [
+        ("x", "1.5", "https://f.example/x-1.5-py3-none-any.whl")
     ]
 
 
@@ -106,14 +123,23 @@ def test_a_platform_that_is_not_asked_for_by_name_may_be_missing() -> None:
     text = a_file(entry("native", "cp311-cp311-manylinux_2_17_aarch64"))
     question = Wanted(targets=wanted(AMD64, ARM64).targets, python="3.11.9")
     assert [part.platform for part in givenpylock.read(text, PATH, question).parts] == [ARM64]
-    with pytest.raises(NotInGivenLock, match="native 1.0 has no wheel for linux/amd64; there is native-1.0-cp311"):
+    with pytest.raises(
+        NotInGivenLock, match=r"native 1\.0 has no wheel for linux/amd64; there is native-1\.0-cp311"
+    ):
         read(text, AMD64, ARM64)
 
 
-NO_HASH = '[[packages]]\nname = "x"\nversion = "1"\nwheels = [{ url = "https://f.example/x-1-py3-none-any.whl", hashes = {} }]'
+NO_HASH = """
+[[packages]]
+name = "x"
+version = "1"
+wheels = [{ url = "https://f.example/x-1-py3-none-any.whl", hashes = {} }]
+"""
 LOCAL = NO_HASH.replace('url = "https://f.example/', 'path = "dist/')
 SDIST = '[[packages]]\nname = "x"\nversion = "1"\nsdist = { url = "https://f.example/x.tar.gz", hashes = {} }'
 REPOSITORY = '[[packages]]\nname = "x"\nvcs = { type = "git", url = "https://g.example/x", commit-id = "a" }'
+ARCHIVE = '[[packages]]\nname = "x"\narchive = { url = "https://f.example/x.tar.gz", hashes = {} }'
+LOCAL_WHEEL = '[[packages]]\nname = "x"\narchive = { path = "x-1-py3-none-any.whl", hashes = {} }'
 BAD = {
     "another version": ('lock-version = "2.0"', BadLockFile, "no pylock.toml of version 1"),
     "no TOML": ("lock-version = ", BadLockFile, "not valid TOML"),
@@ -127,6 +153,8 @@ BAD = {
     "no hash": (a_file(NO_HASH), NotInGivenLock, "x-1-py3-none-any.whl has no sha256"),
     "a local file": (a_file(LOCAL), NotHonoured, "is a local file"),
     "only a source": (a_file(SDIST), NotInGivenLock, "only a source distribution"),
+    "a local wheel": (a_file(LOCAL_WHEEL), NotHonoured, "is a local file"),
+    "an archive": (a_file(ARCHIVE), NotHonoured, "pylock.toml, x comes from an archive"),
     "a repository": (a_file(REPOSITORY), NotHonoured, "pylock.toml, x comes from a repository"),
     "twice": (a_file(2 * (entry("x", "py3-none-any"))), NotInGivenLock, "two entries hold"),
     "a package for another Python": (

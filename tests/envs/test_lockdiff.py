@@ -1,10 +1,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
+
+import pytest
 
 from flowkiln._base.platforms import Platform
 from flowkiln.envs.lock import EnvLock, PlatformLock
-from flowkiln.envs.lockdiff import diff, why
+from flowkiln.envs.lockdiff import diff, versions, why
+from flowkiln.envs.lockfolder import LockFolder
+from tests.cli.declaring import run
 from tests.envs import condalocks
 from tests.envs.test_lockfolder import a_wheel
 
@@ -39,7 +44,7 @@ def test_changes_on_one_platform_name_it() -> None:
     (change,) = diff(one, two)
     assert change.to_json() == {
         "name": "a",
-        "manager": "pypi",
+        "from": "pypi",
         "kind": "changed",
         "before": "1.0",
         "after": "2.0",
@@ -90,3 +95,18 @@ def test_why_follows_both_sides() -> None:
     assert why(mixed, "libzlib") == (("top", "msgpack", "msgpack-python", "libzlib"),)
     assert why(mixed, "libzlib", ["python"]) == (("python", "libzlib"),)
     assert why(mixed, "msgpack") == (("top", "msgpack"),)
+    names = {name for chain in why(mixed, "libzlib") for name in chain}
+    assert names <= versions(mixed).keys()
+
+
+def test_the_verbs_follow_conda_packages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    LockFolder(tmp_path / "one.locks").write({"fit": condalocks.lock()})
+    newer = replace(condalocks.part(), conda=(*condalocks.part().conda[:-1], condalocks.package("tzdata", "2024b")))
+    LockFolder(tmp_path / "two.locks").write({"fit": replace(condalocks.lock(), platforms=(newer,))})
+    assert run("env", "why", "tzdata", "one.locks", "--platform", "linux/amd64") == 0
+    assert "  numpy 1.26.4 -> python 3.11.9 -> tzdata 2024a" in capsys.readouterr().out
+    assert run("env", "diff", "one.locks", "two.locks") == 0
+    assert "  ~ tzdata (conda) 2024a -> 2024b (linux/amd64)" in capsys.readouterr().out

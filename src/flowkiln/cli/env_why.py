@@ -25,7 +25,7 @@ def why(context: click.Context, *, package: str, envs: tuple[str, ...], platform
     for text in envs:
         for one in environments.named(text, speaker):
             part = environments.part(environments.locked(one, text), platform)
-            versions = {wheel.name: wheel.version for wheel in part.wheels}
+            versions = lockdiff.versions(part)
             chains = lockdiff.why(part, package, one.roots)
             if normal_name(package) not in versions:
                 continue

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from flowkiln._base import paths, platforms
 from flowkiln.cli import targets
 from flowkiln.cli.errors import AmbiguousTarget, BadUsage, UnknownTarget
+from flowkiln.envs import condalock
 from flowkiln.envs.errors import MissingLock, StaleLock
 from flowkiln.envs.lockfolder import LockFolder
 from flowkiln.envs.requirements import name_of
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from flowkiln.cli.output import Session
     from flowkiln.cli.targets import FlowTarget, FolderTarget, TaskTarget
     from flowkiln.envs.lock import EnvLock, PlatformLock
+    from flowkiln.envs.spec import EnvSpec
     from flowkiln.envs.tree import Tree
     from flowkiln.wiring.locks import Request
 
@@ -107,10 +109,16 @@ def named(text: str, speaker: Session) -> list[Environment]:
                 steps=request.steps,
                 lock=standing.get(request.name),
                 folder=request.folder,
-                roots=tuple(name_of(text) for text in request.spec.requirements),
+                roots=_roots(request.spec),
             )
         )
     return found
+
+
+def _roots(spec: EnvSpec) -> tuple[str, ...]:
+    """The names of the packages that a request asks for, of both sides."""
+    conda = (condalock.split(text.rpartition("::")[2])[0] for text in spec.conda)
+    return (*(name_of(text) for text in spec.requirements), *conda)
 
 
 def _listed(target: targets.Target, wanted: list[Request], speaker: Session) -> list[Request]:

@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 
 from flowkiln._base import digests
 from flowkiln._base.errors import FormatTooNew
-from flowkiln.envs import pylock, yamltext
+from flowkiln.envs import pylock
 from flowkiln.envs.errors import BadLockFile
 from flowkiln.envs.lock import LockedConda
 from flowkiln.envs.lockfileerrors import NoMd5
@@ -62,7 +62,7 @@ def _text_of(lock: EnvLock, header: str, custom: Mapping[str, str], *, wheels: b
     parts = sorted((part for part in lock.platforms if part.conda), key=lambda part: subdir_of(part.platform))
     for part in parts:
         require_md5(part.conda)
-    lines = [header, "version: 1", *_metadata(lock.channels, parts, custom), "package:"]
+    lines = [header, "version: 1", *_metadata(lock, parts, custom), "package:"]
     rows = [(one.name, subdir_of(part.platform), one) for part in parts for one in part.conda]
     for _, subdir, package in sorted(rows, key=lambda row: row[:2]):
         lines += [*_block(package, subdir), ""]
@@ -80,11 +80,12 @@ def require_md5(packages: Iterable[LockedConda]) -> None:
         raise NoMd5(f"{one} no MD5 hash in its channel, which conda-lock.yml needs")
 
 
-def _metadata(channels: Iterable[str], parts: list[PlatformLock], custom: Mapping[str, str]) -> list[str]:
+def _metadata(lock: EnvLock, parts: list[PlatformLock], custom: Mapping[str, str]) -> list[str]:
+    # the hash of what was asked for: one of what was found would differ, and conflict, with every upgrade
     subdirs = [(subdir_of(part.platform), part) for part in parts]
     lines = ["metadata:", "  content_hash:"]
-    lines += [f"    {subdir}: {quoted(digests.hexdigits(part.env_id))}" for subdir, part in subdirs]
-    urls = [line for url in channels for line in (f"    - url: {quoted(url)}", "      used_env_vars: []")]
+    lines += [f"    {subdir}: {quoted(digests.hexdigits(lock.spec_id))}" for subdir, _ in subdirs]
+    urls = [line for url in lock.channels for line in (f"    - url: {quoted(url)}", "      used_env_vars: []")]
     lines += ["  channels:", *urls] if urls else ["  channels: []"]
     lines += ["  platforms:", *(f"    - {subdir}" for subdir, _ in subdirs), "  sources: []"]
     kept = {_key(subdir, one.url): _extras(one) for subdir, part in subdirs for one in part.conda}
@@ -212,6 +213,8 @@ def parse(text: str, path: Path) -> CondaLock:
 
 def load(text: str, path: Path) -> dict[str, Any]:
     """The document in ``text``, of version 1 with a list of packages. Raises ``BadLockFile``."""
+    from flowkiln.envs import yamltext  # noqa: PLC0415  most locks have no conda packages
+
     try:
         document = yamltext.load(text)
     except yamltext.NotYaml as error:

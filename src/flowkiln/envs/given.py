@@ -5,18 +5,21 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from packaging.markers import InvalidMarker, Marker, UndefinedEnvironmentName
+from packaging.utils import parse_wheel_filename
 
 from flowkiln._base import redact
 from flowkiln.envs import pythons
+from flowkiln.envs.errors import BadLockFile
 from flowkiln.envs.lock import EnvLock, LockedConda, LockedWheel, PlatformLock
 from flowkiln.envs.lockfileerrors import NotHonoured, NotInGivenLock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping
     from pathlib import Path
 
     from flowkiln._base.platforms import Platform
@@ -36,7 +39,7 @@ class Wanted:
     """What is asked of a given lock: the platforms with their floors and one Python, extras and groups by name.
 
     ``python`` is ``X.Y.Z``. ``required`` are the platforms that were asked for by name: where another one is not in
-    the lock, it is left out.
+    the lock, it is left out. Without ``project``, groups are all that is asked for.
     """
 
     targets: tuple[Target, ...]
@@ -44,6 +47,7 @@ class Wanted:
     extras: frozenset[str] = frozenset()
     groups: frozenset[str] = frozenset()
     required: frozenset[Platform] = frozenset()
+    project: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +103,16 @@ class Given:
         )
 
 
+@contextlib.contextmanager
+def foreign() -> Iterator[None]:
+    """Gives ``BadLockFile`` the hint for a file that flowkiln did not write and does not replace."""
+    try:
+        yield
+    except BadLockFile as error:
+        error.hint = "Take the file back from version control, or lock again with the tool that wrote it."
+        raise
+
+
 def environment(target: Target, python: str) -> Environment:
     """The variables of markers on ``target`` with Python ``X.Y.Z``; those of a kernel's build are empty texts."""
     darwin = target.platform.os == "darwin"
@@ -149,7 +163,7 @@ def wheel_of(package: FoundPackage, target: Target, requires: tuple[str, ...], w
         raise NotInGivenLock(f"{where}: {best} has no sha256 hash")
     return LockedWheel(
         name=package.name,
-        version=package.version,
+        version=package.version or str(parse_wheel_filename(best)[1]),
         filename=best,
         url=redact.url(chosen.url),
         sha256=chosen.sha256,

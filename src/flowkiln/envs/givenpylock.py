@@ -21,11 +21,13 @@ if TYPE_CHECKING:
     from flowkiln.envs.wheels import Target
 
 _BUILT = {"vcs": "a repository", "directory": "a folder", "archive": "an archive"}
+_WHEEL = ".whl"
 
 
 def requires_python(text: str, path: Path) -> str | None:
     """The Pythons that the file admits; None where it admits any. Raises ``BadLockFile``."""
-    return pylock.load_toml(text, path).get("requires-python")
+    with given.foreign():
+        return pylock.load_toml(text, path).get("requires-python")
 
 
 def read(text: str, path: Path, wanted: Wanted) -> Given:
@@ -33,12 +35,12 @@ def read(text: str, path: Path, wanted: Wanted) -> Given:
 
     Raises ``BadLockFile``, ``NotInGivenLock`` and ``NotHonoured``, naming the file and the entry.
     """
-    document = pylock.load_toml(text, path)
-    if str(document.get("lock-version", "")).partition(".")[0] != "1" or not isinstance(
-        document.get("packages", []), list
-    ):
-        raise pylock.bad_file(path, text, "lock-version", "this is no pylock.toml of version 1")
-    reader = _Reader(document, text, path, wanted)
+    with given.foreign():
+        document = pylock.load_toml(text, path)
+        version = str(document.get("lock-version", "")).partition(".")[0]
+        if version != "1" or not isinstance(document.get("packages", []), list):
+            raise pylock.bad_file(path, text, "lock-version", "this is no pylock.toml of version 1")
+        reader = _Reader(document, text, path, wanted)
     return Given(python=pythons.minor(wanted.python), parts=given.covered(wanted, reader.part, path))
 
 
@@ -50,14 +52,14 @@ class _Reader:
         self._sets = {
             "extras": _known(document, "extras", wanted.extras, path),
             "dependency_groups": _known(document, "dependency-groups", wanted.groups, path)
-            | frozenset(map(str, document.get("default-groups", []))),
+            | frozenset(map(str, document.get("default-groups", []) if wanted.project else ())),
         }
         self._environments = [given.parsed(str(one), str(path)) for one in document.get("environments", [])]
         self._requires = str(document.get("requires-python", ""))
         self._entries: list[tuple[dict[str, Any], FoundPackage, Marker | None]] = []
         for entry in document.get("packages", []):
             try:
-                package = pylock.found(entry)
+                package = pylock.found(_with_archive(entry))
                 marker = given.parsed(entry["marker"], f"{path}, {package.name}") if "marker" in entry else None
             except (KeyError, TypeError, ValueError, AttributeError) as error:
                 name = str(entry.get("name", "?")) if isinstance(entry, dict) else "?"
@@ -107,10 +109,17 @@ class _Reader:
         if not admits(str(entry.get("requires-python", "")), self._wanted.python, where):
             raise NotInGivenLock(f"{where} needs Python {entry['requires-python']}, not {self._wanted.python}")
         for kind, what in _BUILT.items():
-            if kind in entry:
+            if kind in entry and not package.wheels:
                 raise NotHonoured(f"{where} comes from {what} and would have to be built")
         needs = {normal_name(str(one.get("name", ""))) for one in entry.get("dependencies", [])}
         return given.wheel_of(package, target, tuple(sorted(needs & names - {package.name})), where)
+
+
+def _with_archive(entry: dict[str, Any]) -> dict[str, Any]:
+    """An entry whose archive is a wheel, as one is that was asked for by its URL, has that wheel."""
+    archive = entry.get("archive", {})
+    place = str(archive.get("url", archive.get("path", ""))).partition("#")[0]
+    return {**entry, "wheels": [archive]} if place.endswith(_WHEEL) else entry
 
 
 def admits(specifier: str, python: str, where: str) -> bool:

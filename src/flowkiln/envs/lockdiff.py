@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from flowkiln.envs.lock import EnvLock, Locked, PlatformLock
 
 Kind = Literal["added", "removed", "changed", "rebuilt"]
-Manager = Literal["conda", "pypi"]
+Side = Literal["conda", "pypi"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,13 +30,13 @@ class Change:
     before: str | None
     after: str | None
     platforms: tuple[Platform, ...]
-    manager: Manager = "pypi"
+    side: Side = "pypi"
 
     def to_json(self) -> JSONObject:
         """The change as JSON."""
         return {
             "name": self.name,
-            "manager": self.manager,
+            "from": self.side,
             "kind": self.kind,
             "before": self.before,
             "after": self.after,
@@ -48,7 +48,7 @@ class Change:
         versions = " -> ".join(version for version in (self.before, self.after) if version)
         if self.kind == "rebuilt":
             versions = f"{self.after} (another file)"
-        name = f"{self.name} (conda)" if self.manager == "conda" else self.name
+        name = f"{self.name} (conda)" if self.side == "conda" else self.name
         return f"{sign} {name} {versions} ({', '.join(map(str, self.platforms))})"
 
 
@@ -64,8 +64,8 @@ def diff(before: EnvLock | None, after: EnvLock | None) -> tuple[Change, ...]:
             platforms.setdefault(change, []).append(platform)
     changes = sorted(platforms.items(), key=lambda item: (item[0][:3], item[1]))
     return tuple(
-        Change(name=name, manager=manager, kind=kind, before=old, after=new, platforms=tuple(on))
-        for (name, manager, kind, old, new), on in changes
+        Change(name=name, side=side, kind=kind, before=old, after=new, platforms=tuple(on))
+        for (name, side, kind, old, new), on in changes
     )
 
 
@@ -73,7 +73,7 @@ def _parts(lock: EnvLock | None) -> dict[Platform, PlatformLock]:
     return {part.platform: part for part in lock.platforms} if lock is not None else {}
 
 
-_Difference = tuple[str, Manager, Kind, str | None, str | None]
+_Difference = tuple[str, Side, Kind, str | None, str | None]
 
 
 def _part_changes(before: PlatformLock | None, after: PlatformLock | None) -> list[_Difference]:
@@ -92,7 +92,7 @@ def _part_changes(before: PlatformLock | None, after: PlatformLock | None) -> li
     return changes
 
 
-def _by_name(part: PlatformLock | None) -> dict[tuple[str, Manager], Locked]:
+def _by_name(part: PlatformLock | None) -> dict[tuple[str, Side], Locked]:
     """The packages of a part; a conda package may be named as a wheel that has nothing to do with it."""
     listed = part.packages if part is not None else ()
     return {(one.name, "conda" if isinstance(one, LockedConda) else "pypi"): one for one in listed}
@@ -113,6 +113,12 @@ def why(part: PlatformLock, package: str, roots: Iterable[str] = ()) -> tuple[tu
     starts = sorted({normal_name(root) for root in roots} & needs.keys()) or sorted(unneeded)
     chains = [chain for start in starts if (chain := _shortest(needs, start, wanted))]
     return tuple(sorted(chains, key=lambda chain: (len(chain), chain)))
+
+
+def versions(part: PlatformLock) -> dict[str, str]:
+    """The versions of all packages by the names that ``why`` knows, of distributions inside conda packages too."""
+    found = {name: version for one in part.conda for name, version in one.provides}
+    return {**found, **{normal_name(one.name): one.version for one in part.packages}}
 
 
 def _needs(part: PlatformLock) -> dict[str, tuple[str, ...]]:

@@ -12,6 +12,7 @@ import trustme
 
 from flowkiln._base import paths
 from flowkiln._base.command import Limits
+from flowkiln.envs import channels
 from flowkiln.envs.condaerrors import (
     BrokenChannel,
     ChannelDenied,
@@ -115,7 +116,7 @@ def test_the_first_channel_that_has_a_package_decides(
     first = channel_server.mount("first", made(tmp_path / "first", ("leaf", "1.5")))
     solver = conda_solver(first, url)
     assert chosen(ask(solver, question("leaf"))) == {"leaf": "1.5"}
-    with pytest.raises(CondaConflict):
+    with pytest.raises(CondaConflict, match="channel priority"):
         ask(solver, question("leaf >=2"))
     answer = ask(solver, question(f"{url}::leaf"))
     assert [one.url for one in answer.packages if one.name == "leaf"] == [f"{url}/noarch/leaf-2.0-0.conda"]
@@ -207,8 +208,6 @@ def test_credentials_are_sent_and_kept_nowhere(
     if how == "netrc-mirror":
         (tmp_path / ".condarc").write_text(f"mirrored_channels: {{'{url}x': ['{url}']}}\n")
         told = url = f"{url}x"
-    from flowkiln.envs import channels  # noqa: PLC0415
-
     solver = replace(conda_solver(url), plan=channels.plan([told], environ=environ))
     answer = ask(solver, question("inside"))
     inside = answer.packages[0]

@@ -141,11 +141,15 @@ class _Work:
         question = self.question
         cutoff = datetime.fromisoformat(question.exclude_newer) if question.exclude_newer else None
         python = f"{question.python}.*" if question.python.count(".") == 1 else f"=={question.python}"
+        specs = (*self.specs, f"python {python}")
+        # A channel whose versions a spec excludes would not count as having the package: the names alone, asked for
+        # as well, make it count.
+        names = {condaspec.name_of(text) for text in specs if condaspec.channel_of(text) is None}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of channels that recommend others: those asked are what is stated
             found: list[rattler.RepoDataRecord] = await rattler.solve(
                 self.sources,
-                [rattler.MatchSpec(text) for text in (*self.specs, f"python {python}")],
+                [rattler.MatchSpec(text) for text in (*specs, *sorted(names - {*specs}))],
                 gateway=self.gateway,
                 platforms=self.subdirs,
                 locked_packages=kept,

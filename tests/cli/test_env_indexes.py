@@ -5,14 +5,12 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-import pytest
-
-from flowkiln.cli.env_indexes import who
-from flowkiln.envs.credentials import Login
 from tests.cli.declaring import answer, flow, run
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    import pytest
 
     from tests.services.home import Home
     from tests.services.index import PackageIndex
@@ -85,19 +83,6 @@ def test_user_certificates_and_proxy_are_shown_and_no_secret(
     assert [one["login"] for one in places(answer(capsys, "env", "indexes"))] == ["*** (url)"]
 
 
-@pytest.mark.parametrize(
-    ("login", "wanted"),
-    [
-        (None, None),
-        (Login("ann", "x", "url"), "ann (url)"),
-        (Login("token", "", "url"), "*** (url)"),
-        (Login("", "token", "netrc"), "*** (netrc)"),
-    ],
-)
-def test_a_user_without_a_password_may_be_a_token(login: Login | None, wanted: str | None) -> None:
-    assert who(login) == wanted
-
-
 def test_check_asks_each_and_says_whether_the_login_is_taken(
     folder: Path, index: PackageIndex, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -113,3 +98,15 @@ def test_check_asks_each_and_says_whether_the_login_is_taken(
     assert run("env", "indexes", target, "--check", "--offline") == 0
     assert index.total == 0
     assert "not asked" in capsys.readouterr().out
+
+
+def test_commands_and_the_keyring_are_named_and_not_asked(
+    home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(home.work)
+    monkeypatch.setenv("FLOWKILN_CREDENTIALS", "asked.example=nonesuch --print")
+    monkeypatch.setenv("FLOWKILN_KEYRING", "subprocess")
+    monkeypatch.setenv("PATH", str(home.work))
+    monkeypatch.setenv("FLOWKILN_INDEXES", "https://asked.example/simple https://ann@kept.example/simple")
+    found = places(answer(capsys, "env", "indexes"))
+    assert [one["login"] for one in found] == ["*** (command)", "ann (keyring)"]

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from flowkiln._base.json import JSONObject
     from flowkiln._base.settings import Settings
     from flowkiln.cli.output import Session
-    from flowkiln.envs.credentials import Login
     from flowkiln.envs.indexes import IndexPlan
     from flowkiln.wiring.locks import Request
 
@@ -90,25 +89,18 @@ def described(plan: IndexPlan, channels: Sequence[Place] = ()) -> tuple[Place, .
     certificates = authorities.named(dict(os.environ)) or os.environ.get("SSL_CERT_DIR")
     found = []
     for index in plan.indexes:
-        through = proxy(index.shown)
+        through, giver = proxy(index.shown), plan.giver(index.url)
         found.append(
             Place(
                 kind="index",
                 url=index.shown,
                 origin=index.origin,
-                login=who(plan.login(index.url)),
+                login=str(giver) if giver else None,
                 certificates=certificates if index.shown.startswith("https:") else None,
                 proxy=redact.text(through) if through else None,
             )
         )
     return (*channels, *found)
-
-
-def who(login: Login | None) -> str | None:
-    """The user and who gave the password; a user without a password may be a token, and is masked."""
-    if login is None:
-        return None
-    return f"{login.user if login.password and login.user else '***'} ({login.origin})"
 
 
 def _requests(envs: tuple[str, ...], speaker: Session) -> list[Request]:
@@ -133,7 +125,7 @@ def _shown(name: str | None, declared: tuple[str, ...], settings: Settings, *, a
     from flowkiln.cli import doctor
     from flowkiln.envs import indexes as table_of_precedence
 
-    plan = table_of_precedence.plan(declared, settings.items("indexes") or ())
+    plan = table_of_precedence.plan_of(settings, declared)
     places = described(plan)
     if asked:
         problems = [doctor.asked(index, plan)[0] for index in plan.indexes]

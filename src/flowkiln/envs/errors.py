@@ -265,3 +265,16 @@ class UnsupportedSetting(EnvError):
 
     code = "ENV060"
     title = "Setting of pip or uv that cannot be honoured"
+
+
+class CredentialsFailed(EnvError):
+    """The command or the keyring that is to give the password of an index did not give one.
+
+    A command of the setting ``credentials`` ends with 0 and prints a token on one line, or user and password on two
+    lines, or a JSON object with ``token`` or ``user`` and ``password``, and ``expires`` as RFC 3339 if it knows.
+    What it printed is never shown.
+    """
+
+    code = "ENV061"
+    title = "No password from the command or keyring"
+    exit_code = ExitCode.SERVICE

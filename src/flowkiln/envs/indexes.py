@@ -18,13 +18,14 @@ from urllib.parse import quote, urlsplit, urlunsplit
 
 from flowkiln._base import redact
 from flowkiln.envs import ambient, credentials
+from flowkiln.envs.credentials import Askers, Giver, Login
 from flowkiln.envs.errors import UnknownOption
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    from flowkiln._base.settings import Settings
     from flowkiln.envs.ambient import Refusal
-    from flowkiln.envs.credentials import Login
 
 PYPI = "https://pypi.org/simple"
 KEYWORDS = ("pypi", "default")
@@ -51,21 +52,30 @@ class IndexPlan:
     """The indexes that a resolution asks, best first; the last is the default one.
 
     ``refused`` are settings of pip and uv that would change what is locked, for ``ambient.check``; ``ignored``
-    names those about connections that have no effect here; ``netrc`` is the file of credentials by host.
+    names those about connections that have no effect here; ``netrc`` is the file of credentials by host, ``askers``
+    are whom to ask for those that stand nowhere.
     """
 
     indexes: tuple[Index, ...]
     refused: tuple[Refusal, ...] = ()
     ignored: tuple[str, ...] = ()
     netrc: Path | None = None
+    askers: Askers = field(default_factory=Askers)
 
-    def variables(self) -> dict[str, str]:
-        """The environment variables that tell uv about them: URLs with credentials stay off command lines."""
-        *extras, default = self.indexes
-        told = {"UV_DEFAULT_INDEX": default.url}
+    def variables(self, *, offline: bool = False) -> dict[str, str]:
+        """The environment variables that tell uv about them: URLs with credentials stay off command lines.
+
+        What only we can ask for, unless ``offline``, stands in the URLs as well. Raises ``CredentialsFailed``.
+        """
+        *extras, default = (index.url if offline else self._whole(index.url) for index in self.indexes)
+        told = {"UV_DEFAULT_INDEX": default}
         if extras:
-            told["UV_INDEX"] = " ".join(index.url for index in extras)
+            told["UV_INDEX"] = " ".join(extras)
         return told
+
+    def _whole(self, url: str) -> str:
+        found = self.login(url)
+        return with_login(url, found) if found is not None and found.origin in {"command", "keyring"} else url
 
     @property
     def shown(self) -> str:
@@ -78,15 +88,60 @@ class IndexPlan:
         return next((index for index in self.indexes if index.shown == wanted), None)
 
     def login(self, url: str) -> Login | None:
-        """Who logs in at ``url``: as an index on the same host says, else netrc, else None."""
-        return credentials.of_urls(url, (index.url for index in self.indexes)) or credentials.of_netrc(
-            url, self.netrc
+        """Who logs in at ``url``: as an index on the same host says, a command, netrc, the keyring; else None.
+
+        Raises ``CredentialsFailed``.
+        """
+        named = credentials.of_urls(url, (index.url for index in self.indexes))
+        if named is not None and named.password:
+            return named
+        user = named.user if named is not None else ""
+        return (
+            self.askers.told(url, user)
+            or credentials.of_netrc(url, self.netrc, user)
+            or self.askers.kept(url, user, self._services(url))
+            or named
         )
 
+    def giver(self, url: str) -> Giver | None:
+        """Who would give the login at ``url``, without asking a command or the keyring; None for nobody."""
+        named = credentials.of_urls(url, (index.url for index in self.indexes))
+        user = named.user if named is not None else ""
+        if named is not None and named.password:
+            return Giver(user, "url")
+        if self.askers.command(url):
+            return Giver("", "command")
+        found = credentials.of_netrc(url, self.netrc, user)
+        if found is not None:
+            return Giver(found.user if found.password else "", "netrc")
+        if self.askers.keyring:
+            return Giver(user, "keyring")
+        return Giver("", "url") if named is not None else None
+
     def credentials(self, url: str) -> tuple[str, str] | None:
-        """User and password for ``url``, None where nobody gives any."""
+        """User and password for ``url``, None where nobody gives any. Raises ``CredentialsFailed``."""
         found = self.login(url)
         return found.pair if found else None
+
+    def renew(self, url: str, refused: tuple[str, str] | None) -> tuple[str, str] | None:
+        """Another user and password for ``url``, whose server did not take ``refused``; None when nobody has one.
+
+        Commands and the keyring are asked anew. Raises ``CredentialsFailed``.
+        """
+        named = credentials.of_urls(url, (index.url for index in self.indexes))
+        user = named.user if named is not None else ""
+        found = self.askers.renewed(url, user, self._services(url), refused)
+        return found.pair if found else None
+
+    def renew_all(self, used: Mapping[str, tuple[str, str] | None]) -> bool:
+        """Whether any index has another login than the one in ``used``, by its URL, after asking anew."""
+        renewed = [self.renew(index.url, used[index.url]) for index in self.indexes]
+        return any(renewed)
+
+    def _services(self, url: str) -> list[str]:
+        """What the keyring may know ``url`` by: the index on its host, then the host."""
+        own = [index for index in self.indexes if credentials.host(index.url) == credentials.host(url)]
+        return [*(redact.url(index.url) for index in own), credentials.host(url)]
 
 
 def plan(
@@ -94,8 +149,13 @@ def plan(
     settings: Sequence[str] = (),
     *,
     environ: Mapping[str, str] | None = None,
+    keyring: str | None = None,
+    commands: Mapping[str, str] | None = None,
 ) -> IndexPlan:
-    """The indexes to ask, by the table of precedence. Raises ``UnknownOption`` for what is no index."""
+    """The indexes to ask, by the table of precedence. Raises ``UnknownOption`` for what is no index.
+
+    ``keyring`` is the setting of that name, ``commands`` those that print passwords, by host.
+    """
     environ = os.environ if environ is None else environ
     files = [(path, _pip_options(path)) for path in _pip_paths(environ)]
     extras, default = _ambient(environ, files)
@@ -114,7 +174,23 @@ def plan(
         refused=ambient.refused(environ, files, complete=bool(declared or settings)),
         ignored=ambient.without_effect(environ, files),
         netrc=Path(environ.get("NETRC") or Path(environ.get("HOME", "/nonexistent")) / ".netrc"),
+        askers=Askers(commands=commands or {}, keyring=_keyring(keyring, environ), environ=environ),
     )
+
+
+def plan_of(settings: Settings, declared: Sequence[str] = ()) -> IndexPlan:
+    """The indexes to ask for an environment that declares ``declared``, as the settings say."""
+    return plan(
+        declared,
+        settings.items("indexes") or (),
+        keyring=settings.text("keyring"),
+        commands=settings.pairs("credentials"),
+    )
+
+
+def _keyring(setting: str | None, environ: Mapping[str, str]) -> bool:
+    told = (setting, environ.get("UV_KEYRING_PROVIDER"), environ.get("PIP_KEYRING_PROVIDER"))
+    return next((one for one in told if one), "never") == "subprocess"
 
 
 def _listed(urls: Iterable[str], origin: str, default: Index) -> Iterator[Index]:
@@ -170,9 +246,13 @@ def _named(text: str, environ: Mapping[str, str]) -> str:
     user, password = environ.get(f"{key}_USERNAME"), environ.get(f"{key}_PASSWORD")
     if user is None and password is None:
         return url
+    return with_login(url, Login(user or "", password or "", "url"))
+
+
+def with_login(url: str, login: Login) -> str:
+    """``url`` with user and password inside, in place of its own."""
     parts = urlsplit(url)
-    host = parts.netloc.rpartition("@")[2]
-    secret = f"{quote(user or '', safe='')}:{quote(password or '', safe='')}@{host}"
+    secret = f"{quote(login.user, safe='')}:{quote(login.password, safe='')}@{credentials.host(url)}"
     return urlunsplit((parts.scheme, secret, parts.path, parts.query, parts.fragment))
 
 

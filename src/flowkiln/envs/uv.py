@@ -16,7 +16,7 @@ from flowkiln._base import command, files, paths, redact
 from flowkiln._base.errors import NoSpace, ReadOnly, ToolMissing
 from flowkiln._base.report import Silent
 from flowkiln.envs import authorities, uverrors
-from flowkiln.envs.errors import UvUnusable
+from flowkiln.envs.errors import IndexDenied, UvUnusable
 from flowkiln.envs.uvtrace import LEVELS, Trace
 from flowkiln.envs.wheels import MACOS_FLOOR
 
@@ -88,7 +88,20 @@ class Answer:
 
 
 def ask(solver: Solver, question: Question) -> Answer:
-    """Resolves ``question``. Raises the ``EnvError`` that says what is wrong, naming the environment."""
+    """Resolves ``question``. Raises the ``EnvError`` that says what is wrong, naming the environment.
+
+    An index that refuses the login is asked once more with another one, where a command or the keyring has one.
+    """
+    used = {} if solver.offline else {one.url: solver.plan.credentials(one.url) for one in solver.plan.indexes}
+    try:
+        return _ask(solver, question)
+    except IndexDenied:
+        if solver.offline or not solver.plan.renew_all(used):
+            raise
+    return _ask(solver, question)
+
+
+def _ask(solver: Solver, question: Question) -> Answer:
     uv = find(solver.environ)
     trace = Trace()
     with files.scratch_folder(paths.cache_root() / "scratch") as folder:
@@ -152,7 +165,7 @@ def environment(solver: Solver) -> dict[str, str]:
         "UV_CACHE_DIR": str(cache_dir(solver.environ)),
         "MACOSX_DEPLOYMENT_TARGET": ".".join(map(str, MACOS_FLOOR)),
     }
-    return told | authorities.variables(solver.environ) | solver.plan.variables()
+    return told | authorities.variables(solver.environ) | solver.plan.variables(offline=solver.offline)
 
 
 def cache_dir(environ: Mapping[str, str]) -> Path:

@@ -100,6 +100,22 @@ def test_check_asks_each_and_says_whether_the_login_is_taken(
     assert "not asked" in capsys.readouterr().out
 
 
+def test_a_pinned_package_has_its_index(
+    folder: Path, index: PackageIndex, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = flow(
+        folder, "{'alpha': '1.0', 'torch': {'index': 'https://torch.example/whl'}, 'b': {'index': 'pypi'}}"
+    )
+    found = [(one["url"], one["packages"]) for one in places(answer(capsys, "env", "indexes", f"{target}:start"))]
+    assert found == [
+        (index.url.rstrip("/"), []),
+        ("https://pypi.org/simple", ["b"]),
+        ("https://torch.example/whl", ["torch"]),
+    ]
+    assert run("env", "indexes", f"{target}:start") == 0
+    assert "torch" in capsys.readouterr().out
+
+
 def test_commands_and_the_keyring_are_named_and_not_asked(
     home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from flowkiln._base.settings import Settings
     from flowkiln.envs.ambient import Refusal
+    from flowkiln.envs.spec import EnvSpec
 
 PYPI = "https://pypi.org/simple"
 KEYWORDS = ("pypi", "default")
@@ -53,7 +54,7 @@ class IndexPlan:
 
     ``refused`` are settings of pip and uv that would change what is locked, for ``ambient.check``; ``ignored``
     names those about connections that have no effect here; ``netrc`` is the file of credentials by host, ``askers``
-    are whom to ask for those that stand nowhere.
+    are whom to ask for those that stand nowhere. ``pins`` are the packages that come from one index alone, by name.
     """
 
     indexes: tuple[Index, ...]
@@ -61,6 +62,18 @@ class IndexPlan:
     ignored: tuple[str, ...] = ()
     netrc: Path | None = None
     askers: Askers = field(default_factory=Askers)
+    pins: tuple[tuple[str, Index], ...] = ()
+
+    @property
+    def everywhere(self) -> tuple[Index, ...]:
+        """Every index that may be asked: the list, then those of pins that are not in it."""
+        known = {index.shown: index for index in (*self.indexes, *(pin for _, pin in self.pins))}
+        return tuple(known.values())
+
+    @property
+    def pin_names(self) -> dict[str, str]:
+        """What the index of a pin, by its URL without credentials, is called when uv is asked."""
+        return {url: f"pin-{number}" for number, url in enumerate(sorted({pin.shown for _, pin in self.pins}), 1)}
 
     def variables(self, *, offline: bool = False) -> dict[str, str]:
         """The environment variables that tell uv about them: URLs with credentials stay off command lines.
@@ -71,6 +84,11 @@ class IndexPlan:
         told = {"UV_DEFAULT_INDEX": default}
         if extras:
             told["UV_INDEX"] = " ".join(extras)
+        for _, pin in self.pins:
+            found = None if offline else self.login(pin.url)
+            if found is not None and found.origin != "netrc":
+                name = self.pin_names[pin.shown].upper().replace("-", "_")
+                told |= {f"UV_INDEX_{name}_USERNAME": found.user, f"UV_INDEX_{name}_PASSWORD": found.password}
         return told
 
     def _whole(self, url: str) -> str:
@@ -82,6 +100,12 @@ class IndexPlan:
         """The indexes in one line, without credentials."""
         return ", ".join(index.shown for index in self.indexes)
 
+    def asked(self, names: Iterable[str]) -> list[str]:
+        """The indexes that are asked for the packages ``names``, without credentials."""
+        pins = dict(self.pins)
+        listed = [index for name in names for index in ([pins[name]] if name in pins else self.indexes)]
+        return list(dict.fromkeys(index.shown for index in listed))
+
     def find(self, url: str) -> Index | None:
         """The index that has this URL, credentials and a final slash aside."""
         wanted = redact.url(url).rstrip("/")
@@ -92,7 +116,7 @@ class IndexPlan:
 
         Raises ``CredentialsFailed``.
         """
-        named = credentials.of_urls(url, (index.url for index in self.indexes))
+        named = credentials.of_urls(url, (index.url for index in self.everywhere))
         if named is not None and named.password:
             return named
         user = named.user if named is not None else ""
@@ -105,7 +129,7 @@ class IndexPlan:
 
     def giver(self, url: str) -> Giver | None:
         """Who would give the login at ``url``, without asking a command or the keyring; None for nobody."""
-        named = credentials.of_urls(url, (index.url for index in self.indexes))
+        named = credentials.of_urls(url, (index.url for index in self.everywhere))
         user = named.user if named is not None else ""
         if named is not None and named.password:
             return Giver(user, "url")
@@ -128,19 +152,19 @@ class IndexPlan:
 
         Commands and the keyring are asked anew. Raises ``CredentialsFailed``.
         """
-        named = credentials.of_urls(url, (index.url for index in self.indexes))
+        named = credentials.of_urls(url, (index.url for index in self.everywhere))
         user = named.user if named is not None else ""
         found = self.askers.renewed(url, user, self._services(url), refused)
         return found.pair if found else None
 
     def renew_all(self, used: Mapping[str, tuple[str, str] | None]) -> bool:
         """Whether any index has another login than the one in ``used``, by its URL, after asking anew."""
-        renewed = [self.renew(index.url, used[index.url]) for index in self.indexes]
+        renewed = [self.renew(index.url, used[index.url]) for index in self.everywhere]
         return any(renewed)
 
     def _services(self, url: str) -> list[str]:
         """What the keyring may know ``url`` by: the index on its host, then the host."""
-        own = [index for index in self.indexes if credentials.host(index.url) == credentials.host(url)]
+        own = [index for index in self.everywhere if credentials.host(index.url) == credentials.host(url)]
         return [*(redact.url(index.url) for index in own), credentials.host(url)]
 
 
@@ -151,10 +175,12 @@ def plan(
     environ: Mapping[str, str] | None = None,
     keyring: str | None = None,
     commands: Mapping[str, str] | None = None,
+    pins: Iterable[tuple[str, str]] = (),
 ) -> IndexPlan:
     """The indexes to ask, by the table of precedence. Raises ``UnknownOption`` for what is no index.
 
-    ``keyring`` is the setting of that name, ``commands`` those that print passwords, by host.
+    ``keyring`` is the setting of that name, ``commands`` those that print passwords, by host;
+    ``pins`` are pairs of a package and its index.
     """
     environ = os.environ if environ is None else environ
     files = [(path, _pip_options(path)) for path in _pip_paths(environ)]
@@ -174,17 +200,19 @@ def plan(
         refused=ambient.refused(environ, files, complete=bool(declared or settings)),
         ignored=ambient.without_effect(environ, files),
         netrc=Path(environ.get("NETRC") or Path(environ.get("HOME", "/nonexistent")) / ".netrc"),
+        pins=tuple((name, next(_listed([url], "environment", default))) for name, url in sorted(pins)),
         askers=Askers(commands=commands or {}, keyring=_keyring(keyring, environ), environ=environ),
     )
 
 
-def plan_of(settings: Settings, declared: Sequence[str] = ()) -> IndexPlan:
-    """The indexes to ask for an environment that declares ``declared``, as the settings say."""
+def plan_of(settings: Settings, spec: EnvSpec | None = None) -> IndexPlan:
+    """The indexes to ask for the request ``spec``, or for any, as the settings say."""
     return plan(
-        declared,
+        spec.indexes if spec is not None else (),
         settings.items("indexes") or (),
         keyring=settings.text("keyring"),
         commands=settings.pairs("credentials"),
+        pins=spec.index_pins if spec is not None else (),
     )
 
 

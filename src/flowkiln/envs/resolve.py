@@ -5,7 +5,7 @@ The result is a function of the request, the platforms, the index and the previo
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from flowkiln._base import parallel, redact
@@ -241,7 +241,7 @@ def _platform(job: _Job, platform: Platform, lead: PlatformLock | None, *, follo
         upgrade=False if follow else job.upgrade,
         steps=job.steps,
     )
-    answer = ask(job.solver, question)
+    question, answer = _pinned(job.solver, question)
     packages = pylock.read_uv(answer.pylock)
     if packages and not answer.trace.edges:
         message = "this uv does not tell what needs what, which locks record"
@@ -260,6 +260,21 @@ def _platform(job: _Job, platform: Platform, lead: PlatformLock | None, *, follo
     return _Part(lock, answer)
 
 
+def _pinned(solver: Solver, question: Question) -> tuple[Question, Answer]:
+    """The answer in which every pinned package comes from its index, with the question that it answers.
+
+    uv pins what a request names; what only others need it takes from any index. So that is asked for by name.
+    """
+    while True:
+        answer = ask(solver, question)
+        asked = {*map(requirements.name_of, question.spec.requirements), *question.roots}
+        found = {package.name for package in pylock.read_uv(answer.pylock)}
+        missed = sorted(name for name, _ in solver.plan.pins if name in found - asked)
+        if not missed:
+            return question, answer
+        question = replace(question, roots=(*question.roots, *missed))
+
+
 def _wheel(
     question: Question, solver: Solver, answer: Answer, package: FoundPackage, packages: Sequence[FoundPackage]
 ) -> LockedWheel:
@@ -275,7 +290,8 @@ def _wheel(
     if chosen.sha256 is None:
         message = f"environment {question.name!r}: the index states no sha256 for {filename}"
         raise HashMismatch(message, hint="Use an index that does: a lock without hashes proves nothing.")
-    index = package.index or answer.trace.indexes.get(package.name)
+    pinned = dict(solver.plan.pins).get(package.name)
+    index = pinned.shown if pinned is not None else package.index or answer.trace.indexes.get(package.name)
     if index is None and len(solver.plan.indexes) == 1:
         index = solver.plan.indexes[0].shown
     names = {one.name for one in packages}

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from flowkiln._base import command, files, paths, redact
 from flowkiln._base.errors import NoSpace, ReadOnly, ToolMissing
 from flowkiln._base.report import Silent
-from flowkiln.envs import authorities, uverrors
+from flowkiln.envs import authorities, uverrors, uvproject
 from flowkiln.envs.errors import IndexDenied, UvUnusable
 from flowkiln.envs.uvtrace import LEVELS, Trace
 from flowkiln.envs.wheels import MACOS_FLOOR
@@ -60,7 +60,8 @@ class Question:
     """One resolution: an environment on one target with a full Python version.
 
     ``preferred`` is the text of a pylock file whose versions are kept where they satisfy the request;
-    ``upgrade`` names the packages that are free of it (True: all). ``pins`` are further constraints.
+    ``upgrade`` names the packages that are free of it (True: all). ``pins`` are further constraints,
+    ``roots`` packages besides those of the request.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Question:
     preferred: str | None = None
     upgrade: bool | frozenset[str] = False
     pins: tuple[str, ...] = ()
+    roots: tuple[str, ...] = ()
     quiet: bool = False
     steps: tuple[str, ...] = ()
 
@@ -92,7 +94,7 @@ def ask(solver: Solver, question: Question) -> Answer:
 
     An index that refuses the login is asked once more with another one, where a command or the keyring has one.
     """
-    used = {} if solver.offline else {one.url: solver.plan.credentials(one.url) for one in solver.plan.indexes}
+    used = {} if solver.offline else {one.url: solver.plan.credentials(one.url) for one in solver.plan.everywhere}
     try:
         return _ask(solver, question)
     except IndexDenied:
@@ -105,7 +107,7 @@ def _ask(solver: Solver, question: Question) -> Answer:
     uv = find(solver.environ)
     trace = Trace()
     with files.scratch_folder(paths.cache_root() / "scratch") as folder:
-        arguments: list[str | Path] = [uv, *_arguments(question, folder, offline=solver.offline)]
+        arguments: list[str | Path] = [uv, *_arguments(question, folder, solver)]
         watch = _Watch(solver.reporter, question, trace)
         finished = command.run(
             arguments,
@@ -122,10 +124,14 @@ def _ask(solver: Solver, question: Question) -> Answer:
     raise uverrors.translate(finished, trace, question, solver, log)
 
 
-def _arguments(question: Question, folder: Path, *, offline: bool) -> list[str]:
+def _arguments(question: Question, folder: Path, solver: Solver) -> list[str]:
     spec = question.spec
-    wanted = folder / "requirements.in"
-    wanted.write_text("".join(f"{line}\n" for line in spec.requirements), encoding="utf-8")
+    if solver.plan.pins:
+        wanted = folder / "pyproject.toml"
+        wanted.write_text(uvproject.text(spec.requirements, question.roots, solver.plan), encoding="utf-8")
+    else:
+        wanted = folder / "requirements.in"
+        wanted.write_text("".join(f"{line}\n" for line in spec.requirements), encoding="utf-8")
     output = folder / "pylock.toml"
     if question.preferred:
         output.write_text(question.preferred, encoding="utf-8")
@@ -139,7 +145,7 @@ def _arguments(question: Question, folder: Path, *, offline: bool) -> list[str]:
     arguments += ["--python-platform", question.target.uv_platform, "--only-binary", ":all:"]
     if spec.exclude_newer:
         arguments += ["--exclude-newer", spec.exclude_newer]
-    if offline:
+    if solver.offline:
         arguments.append("--offline")
     if question.upgrade is True:
         arguments.append("--upgrade")

@@ -169,7 +169,7 @@ def pypi(function: F, /) -> F: ...
 @overload
 def pypi(
     *,
-    packages: Mapping[str, str] | Sequence[str] | None = None,
+    packages: Mapping[str, str | Mapping[str, str]] | Sequence[str] | None = None,
     python: str | None = None,
     name: str | None = None,
     requirements: str | PathLike[str] | None = None,
@@ -188,7 +188,7 @@ def pypi(  # noqa: PLR0913  the public signature
     function: F | None = None,
     /,
     *,
-    packages: Mapping[str, str] | Sequence[str] | None = None,
+    packages: Mapping[str, str | Mapping[str, str]] | Sequence[str] | None = None,
     python: str | None = None,
     name: str | None = None,
     requirements: str | PathLike[str] | None = None,
@@ -206,7 +206,8 @@ def pypi(  # noqa: PLR0913  the public signature
 ) -> F | Callable[[F], F]:
     """Declares the environment of a step.
 
-    What is needed comes from ``packages`` (a dictionary of versions or a list of requirements), a
+    What is needed comes from ``packages`` (a dictionary of versions or a list of requirements; a version may be
+    ``{"version": "2.*", "index": URL}``: that package then comes from that index, and no other one does), a
     ``requirements`` file, a ``group`` or ``extra`` of a ``pyproject`` file, the ``script`` block of the flow file
     (PEP 723), or the environment ``name`` of ``[tool.flowkiln.envs]``. ``python`` is ``X.Y``. ``platforms`` are
     those to lock for, ``indexes`` the package indexes to use, and packages published after ``exclude_newer`` are
@@ -221,7 +222,7 @@ def pypi_base(flow: C, /) -> C: ...
 @overload
 def pypi_base(
     *,
-    packages: Mapping[str, str] | Sequence[str] | None = None,
+    packages: Mapping[str, str | Mapping[str, str]] | Sequence[str] | None = None,
     python: str | None = None,
     name: str | None = None,
     requirements: str | PathLike[str] | None = None,
@@ -240,7 +241,7 @@ def pypi_base(  # noqa: PLR0913  the public signature
     function: C | None = None,
     /,
     *,
-    packages: Mapping[str, str] | Sequence[str] | None = None,
+    packages: Mapping[str, str | Mapping[str, str]] | Sequence[str] | None = None,
     python: str | None = None,
     name: str | None = None,
     requirements: str | PathLike[str] | None = None,
@@ -386,6 +387,13 @@ def _check_pypi(given: Mapping[str, Any]) -> list[str]:
     return problems
 
 
+def _pinned(value: object) -> bool:
+    """Whether it is a version with the index that the package comes from."""
+    return (
+        isinstance(value, dict) and bool(value) and set(value) <= {"version", "index"} and _texts([*value.values()])
+    )
+
+
 def _check_packages(packages: object) -> list[str]:
     if packages is None or (isinstance(packages, dict) and not packages):
         return []
@@ -393,7 +401,7 @@ def _check_packages(packages: object) -> list[str]:
         return [
             f'packages maps names to versions as text, not {key!r} to {value!r}; write "{key}": "{value}"'
             for key, value in packages.items()
-            if not (isinstance(key, str) and key and isinstance(value, str))
+            if not (isinstance(key, str) and key and (isinstance(value, str) or _pinned(value)))
         ]
     if _texts(packages):
         return []

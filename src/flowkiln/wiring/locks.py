@@ -192,7 +192,7 @@ def solver_of(request: Request, settings: Settings, reporter: Reporter) -> Solve
     from flowkiln.envs import ambient, indexes
     from flowkiln.envs.uv import Solver
 
-    plan = indexes.plan_of(settings, request.spec.indexes)
+    plan = indexes.plan_of(settings, request.spec)
     ambient.check(plan.refused)
     stall = settings.count("lock-timeout")
     limits = Limits(stall=stall, total=10 * stall) if stall else Limits()

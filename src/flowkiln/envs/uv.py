@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from flowkiln._base import command, files, paths, redact
 from flowkiln._base.errors import NoSpace, ReadOnly, ToolMissing
 from flowkiln._base.report import Silent
-from flowkiln.envs import authorities, uverrors, uvproject
+from flowkiln.envs import authorities, uverrors, uvpins
 from flowkiln.envs.errors import IndexDenied, UvUnusable
 from flowkiln.envs.uvtrace import LEVELS, Trace
 from flowkiln.envs.wheels import MACOS_FLOOR
@@ -128,7 +128,7 @@ def _arguments(question: Question, folder: Path, solver: Solver) -> list[str]:
     spec = question.spec
     if solver.plan.pins:
         wanted = folder / "pyproject.toml"
-        wanted.write_text(uvproject.text(spec.requirements, question.roots, solver.plan), encoding="utf-8")
+        wanted.write_text(uvpins.text(spec.requirements, question.roots, solver.plan), encoding="utf-8")
     else:
         wanted = folder / "requirements.in"
         wanted.write_text("".join(f"{line}\n" for line in spec.requirements), encoding="utf-8")

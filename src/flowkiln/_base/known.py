@@ -60,6 +60,12 @@ TABLE: tuple[Setting, ...] = (
         "PIP_KEYRING_PROVIDER say, else never.",
     ),
     Setting(
+        key="torch-index",
+        kind="text",
+        default="https://download.pytorch.org/whl",
+        help="Base URL of the indexes that `cuda` takes PyTorch's packages from: one for each variant.",
+    ),
+    Setting(
         key="python.downloads",
         kind="text",
         default="auto",

@@ -89,6 +89,7 @@ def _memory(question: Question, wheels: Sequence[LockedWheel]) -> Path:
         {
             "schema": 1,
             **({"index_pins": pinned} if pinned else {}),
+            **({"cuda": question.spec.cuda} if question.spec.cuda else {}),
             "requirements": list(question.spec.requirements),
             "constraints": list(question.spec.constraints),
             "python": question.full_python,

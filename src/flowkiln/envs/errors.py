@@ -112,7 +112,8 @@ class MissingLock(EnvError):
 class IndexDenied(EnvError):
     """The package index answered 401 or 403.
 
-    Credentials come from the index URL in your own settings or from ``~/.netrc``, never from a lock.
+    Credentials come from the index URL in your own settings, a command (setting ``credentials``), ``~/.netrc`` or
+    the keyring (setting ``keyring``), never from a lock. ``flowkiln env indexes`` shows who gives them.
     """
 
     code = "ENV010"

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from flowkiln._base import redact
-from flowkiln.envs import ambient, credentials
+from flowkiln.envs import ambient, credentials, variants
 from flowkiln.envs.credentials import Askers, Giver, Login
 from flowkiln.envs.errors import UnknownOption
 
@@ -207,12 +207,16 @@ def plan(
 
 def plan_of(settings: Settings, spec: EnvSpec | None = None) -> IndexPlan:
     """The indexes to ask for the request ``spec``, or for any, as the settings say."""
+    pins: dict[str, str] = {}
+    if spec is not None:
+        pins |= variants.pins(spec.cuda, settings.text("torch-index") or "") if spec.cuda else {}
+        pins |= dict(spec.index_pins)
     return plan(
         spec.indexes if spec is not None else (),
         settings.items("indexes") or (),
         keyring=settings.text("keyring"),
         commands=settings.pairs("credentials"),
-        pins=spec.index_pins if spec is not None else (),
+        pins=pins.items(),
     )
 
 

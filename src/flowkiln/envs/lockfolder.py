@@ -239,6 +239,7 @@ class LockFolder:
             python_minimum=place.python_minimum,
             python_below=place.python_below,
             winners=place.winners,
+            virtual=place.virtual,
         )
         if part.env_id != place.env_id or python != entry.python:
             what = f"the content is not what {INDEX} records; it was edited by hand, or one of the two is older"

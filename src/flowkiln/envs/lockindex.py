@@ -36,6 +36,7 @@ class PlatformEntry:
     python_minimum: str | None
     python_below: str | None
     winners: tuple[tuple[str, str], ...]
+    virtual: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +89,10 @@ def _platform_lines(part: PlatformLock) -> list[str]:
         lines.append(f"python_minimum = {quoted(part.python_minimum)}")
     if part.python_below is not None:
         lines.append(f"python_below = {quoted(part.python_below)}")
+    if part.virtual:
+        lines.append(
+            f"virtual = [{', '.join(quoted(f'{name} {version}') for name, version in sorted(part.virtual))}]"
+        )
     if part.winners:
         lines += ["winners = [", *(f"  [{quoted(a)}, {quoted(b)}]," for a, b in sorted(part.winners)), "]"]
     return lines
@@ -140,7 +145,16 @@ def _platform(table: dict[str, Any]) -> PlatformEntry:
         python_minimum=_string(table, "python_minimum") if "python_minimum" in table else None,
         python_below=_string(table, "python_below") if "python_below" in table else None,
         winners=winners,
+        virtual=tuple(_virtual(one) for one in table.get("virtual", [])),
     )
+
+
+def _virtual(text: str) -> tuple[str, str]:
+    name, _, version = text.partition(" ")
+    if not name or not version:
+        message = f"{text!r} is no virtual package with its version"
+        raise ValueError(message)
+    return name, version
 
 
 def version_pair(text: str) -> tuple[int, int]:

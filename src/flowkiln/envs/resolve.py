@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from flowkiln._base import parallel, redact
-from flowkiln.envs import bounds, passed, pylock, pythons, requirements
+from flowkiln.envs import bounds, passed, pylock, pythons, requirements, variants
 from flowkiln.envs.errors import EnvError, HashMismatch, NoWheel, UnsupportedTarget, UvUnusable
 from flowkiln.envs.lock import AbsentPlatform, EnvLock, LockedWheel, PlatformLock
 from flowkiln.envs.spec import DEFAULT_PLATFORMS, normal_name
@@ -102,6 +102,8 @@ def resolve(
     heard = [(part.lock, part.answer.trace) for _, part in sorted(found.items())]
     told = passed.explain(heard, solver.plan, offline=solver.offline, cutoff=spec.exclude_newer)
     warnings = {f"{name}: {line}": None for _, trace in heard for line in trace.warnings}
+    if spec.cuda and not {wheel.name for part in lock.platforms for wheel in part.wheels} & set(variants.PACKAGES):
+        warnings[f"{name}: cuda={spec.cuda!r} chooses nothing: no package of the environment has variants"] = None
     return Resolution(lock, told, [*warnings, *(_differences(lock) if found else ())])
 
 
@@ -247,6 +249,7 @@ def _platform(job: _Job, platform: Platform, lead: PlatformLock | None, *, follo
         message = "this uv does not tell what needs what, which locks record"
         raise UvUnusable(message, hint="Install another one: `pip install 'uv>=0.9,<0.14'`.")
     wheels = tuple(_wheel(question, job.solver, answer, package, packages) for package in packages)
+    names = [wheel.name for wheel in wheels]
     minimum, below = bounds.find(job.solver, question, wheels)
     lock = PlatformLock(
         platform=platform,
@@ -256,6 +259,7 @@ def _platform(job: _Job, platform: Platform, lead: PlatformLock | None, *, follo
         python_minimum=minimum,
         python_below=below,
         winners=job.spec.winners,
+        virtual=variants.virtual(job.spec.cuda, names) if job.spec.cuda and platform.os == "linux" else (),
     )
     return _Part(lock, answer)
 

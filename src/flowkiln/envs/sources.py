@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 from flowkiln._base.platforms import Platform
-from flowkiln.envs import cutoff, pythons, requirements, uvtables
+from flowkiln.envs import cutoff, pythons, requirements, uvtables, variants
 from flowkiln.envs.errors import BadSource, UnknownOption, UnsupportedTarget
 from flowkiln.envs.lockindex import version_pair
 from flowkiln.envs.spec import DEFAULT_GLIBC, EnvSpec, normal_name
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 OPTIONS = (
     *("python", "packages", "requirements", "pyproject", "group", "extra", "script"),
-    *("platforms", "indexes", "exclude_newer", "glibc", "winners", "index_pins"),
+    *("platforms", "indexes", "exclude_newer", "glibc", "winners", "index_pins", "cuda"),
 )
 """Options of an environment, in decorators and in ``[tool.flowkiln.envs.NAME]``."""
 
@@ -68,6 +68,7 @@ def spec(options: Mapping[str, Any], *, folder: Path, script: Path | None = None
         exclude_newer=cutoff.absolute(given["exclude_newer"]) if "exclude_newer" in given else found.exclude_newer,
         winners=tuple(sorted((str(path), normal_name(str(one))) for path, one in given.get("winners", {}).items())),
         index_pins=tuple(sorted(pins.items())),
+        cuda=variants.check(given["cuda"], where) if "cuda" in given else None,
     )
 
 

@@ -35,6 +35,7 @@ class EnvSpec:
     * ``glibc``: floor as (major, minor). ``exclude_newer``: absolute time, RFC 3339 or a date.
     * ``winners``: pairs of a path owned by several distributions and the one whose file is installed.
     * ``index_pins``: pairs of a package and the one index it comes from, which is asked for nothing else; sorted.
+    * ``cuda``: the variant of PyTorch's packages, ``cpu`` or a version of CUDA; None = what the indexes have.
     * ``conda``: conda match specs, normalised, sorted; with any, the environment's Python is conda's.
     * ``channels``: conda channels as names or URLs, first has precedence; empty = from the user's settings.
     * ``virtual``: pairs of a virtual package without its underscores (``cuda``) and the version it is assumed to
@@ -54,6 +55,7 @@ class EnvSpec:
     exclude_newer: str | None = None
     winners: tuple[tuple[str, str], ...] = field(default=())
     index_pins: tuple[tuple[str, str], ...] = ()
+    cuda: str | None = None
     conda: tuple[str, ...] = ()
     channels: tuple[str, ...] = ()
     virtual: tuple[tuple[str, str], ...] = ()
@@ -64,6 +66,7 @@ class EnvSpec:
         # What few requests have stands in the identity of those alone: others keep the one they had.
         rare: json.JSONObject = {
             "index_pins": [[name, redact.url(url)] for name, url in sorted(self.index_pins)],
+            "cuda": self.cuda,
             "conda": sorted(self.conda),
             "channels": [redact.url(url) for url in self.channels],
             "virtual": [list(pair) for pair in sorted(self.virtual)],

@@ -182,6 +182,7 @@ def pypi(
     exclude_newer: str | None = None,
     glibc: str | None = None,
     winners: Mapping[str, str] | None = None,
+    cuda: str | None = None,
     disabled: bool | None = None,
 ) -> Callable[[F], F]: ...
 def pypi(  # noqa: PLR0913  the public signature
@@ -201,6 +202,7 @@ def pypi(  # noqa: PLR0913  the public signature
     exclude_newer: str | None = None,
     glibc: str | None = None,
     winners: Mapping[str, str] | None = None,
+    cuda: str | None = None,
     disabled: bool | None = None,
     **unknown: object,
 ) -> F | Callable[[F], F]:
@@ -212,7 +214,8 @@ def pypi(  # noqa: PLR0913  the public signature
     (PEP 723), or the environment ``name`` of ``[tool.flowkiln.envs]``. ``python`` is ``X.Y``. ``platforms`` are
     those to lock for, ``indexes`` the package indexes to use, and packages published after ``exclude_newer`` are
     ignored. ``glibc`` is the lowest version of it to support (``"2.28"``); ``winners`` maps a path that several
-    packages own to the package whose file is installed. ``disabled`` gives the step no environment.
+    packages own to the package whose file is installed. ``cuda`` (``"12.4"``, or ``"cpu"``) takes PyTorch's
+    packages in that variant. ``disabled`` gives the step no environment.
     """
     return _use("pypi", function, unknown, locals())
 
@@ -235,6 +238,7 @@ def pypi_base(
     exclude_newer: str | None = None,
     glibc: str | None = None,
     winners: Mapping[str, str] | None = None,
+    cuda: str | None = None,
     disabled: bool | None = None,
 ) -> Callable[[C], C]: ...
 def pypi_base(  # noqa: PLR0913  the public signature
@@ -254,6 +258,7 @@ def pypi_base(  # noqa: PLR0913  the public signature
     exclude_newer: str | None = None,
     glibc: str | None = None,
     winners: Mapping[str, str] | None = None,
+    cuda: str | None = None,
     disabled: bool | None = None,
     **unknown: object,
 ) -> C | Callable[[C], C]:
@@ -364,7 +369,7 @@ def _check_resources(given: Mapping[str, Any]) -> list[str]:
 
 def _check_pypi(given: Mapping[str, Any]) -> list[str]:
     problems = _check_packages(given["packages"])
-    for key in ("python", "group", "extra", "exclude_newer", "glibc"):
+    for key in ("python", "group", "extra", "exclude_newer", "glibc", "cuda"):
         value = given[key]
         if value is not None and not (isinstance(value, str) and value):
             hint = f'; write {key}="{value}"' if _number(value) else ""

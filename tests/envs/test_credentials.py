@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import sys
@@ -20,9 +21,12 @@ from flowkiln.envs.installerrors import DownloadRefused
 from flowkiln.envs.lockfolder import LockFolder
 from tests.envs.locking import lock, request, solver, versions
 from tests.services import canary
+from tests.services.index import Fault
 from tests.services.wheels import wheel
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from flowkiln.envs.indexes import IndexPlan
     from flowkiln.envs.uv import Solver
     from tests.services.home import Home
@@ -257,6 +261,26 @@ def test_the_url_comes_first_then_the_command_netrc_and_the_keyring(
     assert password("https://ann@127.0.0.1/simple", teller=teller) == "of-command"
     assert password("https://ann@127.0.0.1/simple") == "of-netrc"
     assert password("https://bob@127.0.0.1/simple") == "of-keyring"
+
+
+def test_files_on_another_host_get_that_hosts_login_alone(
+    package_index: PackageIndex, start_index: Callable[[], PackageIndex], home: Home, tmp_path: Path
+) -> None:
+    files = start_index()
+    files.add(wheel("a"))
+    tellers = {"index": Teller(home, "first"), "files": Teller(home, "second")}
+    tellers["index"].tell(FIRST)
+    tellers["files"].tell(SECOND)
+    package_index.require("__token__", FIRST)
+    files.require("__token__", SECOND)
+    package_index.fault("a", Fault(redirect=files.base), on="file")
+    hosts = {"index": package_index.base.partition("//")[2], "files": files.base.partition("//")[2]}
+    commands = {hosts[name]: str(teller.program) for name, teller in tellers.items()}
+    found = indexes.plan([package_index.url], commands=commands)
+    fetch(found, package_index, tmp_path / "got", "a")
+    for index, secret in ((package_index, FIRST), (files, SECOND)):
+        sent = base64.b64encode(f"__token__:{secret}".encode()).decode()
+        assert set(index.authorizations) == {f"Basic {sent}"}
 
 
 def test_offline_asks_nobody(teller: Teller) -> None:

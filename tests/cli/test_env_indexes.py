@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 from tests.cli.declaring import answer, flow, run
@@ -112,8 +113,23 @@ def test_a_pinned_package_has_its_index(
         ("https://pypi.org/simple", ["b"]),
         ("https://torch.example/whl", ["torch"]),
     ]
+
+
+def test_a_variant_has_its_index_for_the_packages_that_it_concerns(
+    folder: Path, index: PackageIndex, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = flow(folder, "{'torch': '2.*', 'triton': {'index': 'pypi'}}, cuda='12.4'")
+    found = places(answer(capsys, "env", "indexes", f"{target}:start"))
+    assert [(one["url"], one["origin"]) for one in found] == [
+        (index.url.rstrip("/"), "setting indexes"),
+        ("https://download.pytorch.org/whl/cu124", "cuda"),
+        ("https://pypi.org/simple", "environment"),
+    ]
+    assert found[2]["packages"] == ["triton"]
+    assert "torch" in found[1]["packages"]
+    assert "triton" not in found[1]["packages"]
     assert run("env", "indexes", f"{target}:start") == 0
-    assert "torch" in capsys.readouterr().out
+    assert re.search(r"cu124 +cuda .*pytorch-triton, \S+, \d+ more", capsys.readouterr().out)
 
 
 def test_commands_and_the_keyring_are_named_and_not_asked(

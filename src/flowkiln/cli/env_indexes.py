@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from flowkiln.envs.spec import EnvSpec
     from flowkiln.wiring.locks import Request
 
+_NAMED = 3
+"""Packages of a pinned index that are named in the table; the --json output names all."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
@@ -144,17 +147,23 @@ def _shown(name: str | None, spec: EnvSpec | None, settings: Settings, *, asked:
 
 
 def _table(found: list[_Shown], *, asked: bool) -> list[str]:
-    heads = ["ENVIRONMENT", "INDEX", "FOR", "FROM", "LOGIN", "CERTIFICATES", "PROXY", *(["STATE"] if asked else [])]
+    heads = ["ENVIRONMENT", "INDEX", "FROM", "LOGIN", "CERTIFICATES", "PROXY", "FOR", *(["STATE"] if asked else [])]
     rows = [
         [
-            *(one.name or "-", place.url, ", ".join(place.packages) or "all", place.origin, place.login or "-"),
+            *(one.name or "-", place.url, place.origin, place.login or "-"),
             *(place.certificates or "system" if place.url.startswith("https:") else "-", place.proxy or "-"),
+            _packages(place),
             *([place.problem or "answers"] if asked else []),
         ]
         for one in found
         for place in one.places
     ]
     return table(heads, rows)
+
+
+def _packages(place: Place) -> str:
+    first, rest = place.packages[:_NAMED], place.packages[_NAMED:]
+    return ", ".join([*first, *([f"{len(rest)} more"] if rest else [])]) or "all others"
 
 
 def _settings(found: list[_Shown]) -> list[str]:

@@ -98,7 +98,7 @@ class IndexPlan:
     @property
     def shown(self) -> str:
         """The indexes in one line, without credentials."""
-        return ", ".join(index.shown for index in self.indexes)
+        return ", ".join(index.shown for index in self.everywhere)
 
     def asked(self, names: Iterable[str]) -> list[str]:
         """The indexes that are asked for the packages ``names``, without credentials."""
@@ -176,11 +176,12 @@ def plan(
     keyring: str | None = None,
     commands: Mapping[str, str] | None = None,
     pins: Iterable[tuple[str, str]] = (),
+    variant: Mapping[str, str] | None = None,
 ) -> IndexPlan:
     """The indexes to ask, by the table of precedence. Raises ``UnknownOption`` for what is no index.
 
     ``keyring`` is the setting of that name, ``commands`` those that print passwords, by host;
-    ``pins`` are pairs of a package and its index.
+    ``pins`` are pairs of a package and its index, ``variant`` the indexes that the option ``cuda`` stands for.
     """
     environ = os.environ if environ is None else environ
     files = [(path, _pip_options(path)) for path in _pip_paths(environ)]
@@ -200,23 +201,21 @@ def plan(
         refused=ambient.refused(environ, files, complete=bool(declared or settings)),
         ignored=ambient.without_effect(environ, files),
         netrc=Path(environ.get("NETRC") or Path(environ.get("HOME", "/nonexistent")) / ".netrc"),
-        pins=tuple((name, next(_listed([url], "environment", default))) for name, url in sorted(pins)),
+        pins=tuple(sorted(_pins(pins, variant or {}, default), key=lambda pair: pair[0])),
         askers=Askers(commands=commands or {}, keyring=_keyring(keyring, environ), environ=environ),
     )
 
 
 def plan_of(settings: Settings, spec: EnvSpec | None = None) -> IndexPlan:
     """The indexes to ask for the request ``spec``, or for any, as the settings say."""
-    pins: dict[str, str] = {}
-    if spec is not None:
-        pins |= variants.pins(spec.cuda, settings.text("torch-index") or "") if spec.cuda else {}
-        pins |= dict(spec.index_pins)
+    base, cuda = settings.text("torch-index") or "", spec.cuda if spec is not None else None
     return plan(
         spec.indexes if spec is not None else (),
         settings.items("indexes") or (),
         keyring=settings.text("keyring"),
         commands=settings.pairs("credentials"),
-        pins=pins.items(),
+        pins=spec.index_pins if spec is not None else (),
+        variant=variants.pins(cuda, base) if cuda else None,
     )
 
 
@@ -234,6 +233,15 @@ def _listed(urls: Iterable[str], origin: str, default: Index) -> Iterator[Index]
             yield Index(PYPI, origin)
         else:
             yield _checked(url, origin)
+
+
+def _pins(
+    pins: Iterable[tuple[str, str]], variant: Mapping[str, str], default: Index
+) -> Iterable[tuple[str, Index]]:
+    found = {name: _checked(url, "cuda") for name, url in variant.items()}
+    for name, url in pins:
+        (found[name],) = _listed([url], "environment", default)
+    return found.items()
 
 
 def _checked(url: str, origin: str) -> Index:

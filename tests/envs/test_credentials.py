@@ -192,6 +192,28 @@ def test_a_token_that_expires_is_renewed_once_while_locking(
         assert canary.find(secret, tmp_path, besides={teller.words.name}, pairs=["__token__"]) == []
 
 
+def test_only_the_login_that_was_refused_is_renewed(
+    package_index: PackageIndex, start_index: Callable[[], PackageIndex], home: Home
+) -> None:
+    other = start_index().add(wheel("b"))
+    package_index.add(wheel("a"))
+    tellers = [Teller(home, "first"), Teller(home, "second")]
+    commands = {}
+    for index, teller in zip((other, package_index), tellers, strict=True):
+        teller.tell(FIRST)
+        index.require("__token__", FIRST)
+        commands[index.base.partition("//")[2]] = str(teller.program)
+    found = indexes.plan([other.url, package_index.url], commands=commands)
+    assert versions(lock(request("a", "b"), asking(found))) == {"a": "1.0", "b": "1.0"}
+    tellers[0].tell(SECOND)
+    tellers[1].tell("unwanted")
+    other.expire()
+    other.require("__token__", SECOND)
+    other.add(wheel("c"))
+    assert versions(lock(request("a", "c"), asking(found))) == {"a": "1.0", "c": "1.0"}
+    assert [len(teller.calls) for teller in tellers] == [2, 1]
+
+
 def test_the_keyring_is_asked_for_the_user_of_the_url_by_uv_and_by_downloads(
     package_index: PackageIndex, keyring: Teller, tmp_path: Path
 ) -> None:

@@ -157,10 +157,13 @@ class IndexPlan:
         found = self.askers.renewed(url, user, self._services(url), refused)
         return found.pair if found else None
 
-    def renew_all(self, used: Mapping[str, tuple[str, str] | None]) -> bool:
-        """Whether any index has another login than the one in ``used``, by its URL, after asking anew."""
-        renewed = [self.renew(index.url, used[index.url]) for index in self.everywhere]
-        return any(renewed)
+    def renew_used(self, url: str, used: Mapping[str, tuple[str, str] | None]) -> bool:
+        """Whether an index on the host of ``url`` has another login than the one in ``used``, by its URL.
+
+        Raises ``CredentialsFailed``.
+        """
+        refusing = [one.url for one in self.everywhere if credentials.host(one.url) == credentials.host(url)]
+        return any(self.renew(one, used[one]) is not None for one in refusing)
 
     def _services(self, url: str) -> list[str]:
         """What the keyring may know ``url`` by: the index on its host, then the host."""

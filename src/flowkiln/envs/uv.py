@@ -97,8 +97,8 @@ def ask(solver: Solver, question: Question) -> Answer:
     used = {} if solver.offline else {one.url: solver.plan.credentials(one.url) for one in solver.plan.everywhere}
     try:
         return _ask(solver, question)
-    except IndexDenied:
-        if solver.offline or not solver.plan.renew_all(used):
+    except IndexDenied as error:
+        if solver.offline or not solver.plan.renew_used(str(error.data["url"]), used):
             raise
     return _ask(solver, question)
 

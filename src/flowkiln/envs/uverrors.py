@@ -103,7 +103,7 @@ def _denied(said: str, question: Question, _: Solver | None = None) -> errors.En
         return None
     what = f"{redact.url(found['url'])} refused access ({found['status']})"
     hint = "Put user and password into the index URL of your own settings, or into ~/.netrc; locks never hold them."
-    return errors.IndexDenied(_says(question, what, ""), hint=hint)
+    return errors.IndexDenied(_says(question, what, ""), hint=hint, data={"url": redact.url(found["url"])})
 
 
 def _hidden(error: errors.NoSuchPackage, trace: Trace, question: Question) -> errors.EnvError | None:

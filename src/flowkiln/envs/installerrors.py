@@ -1,4 +1,4 @@
-"""Errors of ``flowkiln.envs`` about downloads, packages, trees and interpreters: ENV030 to 055, 070 to 079."""
+"""Errors of ``flowkiln.envs`` about downloads, packages, trees and interpreters: ENV030 to 055, 080 to 089."""
 
 from __future__ import annotations
 
@@ -233,7 +233,7 @@ class HostileConda(InstallError):
     one listed, or one that claims what belongs to the environment. The message names package and member.
     """
 
-    code = "ENV070"
+    code = "ENV080"
     title = "Conda package refused"
     advice = "Take another version or build of it, or tell its channel."
 
@@ -244,7 +244,7 @@ class CondaUnreadable(InstallError):
     Its sha256 is the locked one, so the channel has served this very file. Lock another build of the package.
     """
 
-    code = "ENV071"
+    code = "ENV081"
     title = "Conda package cannot be read"
     advice = "Take another version or build of it, or tell its channel."
 
@@ -255,7 +255,7 @@ class CondaMismatch(InstallError):
     The message shows both. ``flowkiln env lock --upgrade PACKAGE`` locks it anew.
     """
 
-    code = "ENV072"
+    code = "ENV082"
     title = "Conda package is not the locked one"
     advice = "Lock it anew: `flowkiln env lock --upgrade PACKAGE`."
 
@@ -267,7 +267,7 @@ class PrefixTooLong(InstallError):
     path: the setting ``cache``, or ``FLOWKILN_CACHE``.
     """
 
-    code = "ENV073"
+    code = "ENV083"
     title = "Path of the environment is too long"
     advice = "Set `cache` (FLOWKILN_CACHE) to a shorter path."
 
@@ -279,6 +279,6 @@ class LinkScripts(InstallError):
     package, or the same library from PyPI, does without.
     """
 
-    code = "ENV074"
+    code = "ENV084"
     title = "Conda package wants to run a script"
     advice = "Take another build of it, or the same library from PyPI."

@@ -22,7 +22,7 @@ def pypi(function: F, /) -> F: ...
 @overload
 def pypi(
     *,
-    packages: Mapping[str, str] | Sequence[str] | None = None,
+    packages: Mapping[str, str | Mapping[str, str]] | Sequence[str] | None = None,
     python: str | None = None,
     name: str | None = None,
     requirements: str | PathLike[str] | None = None,
@@ -35,13 +35,14 @@ def pypi(
     exclude_newer: str | None = None,
     glibc: str | None = None,
     winners: Mapping[str, str] | None = None,
+    cuda: str | None = None,
     disabled: bool | None = None,
 ) -> Callable[[F], F]: ...
 def pypi(  # noqa: PLR0913  the public signature
     function: F | None = None,
     /,
     *,
-    packages: Mapping[str, str] | Sequence[str] | None = None,
+    packages: Mapping[str, str | Mapping[str, str]] | Sequence[str] | None = None,
     python: str | None = None,
     name: str | None = None,
     requirements: str | PathLike[str] | None = None,
@@ -54,18 +55,21 @@ def pypi(  # noqa: PLR0913  the public signature
     exclude_newer: str | None = None,
     glibc: str | None = None,
     winners: Mapping[str, str] | None = None,
+    cuda: str | None = None,
     disabled: bool | None = None,
     **unknown: object,
 ) -> F | Callable[[F], F]:
     """Declares what a step needs from PyPI, or from another package index.
 
-    What is needed comes from ``packages`` (a dictionary of versions or a list of requirements), a
+    What is needed comes from ``packages`` (a dictionary of versions or a list of requirements; a version may be
+    ``{"version": "2.*", "index": URL}``: that package then comes from that index, and no other one does), a
     ``requirements`` file, a ``group`` or ``extra`` of a ``pyproject`` file, the ``script`` block of the flow file
     (PEP 723), or the environment ``name`` of ``[tool.flowkiln.envs]``. ``python`` is ``X.Y``. ``platforms`` are
     those to lock for, ``indexes`` the package indexes to use, and packages published after ``exclude_newer`` are
     ignored. ``glibc`` is the lowest version of it to support (``"2.28"``); ``winners`` maps a path that several
-    packages own to the package whose file is installed. ``disabled`` gives the step no environment. Together with
-    ``@conda`` it is one environment, in which each distribution comes from one side.
+    packages own to the package whose file is installed. ``cuda`` (``"12.4"``, or ``"cpu"``) takes PyTorch's
+    packages in that variant. ``disabled`` gives the step no environment. Together with ``@conda`` it is one
+    environment, in which each distribution comes from one side.
     """
     return use("pypi", pypi.__kwdefaults__, check_pypi, function, unknown, locals())
 
@@ -75,7 +79,7 @@ def pypi_base(flow: C, /) -> C: ...
 @overload
 def pypi_base(
     *,
-    packages: Mapping[str, str] | Sequence[str] | None = None,
+    packages: Mapping[str, str | Mapping[str, str]] | Sequence[str] | None = None,
     python: str | None = None,
     name: str | None = None,
     requirements: str | PathLike[str] | None = None,
@@ -88,13 +92,14 @@ def pypi_base(
     exclude_newer: str | None = None,
     glibc: str | None = None,
     winners: Mapping[str, str] | None = None,
+    cuda: str | None = None,
     disabled: bool | None = None,
 ) -> Callable[[C], C]: ...
 def pypi_base(  # noqa: PLR0913  the public signature
     function: C | None = None,
     /,
     *,
-    packages: Mapping[str, str] | Sequence[str] | None = None,
+    packages: Mapping[str, str | Mapping[str, str]] | Sequence[str] | None = None,
     python: str | None = None,
     name: str | None = None,
     requirements: str | PathLike[str] | None = None,
@@ -107,6 +112,7 @@ def pypi_base(  # noqa: PLR0913  the public signature
     exclude_newer: str | None = None,
     glibc: str | None = None,
     winners: Mapping[str, str] | None = None,
+    cuda: str | None = None,
     disabled: bool | None = None,
     **unknown: object,
 ) -> C | Callable[[C], C]:
@@ -206,8 +212,8 @@ def conda_base(  # noqa: PLR0913  the public signature
 
 def check_pypi(given: Mapping[str, Any]) -> list[str]:
     """What is wrong with the arguments of ``pypi`` and ``pypi_base``, a sentence each."""
-    found = _packages("packages", given["packages"], '{"pandas": "2.2.*"} or a list of requirements')
-    found += _common(given, ("group", "extra"), ("indexes",))
+    found = _packages("packages", given["packages"], '{"pandas": "2.2.*"} or a list of requirements', pins=True)
+    found += _common(given, ("group", "extra", "cuda"), ("indexes",))
     for key in ("requirements", "pyproject"):
         if given[key] is not None and not (isinstance(given[key], str) or hasattr(given[key], "__fspath__")):
             found.append(f"{key} is the path of a file, not {given[key]!r}")
@@ -252,14 +258,20 @@ def _switches(given: Mapping[str, Any], keys: Sequence[str]) -> list[str]:
     ]
 
 
-def _packages(key: str, packages: object, example: str) -> list[str]:
+def _pinned(value: Any) -> bool:
+    """Whether it is a version with the index that the package comes from."""
+    known = isinstance(value, dict) and len(value) > 0 and set(value) <= {"version", "index"}
+    return known and are_texts([*value.values()])
+
+
+def _packages(key: str, packages: object, example: str, *, pins: bool = False) -> list[str]:
     if packages is None or (isinstance(packages, dict) and not packages):
         return []
     if isinstance(packages, dict):
         return [
             f'{key} maps names to versions as text, not {name!r} to {value!r}; write "{name}": "{value}"'
             for name, value in packages.items()
-            if not (isinstance(name, str) and name and isinstance(value, str))
+            if not (isinstance(name, str) and name and (isinstance(value, str) or (pins and _pinned(value))))
         ]
     if are_texts(packages):
         return []

@@ -45,6 +45,15 @@ def test_each_level_wins_over_the_next(project: Path) -> None:
     assert last.origin("isolation").endswith("config.toml")
 
 
+@pytest.mark.parametrize("name", ["'pkgs.example.com'", "pkgs.example.com"])
+def test_a_table_has_the_same_names_quoted_or_not(project: Path, name: str) -> None:
+    write_user(
+        project, f"[credentials]\n{name} = 'print-token --for=x'\n[profiles.ci.credentials]\n{name} = 'ci'\n"
+    )
+    assert settings.load(project, environ={}).pairs("credentials") == {"pkgs.example.com": "print-token --for=x"}
+    assert settings.load(project, environ={}, profile="ci").pairs("credentials") == {"pkgs.example.com": "ci"}
+
+
 def test_a_file_in_a_folder_below_finds_the_projects_settings_and_store(project: Path) -> None:
     (project / "pyproject.toml").write_text('[tool.flowkiln]\nstore = "runs"\n')
     below = project / "a" / "b"
@@ -68,6 +77,8 @@ def test_a_store_folder_marks_the_project(project: Path) -> None:
         ("offline = 'yes'\n", "true or false"),
         ("platforms = 'linux/amd64'\n", "a list of texts"),
         ("[python]\ndownloads = 1\n", "a text"),
+        ("credentials = 'a command'\n", "a table from names to texts"),
+        ("[credentials]\n'pkgs.example.com' = 1\n", "a table from names to texts"),
         ("[python\n", "not valid TOML"),
     ],
 )
@@ -119,6 +130,7 @@ def test_secrets_in_urls_are_masked_when_shown(project: Path) -> None:
         ("offline", "on", True),
         ("max-workers", "7", 7),
         ("isolation", "spawn", "spawn"),
+        ("credentials", "b.example=print b\n\n a.example = x=y\n", ("a.example=x=y", "b.example=print b")),
     ],
 )
 def test_texts_become_values(key: str, text: str, value: object) -> None:

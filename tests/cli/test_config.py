@@ -37,6 +37,17 @@ def test_set_then_show_with_origin(home: Path, capsys: pytest.CaptureFixture[str
     assert shown["platforms"]["value"] == ["linux/amd64", "darwin/arm64"]
 
 
+def test_a_table_is_set_whole(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for command in ("old", 'print "token" -n 1'):
+        assert run("config", "set", "credentials", f"pkgs.example.com={command}") == 0
+    assert (home / "config.toml").read_text() == ('credentials = {"pkgs.example.com" = "print \\"token\\" -n 1"}\n')
+    capsys.readouterr()
+    assert run("config", "show", "--json") == 0
+    shown = json.loads(capsys.readouterr().out)["settings"]["credentials"]
+    assert shown["value"] == ['pkgs.example.com=print "token" -n 1']
+    assert run("config", "set", "credentials", "pkgs.example.com") == 2
+
+
 def test_json_and_table_name_the_same_store(
     home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

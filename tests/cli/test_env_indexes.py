@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
-import pytest
-
-from flowkiln.cli.env_indexes import who
-from flowkiln.envs.credentials import Login
 from tests.cli.declaring import answer, flow, run
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    import pytest
 
     from tests.services.home import Home
     from tests.services.index import PackageIndex
@@ -85,19 +84,6 @@ def test_user_certificates_and_proxy_are_shown_and_no_secret(
     assert [one["login"] for one in places(answer(capsys, "env", "indexes"))] == ["*** (url)"]
 
 
-@pytest.mark.parametrize(
-    ("login", "wanted"),
-    [
-        (None, None),
-        (Login("ann", "x", "url"), "ann (url)"),
-        (Login("token", "", "url"), "*** (url)"),
-        (Login("", "token", "netrc"), "*** (netrc)"),
-    ],
-)
-def test_a_user_without_a_password_may_be_a_token(login: Login | None, wanted: str | None) -> None:
-    assert who(login) == wanted
-
-
 def test_check_asks_each_and_says_whether_the_login_is_taken(
     folder: Path, index: PackageIndex, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -113,3 +99,46 @@ def test_check_asks_each_and_says_whether_the_login_is_taken(
     assert run("env", "indexes", target, "--check", "--offline") == 0
     assert index.total == 0
     assert "not asked" in capsys.readouterr().out
+
+
+def test_a_pinned_package_has_its_index(
+    folder: Path, index: PackageIndex, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = flow(
+        folder, "{'alpha': '1.0', 'torch': {'index': 'https://torch.example/whl'}, 'b': {'index': 'pypi'}}"
+    )
+    found = [(one["url"], one["packages"]) for one in places(answer(capsys, "env", "indexes", f"{target}:start"))]
+    assert found == [
+        (index.url.rstrip("/"), []),
+        ("https://pypi.org/simple", ["b"]),
+        ("https://torch.example/whl", ["torch"]),
+    ]
+
+
+def test_a_variant_has_its_index_for_the_packages_that_it_concerns(
+    folder: Path, index: PackageIndex, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = flow(folder, "{'torch': '2.*', 'triton': {'index': 'pypi'}}, cuda='12.4'")
+    found = places(answer(capsys, "env", "indexes", f"{target}:start"))
+    assert [(one["url"], one["origin"]) for one in found] == [
+        (index.url.rstrip("/"), "setting indexes"),
+        ("https://download.pytorch.org/whl/cu124", "cuda"),
+        ("https://pypi.org/simple", "environment"),
+    ]
+    assert found[2]["packages"] == ["triton"]
+    assert "torch" in found[1]["packages"]
+    assert "triton" not in found[1]["packages"]
+    assert run("env", "indexes", f"{target}:start") == 0
+    assert re.search(r"cu124 +cuda .*pytorch-triton, \S+, \d+ more", capsys.readouterr().out)
+
+
+def test_commands_and_the_keyring_are_named_and_not_asked(
+    home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(home.work)
+    monkeypatch.setenv("FLOWKILN_CREDENTIALS", "asked.example=nonesuch --print")
+    monkeypatch.setenv("FLOWKILN_KEYRING", "subprocess")
+    monkeypatch.setenv("PATH", str(home.work))
+    monkeypatch.setenv("FLOWKILN_INDEXES", "https://asked.example/simple https://ann@kept.example/simple")
+    found = places(answer(capsys, "env", "indexes"))
+    assert [one["login"] for one in found] == ["*** (command)", "ann (keyring)"]

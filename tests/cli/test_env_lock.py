@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from flowkiln._base import settings
+from flowkiln.wiring import trees
 from tests.cli.declaring import answer, flow, project, run
+from tests.services import canary
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -107,6 +110,20 @@ def test_an_environment_looks_alike_in_every_answer(folder: Path, capsys: pytest
 def test_one_is_not_several(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("env", "lock", flow(folder, "{'alpha': '1.0'}")) == 0
     assert "start: locked, 1 package," in capsys.readouterr().out
+
+
+def test_a_command_of_the_settings_gives_the_password_to_lock_and_to_install(
+    folder: Path, index: PackageIndex, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project(folder, index, "[tool.flowkiln.credentials]\n'127.0.0.1' = 'echo CANARY123'\n")
+    index.require("__token__", "CANARY123")
+    assert run("env", "lock", flow(folder, "{'alpha': '1.0'}")) == 0
+    said = capsys.readouterr()
+    assert "CANARY123" not in said.out + said.err
+    network = trees.Host(settings.load(folder)).fetcher().network
+    assert network.credentials is not None
+    assert network.credentials(index.url) == ("__token__", "CANARY123")
+    assert canary.find("CANARY123", folder, besides={"pyproject.toml"}) == []
 
 
 def test_a_setting_of_uv_that_would_change_a_lock_stops_it_and_a_fresh_lock_needs_none(

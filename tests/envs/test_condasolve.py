@@ -168,12 +168,12 @@ def test_what_python_finds_inside_is_recorded_and_read_once(tmp_path: Path, chan
 
 
 def test_a_record_without_sha256_is_hashed_and_checked(url: str, channel: Channel) -> None:
-    name = channel.find("leaf", "2.0").name
-    channel.state(name, sha256=None)
+    path = channel.find("leaf", "2.0")
+    channel.state(path, sha256=None)
     channel.index()
-    data = channel.find("leaf", "2.0").read_bytes()
+    data = path.read_bytes()
     assert solved(url, "leaf").packages[0].sha256 == hashlib.sha256(data).hexdigest()
-    channel.state(name, md5="0" * 32)
+    channel.state(path, md5="0" * 32)
     channel.index()
     with pytest.raises(BrokenChannel, match="md5"):
         solved(url, "leaf")

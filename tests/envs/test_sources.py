@@ -195,8 +195,8 @@ def test_scripts(tmp_path: Path) -> None:
     assert found.requires_python == "<3.13,>=3.11"
     assert found.exclude_newer == "2026-01-31T00:00:00Z"
     assert found.indexes == ("https://x.example/simple", "default")
-    path.write_text(SCRIPT.replace("exclude-newer", "sources"))
-    with pytest.raises(UnknownOption, match="sources"):
+    path.write_text(SCRIPT.replace("exclude-newer", "resolution"))
+    with pytest.raises(UnknownOption, match="resolution"):
         file_spec(path)
     path.write_text("import this\n")
     with pytest.raises(BadSource, match="no `# /// script` block"):

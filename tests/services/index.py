@@ -54,7 +54,8 @@ class Fault:
     ``status`` answers with an error (``retry_after`` seconds in the header where given). ``rate`` serves the
     body at that many bytes per second, ``stall_after`` sends so many bytes and then nothing, ``cut_after``
     closes the connection there. ``corrupt`` flips the last byte; ``ranges=False`` answers every request with
-    the whole file. ``delay`` waits so many seconds before the first byte.
+    the whole file. ``delay`` waits so many seconds before the first byte. ``redirect`` sends to the same path of
+    another server, by its base URL.
     """
 
     status: int | None = None
@@ -66,6 +67,7 @@ class Fault:
     corrupt: bool = False
     ranges: bool = True
     delay: float = 0.0
+    redirect: str | None = None
 
 
 @dataclass(frozen=True)
@@ -294,6 +296,9 @@ class PackageIndex:
             self._failure = error
         finally:
             await runner.cleanup()
+            # a TLS transport that is closing needs turns of the loop until its socket is closed
+            for _ in range(3):
+                await asyncio.sleep(0)
             left = asyncio.all_tasks() - {asyncio.current_task()}
             for task in left:
                 task.cancel()
@@ -327,6 +332,8 @@ class PackageIndex:
         if fault.status is not None:
             extra = {"Retry-After": fault.retry_after} if fault.retry_after is not None else {}
             return web.Response(status=fault.status, headers=extra, text=f"planned {fault.status}")
+        if fault.redirect is not None:
+            return web.Response(status=302, headers={"Location": f"{fault.redirect}{path}"})
         return await self._content(request, kind, package, filename, fault)
 
     def _parsed(self, path: str) -> tuple[str, str, str]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["text", "path", "flag", "count", "items"]
+Kind = Literal["text", "path", "flag", "count", "items", "pairs"]
+"""``pairs`` is a table from names to texts, held as ``name=text``."""
 Plain = str | bool | int | tuple[str, ...] | None
 
 
@@ -48,6 +49,26 @@ TABLE: tuple[Setting, ...] = (
         key="channels",
         kind="items",
         help="Conda channels as names or URLs, first has precedence. Default: as conda is told, or conda-forge.",
+    ),
+    Setting(
+        key="credentials",
+        kind="pairs",
+        default=(),
+        help="A command for each host that prints the token, or user and password, to log in with there; one "
+        "`HOST=COMMAND` on each line of the variable.",
+    ),
+    Setting(
+        key="keyring",
+        kind="text",
+        choices=("never", "subprocess"),
+        help="Whether the program `keyring` is asked for passwords. Default: as UV_KEYRING_PROVIDER and "
+        "PIP_KEYRING_PROVIDER say, else never.",
+    ),
+    Setting(
+        key="torch-index",
+        kind="text",
+        default="https://download.pytorch.org/whl",
+        help="Base URL of the indexes that `cuda` takes PyTorch's packages from: one for each variant.",
     ),
     Setting(
         key="python.downloads",

@@ -89,6 +89,10 @@ class Settings:
         assert value is None or isinstance(value, tuple)
         return value
 
+    def pairs(self, key: str) -> dict[str, str]:
+        """The value of a table setting."""
+        return dict(item.partition("=")[::2] for item in self.items(key) or ())
+
     @property
     def store(self) -> Path:
         """The store's folder, absolute. Raises ``SettingError`` for a default that links to nothing."""
@@ -239,7 +243,8 @@ def _take(values: dict[str, Value], table: JSONObject, origin: str, base: Path) 
 
 def _flat(table: JSONObject, prefix: str = "") -> Iterator[tuple[str, object]]:
     for key, value in table.items():
-        if isinstance(value, dict):
+        own = BY_KEY.get(prefix + key)
+        if isinstance(value, dict) and (own is None or own.kind != "pairs"):
             yield from _flat(value, f"{prefix}{key}.")
         else:
             yield prefix + key, value
@@ -275,6 +280,9 @@ def _from_text(setting: Setting, text: str, origin: str, base: Path) -> Plain:
     if setting.kind == "items":
         parts = tuple(part for part in text.replace(",", " ").split() if part)
         return _checked(setting, parts, origin, base)
+    if setting.kind == "pairs":
+        lines = [line.partition("=") for line in text.splitlines() if line.strip()]
+        return _checked(setting, {name.strip(): told.strip() for name, _, told in lines}, origin, base)
     if setting.kind == "flag":
         word = text.strip().lower()
         if word not in (*_TRUE, *_FALSE):
@@ -293,6 +301,8 @@ def _checked(setting: Setting, value: object, origin: str, base: Path) -> Plain:
         if isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value):
             return tuple(value)
         raise _bad(setting, value, origin, "a list of texts")
+    if setting.kind == "pairs":
+        return _pairs(setting, value, origin)
     if setting.kind == "flag":
         if isinstance(value, bool):
             return value
@@ -311,6 +321,14 @@ def _checked(setting: Setting, value: object, origin: str, base: Path) -> Plain:
     if mark and scheme.isalnum():
         raise _bad(setting, value, origin, "a path on this machine, not a URL")
     return str(base / Path(value).expanduser())
+
+
+def _pairs(setting: Setting, value: object, origin: str) -> tuple[str, ...]:
+    # An unquoted host is a table for each of its parts.
+    pairs = dict(_flat(value)) if isinstance(value, dict) else {"": None}
+    if all(name and told and isinstance(told, str) for name, told in pairs.items()):
+        return tuple(f"{name}={told}" for name, told in sorted(pairs.items()))
+    raise _bad(setting, "...", origin, "a table from names to texts")
 
 
 def _bad(setting: Setting, value: object, origin: str, accepted: str) -> SettingError:

@@ -49,7 +49,8 @@ def set_value(context: click.Context, *, key: str, value: str, project: bool) ->
     speaker = session(context)
     parsed = settings_module.parse(key, value)
     path = _project_file() if project else paths.user_settings_file()
-    changed = _with_value(path, "tool.flowkiln" if project else "", key, _toml(parsed))
+    text = _inline(parsed) if known.BY_KEY[key].kind == "pairs" else _toml(parsed)
+    changed = _with_value(path, "tool.flowkiln" if project else "", key, text)
     settings_module.check_text(changed, path)
     settings_module.write(path, changed)
     speaker.result({"key": key, "value": parsed, "file": str(path)}, [f"{key} = {_text(parsed)}   ({path})"])
@@ -73,6 +74,12 @@ def _toml(value: known.Plain) -> str:
         return "[" + ", ".join(_toml(item) for item in value) + "]"
     escaped = str(value).replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'
+
+
+def _inline(value: known.Plain) -> str:
+    """A table setting's value as it stands in a file."""
+    pairs = [item.partition("=")[::2] for item in value] if isinstance(value, tuple) else []
+    return "{" + ", ".join(f"{_toml(name)} = {_toml(text)}" for name, text in pairs) + "}"
 
 
 def _project_file() -> Path:

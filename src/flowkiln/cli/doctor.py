@@ -182,7 +182,7 @@ def _standing(folder: Path) -> Path:
 def _indexes(settings: Settings) -> Finding:
     from flowkiln.envs import indexes
 
-    plan = indexes.plan(settings=settings.items("indexes") or ())
+    plan = indexes.plan_of(settings)
     origin = ", ".join(sorted({index.origin for index in plan.indexes}))
     hosts = _hosts_of(index.shown for index in plan.indexes)
     if settings.flag("offline"):
@@ -201,7 +201,7 @@ def asked(index: Index, plan: IndexPlan) -> tuple[str | None, tuple[str, ...]]:
     """Why ``index`` cannot be used, None when it answers, and the hosts that its files lie on."""
     from flowkiln.envs.transport import Network, Transport
 
-    transport = Transport(Network(stall=10.0, credentials=plan.credentials), connections=1)
+    transport = Transport(Network(stall=10.0, credentials=plan.credentials, renew=plan.renew), connections=1)
     url = f"{index.shown}/pip/"
     try:
         status, page = transport.page(url, {"Accept": _ACCEPT}, _PAGE)

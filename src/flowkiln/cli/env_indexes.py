@@ -20,9 +20,12 @@ if TYPE_CHECKING:
     from flowkiln._base.json import JSONObject
     from flowkiln._base.settings import Settings
     from flowkiln.cli.output import Session
-    from flowkiln.envs.credentials import Login
-    from flowkiln.envs.indexes import IndexPlan
+    from flowkiln.envs.indexes import Index, IndexPlan
+    from flowkiln.envs.spec import EnvSpec
     from flowkiln.wiring.locks import Request
+
+_NAMED = 3
+"""Packages of a pinned index that are named in the table; the --json output names all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +43,8 @@ class Place:
     certificates: str | None
     proxy: str | None
     problem: str | None = None
+    packages: tuple[str, ...] = ()
+    """Those that it is asked for, alone; empty where it is asked for all others."""
 
     def to_json(self) -> JSONObject:
         """The place as the --json output shows it."""
@@ -50,6 +55,7 @@ class Place:
             "login": self.login,
             "certificates": self.certificates,
             "proxy": self.proxy,
+            "packages": list(self.packages),
         }
 
 
@@ -88,27 +94,25 @@ def described(plan: IndexPlan, channels: Sequence[Place] = ()) -> tuple[Place, .
     from flowkiln.envs.transport import proxy
 
     certificates = authorities.named(dict(os.environ)) or os.environ.get("SSL_CERT_DIR")
-    found = []
-    for index in plan.indexes:
-        through = proxy(index.shown)
-        found.append(
-            Place(
-                kind="index",
-                url=index.shown,
-                origin=index.origin,
-                login=who(plan.login(index.url)),
-                certificates=certificates if index.shown.startswith("https:") else None,
-                proxy=redact.text(through) if through else None,
-            )
+
+    def place(index: Index, *packages: str) -> Place:
+        through, giver = proxy(index.shown), plan.giver(index.url)
+        return Place(
+            kind="index",
+            url=index.shown,
+            origin=index.origin,
+            login=str(giver) if giver else None,
+            certificates=certificates if index.shown.startswith("https:") else None,
+            proxy=redact.text(through) if through else None,
+            packages=packages,
         )
-    return (*channels, *found)
 
-
-def who(login: Login | None) -> str | None:
-    """The user and who gave the password; a user without a password may be a token, and is masked."""
-    if login is None:
-        return None
-    return f"{login.user if login.password and login.user else '***'} ({login.origin})"
+    pinned: dict[str, list[str]] = {}
+    for name, index in plan.pins:
+        pinned.setdefault(index.shown, []).append(name)
+    known = {index.shown: index for _, index in plan.pins}
+    alone = [place(known[url], *names) for url, names in sorted(pinned.items())]
+    return (*channels, *map(place, plan.indexes), *alone)
 
 
 def _requests(envs: tuple[str, ...], speaker: Session) -> list[Request]:
@@ -122,38 +126,44 @@ def _requests(envs: tuple[str, ...], speaker: Session) -> list[Request]:
 
 def _of(request: Request, speaker: Session, *, asked: bool) -> _Shown:
     settings = speaker.settings(request.declared.parent)
-    return _shown(request.name, request.spec.indexes, settings, asked=asked)
+    return _shown(request.name, request.spec, settings, asked=asked)
 
 
 def _here(speaker: Session, *, asked: bool) -> _Shown:
-    return _shown(None, (), speaker.own_settings(), asked=asked)
+    return _shown(None, None, speaker.own_settings(), asked=asked)
 
 
-def _shown(name: str | None, declared: tuple[str, ...], settings: Settings, *, asked: bool) -> _Shown:
+def _shown(name: str | None, spec: EnvSpec | None, settings: Settings, *, asked: bool) -> _Shown:
     from flowkiln.cli import doctor
     from flowkiln.envs import indexes as table_of_precedence
 
-    plan = table_of_precedence.plan(declared, settings.items("indexes") or ())
+    plan = table_of_precedence.plan_of(settings, spec)
     places = described(plan)
     if asked:
-        problems = [doctor.asked(index, plan)[0] for index in plan.indexes]
-        places = tuple(replace(one, problem=problem) for one, problem in zip(places, problems, strict=True))
+        problems = {index.shown: doctor.asked(index, plan)[0] for index in plan.everywhere}
+        places = tuple(replace(one, problem=problems.get(one.url)) for one in places)
     refused = tuple(map(str, plan.refused))
     return _Shown(name=name, places=places, refused=refused, ignored=plan.ignored)
 
 
 def _table(found: list[_Shown], *, asked: bool) -> list[str]:
-    heads = ["ENVIRONMENT", "INDEX", "FROM", "LOGIN", "CERTIFICATES", "PROXY", *(["STATE"] if asked else [])]
+    heads = ["ENVIRONMENT", "INDEX", "FROM", "LOGIN", "CERTIFICATES", "PROXY", "FOR", *(["STATE"] if asked else [])]
     rows = [
         [
             *(one.name or "-", place.url, place.origin, place.login or "-"),
             *(place.certificates or "system" if place.url.startswith("https:") else "-", place.proxy or "-"),
+            _packages(place),
             *([place.problem or "answers"] if asked else []),
         ]
         for one in found
         for place in one.places
     ]
     return table(heads, rows)
+
+
+def _packages(place: Place) -> str:
+    first, rest = place.packages[:_NAMED], place.packages[_NAMED:]
+    return ", ".join([*first, *([f"{len(rest)} more"] if rest else [])]) or "all others"
 
 
 def _settings(found: list[_Shown]) -> list[str]:

@@ -62,6 +62,8 @@ def _images(images: list[Known]) -> list[str]:
 
 
 def _facts(name: str, steps: tuple[str, ...], part: PlatformLock) -> list[str]:
+    from flowkiln.envs import variants
+
     bounds = [f">= {part.python_minimum}"] if part.python_minimum else []
     bounds += [f"< {part.python_below}"] if part.python_below else []
     python = part.python + (f" ({', '.join(bounds)})" if bounds else "")
@@ -69,4 +71,7 @@ def _facts(name: str, steps: tuple[str, ...], part: PlatformLock) -> list[str]:
     rows += [["python", python], ["env_id", part.env_id]]
     if part.glibc:
         rows.append(["glibc", f">= {part.glibc[0]}.{part.glibc[1]}"])
+    for package, version in part.virtual:
+        oldest = variants.driver(version) if package == "cuda" else None
+        rows.append([package, f">= {version}" + (f" (driver {oldest} or newer)" if oldest else "")])
     return [f"{key:9} {value}" for key, value in rows]

@@ -49,7 +49,7 @@ _UV: Mapping[str, tuple[Kind, str]] = {
     "UV_OVERRIDE": ("value", "Ask for versions that agree: what a package says of itself is never overridden."),
     "UV_EXCLUDE": ("value", "A lock holds all that its packages need; leave it out."),
     "UV_EXCLUDE_NEWER": ("value", _BEFORE),
-    "UV_TORCH_BACKEND": ("value", 'Name its index, as indexes=["https://download.pytorch.org/whl/cpu", "pypi"].'),
+    "UV_TORCH_BACKEND": ("value", 'Write cuda="12.4", or cuda="cpu", into the environment.'),
     "UV_NO_BINARY": ("flag", _WHEELS),
     "UV_NO_BINARY_PACKAGE": ("value", _WHEELS),
 }

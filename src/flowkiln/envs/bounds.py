@@ -11,7 +11,7 @@ import json as plain_json
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from flowkiln._base import digests, files, json, parallel, paths
+from flowkiln._base import digests, files, json, parallel, paths, redact
 from flowkiln._base.errors import NoSpace, ReadOnly
 from flowkiln._base.report import Silent
 from flowkiln.envs import pylock
@@ -84,9 +84,12 @@ def _edge(holds: Callable[[int], bool], inside: int, far: int) -> int:
 
 
 def _memory(question: Question, wheels: Sequence[LockedWheel]) -> Path:
+    pinned = [[name, redact.url(url)] for name, url in question.spec.index_pins]
     key = json.digest(
         {
             "schema": 1,
+            **({"index_pins": pinned} if pinned else {}),
+            **({"cuda": question.spec.cuda} if question.spec.cuda else {}),
             "requirements": list(question.spec.requirements),
             "constraints": list(question.spec.constraints),
             "python": question.full_python,

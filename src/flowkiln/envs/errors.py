@@ -112,7 +112,8 @@ class MissingLock(EnvError):
 class IndexDenied(EnvError):
     """The package index answered 401 or 403.
 
-    Credentials come from the index URL in your own settings or from ``~/.netrc``, never from a lock.
+    Credentials come from the index URL in your own settings, a command (setting ``credentials``), ``~/.netrc`` or
+    the keyring (setting ``keyring``), never from a lock. ``flowkiln env indexes`` shows who gives them.
     """
 
     code = "ENV010"
@@ -265,3 +266,16 @@ class UnsupportedSetting(EnvError):
 
     code = "ENV060"
     title = "Setting of pip or uv that cannot be honoured"
+
+
+class CredentialsFailed(EnvError):
+    """The command or the keyring that is to give the password of an index did not give one.
+
+    A command of the setting ``credentials`` ends with 0 and prints a token on one line, or user and password on two
+    lines, or a JSON object with ``token`` or ``user`` and ``password``, and ``expires`` as RFC 3339 if it knows.
+    What it printed is never shown.
+    """
+
+    code = "ENV061"
+    title = "No password from the command or keyring"
+    exit_code = ExitCode.SERVICE

@@ -17,14 +17,16 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from flowkiln._base import redact
-from flowkiln.envs import ambient, credentials
+from flowkiln.envs import ambient, credentials, variants
+from flowkiln.envs.credentials import Askers, Giver, Login
 from flowkiln.envs.errors import UnknownOption
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    from flowkiln._base.settings import Settings
     from flowkiln.envs.ambient import Refusal
-    from flowkiln.envs.credentials import Login
+    from flowkiln.envs.spec import EnvSpec
 
 PYPI = "https://pypi.org/simple"
 KEYWORDS = ("pypi", "default")
@@ -51,26 +53,58 @@ class IndexPlan:
     """The indexes that a resolution asks, best first; the last is the default one.
 
     ``refused`` are settings of pip and uv that would change what is locked, for ``ambient.check``; ``ignored``
-    names those about connections that have no effect here; ``netrc`` is the file of credentials by host.
+    names those about connections that have no effect here; ``netrc`` is the file of credentials by host, ``askers``
+    are whom to ask for those that stand nowhere. ``pins`` are the packages that come from one index alone, by name.
     """
 
     indexes: tuple[Index, ...]
     refused: tuple[Refusal, ...] = ()
     ignored: tuple[str, ...] = ()
     netrc: Path | None = None
+    askers: Askers = field(default_factory=Askers)
+    pins: tuple[tuple[str, Index], ...] = ()
 
-    def variables(self) -> dict[str, str]:
-        """The environment variables that tell uv about them: URLs with credentials stay off command lines."""
-        *extras, default = self.indexes
-        told = {"UV_DEFAULT_INDEX": default.url}
+    @property
+    def everywhere(self) -> tuple[Index, ...]:
+        """Every index that may be asked: the list, then those of pins that are not in it."""
+        known = {index.shown: index for index in (*self.indexes, *(pin for _, pin in self.pins))}
+        return tuple(known.values())
+
+    @property
+    def pin_names(self) -> dict[str, str]:
+        """What the index of a pin, by its URL without credentials, is called when uv is asked."""
+        return {url: f"pin-{number}" for number, url in enumerate(sorted({pin.shown for _, pin in self.pins}), 1)}
+
+    def variables(self, *, offline: bool = False) -> dict[str, str]:
+        """The environment variables that tell uv about them: URLs with credentials stay off command lines.
+
+        What only we can ask for, unless ``offline``, stands in the URLs as well. Raises ``CredentialsFailed``.
+        """
+        *extras, default = (index.url if offline else self._whole(index.url) for index in self.indexes)
+        told = {"UV_DEFAULT_INDEX": default}
         if extras:
-            told["UV_INDEX"] = " ".join(index.url for index in extras)
+            told["UV_INDEX"] = " ".join(extras)
+        for _, pin in self.pins:
+            found = None if offline else self.login(pin.url)
+            if found is not None and found.origin != "netrc":
+                name = self.pin_names[pin.shown].upper().replace("-", "_")
+                told |= {f"UV_INDEX_{name}_USERNAME": found.user, f"UV_INDEX_{name}_PASSWORD": found.password}
         return told
+
+    def _whole(self, url: str) -> str:
+        found = self.login(url)
+        return with_login(url, found) if found is not None and found.origin in {"command", "keyring"} else url
 
     @property
     def shown(self) -> str:
         """The indexes in one line, without credentials."""
-        return ", ".join(index.shown for index in self.indexes)
+        return ", ".join(index.shown for index in self.everywhere)
+
+    def asked(self, names: Iterable[str]) -> list[str]:
+        """The indexes that are asked for the packages ``names``, without credentials."""
+        pins = dict(self.pins)
+        listed = [index for name in names for index in ([pins[name]] if name in pins else self.indexes)]
+        return list(dict.fromkeys(index.shown for index in listed))
 
     def find(self, url: str) -> Index | None:
         """The index that has this URL, credentials and a final slash aside."""
@@ -78,15 +112,63 @@ class IndexPlan:
         return next((index for index in self.indexes if index.shown == wanted), None)
 
     def login(self, url: str) -> Login | None:
-        """Who logs in at ``url``: as an index on the same host says, else netrc, else None."""
-        return credentials.of_urls(url, (index.url for index in self.indexes)) or credentials.of_netrc(
-            url, self.netrc
+        """Who logs in at ``url``: as an index on the same host says, a command, netrc, the keyring; else None.
+
+        Raises ``CredentialsFailed``.
+        """
+        named = credentials.of_urls(url, (index.url for index in self.everywhere))
+        if named is not None and named.password:
+            return named
+        user = named.user if named is not None else ""
+        return (
+            self.askers.told(url, user)
+            or credentials.of_netrc(url, self.netrc, user)
+            or self.askers.kept(url, user, self._services(url))
+            or named
         )
 
+    def giver(self, url: str) -> Giver | None:
+        """Who would give the login at ``url``, without asking a command or the keyring; None for nobody."""
+        named = credentials.of_urls(url, (index.url for index in self.everywhere))
+        user = named.user if named is not None else ""
+        if named is not None and named.password:
+            return Giver(user, "url")
+        if self.askers.command(url):
+            return Giver("", "command")
+        found = credentials.of_netrc(url, self.netrc, user)
+        if found is not None:
+            return Giver(found.user if found.password else "", "netrc")
+        if self.askers.keyring:
+            return Giver(user, "keyring")
+        return Giver("", "url") if named is not None else None
+
     def credentials(self, url: str) -> tuple[str, str] | None:
-        """User and password for ``url``, None where nobody gives any."""
+        """User and password for ``url``, None where nobody gives any. Raises ``CredentialsFailed``."""
         found = self.login(url)
         return found.pair if found else None
+
+    def renew(self, url: str, refused: tuple[str, str] | None) -> tuple[str, str] | None:
+        """Another user and password for ``url``, whose server did not take ``refused``; None when nobody has one.
+
+        Commands and the keyring are asked anew. Raises ``CredentialsFailed``.
+        """
+        named = credentials.of_urls(url, (index.url for index in self.everywhere))
+        user = named.user if named is not None else ""
+        found = self.askers.renewed(url, user, self._services(url), refused)
+        return found.pair if found else None
+
+    def renew_used(self, url: str, used: Mapping[str, tuple[str, str] | None]) -> bool:
+        """Whether an index on the host of ``url`` has another login than the one in ``used``, by its URL.
+
+        Raises ``CredentialsFailed``.
+        """
+        refusing = [one.url for one in self.everywhere if credentials.host(one.url) == credentials.host(url)]
+        return any(self.renew(one, used[one]) is not None for one in refusing)
+
+    def _services(self, url: str) -> list[str]:
+        """What the keyring may know ``url`` by: the index on its host, then the host."""
+        own = [index for index in self.everywhere if credentials.host(index.url) == credentials.host(url)]
+        return [*(redact.url(index.url) for index in own), credentials.host(url)]
 
 
 def plan(
@@ -94,8 +176,16 @@ def plan(
     settings: Sequence[str] = (),
     *,
     environ: Mapping[str, str] | None = None,
+    keyring: str | None = None,
+    commands: Mapping[str, str] | None = None,
+    pins: Iterable[tuple[str, str]] = (),
+    variant: Mapping[str, str] | None = None,
 ) -> IndexPlan:
-    """The indexes to ask, by the table of precedence. Raises ``UnknownOption`` for what is no index."""
+    """The indexes to ask, by the table of precedence. Raises ``UnknownOption`` for what is no index.
+
+    ``keyring`` is the setting of that name, ``commands`` those that print passwords, by host;
+    ``pins`` are pairs of a package and its index, ``variant`` the indexes that the option ``cuda`` stands for.
+    """
     environ = os.environ if environ is None else environ
     files = [(path, _pip_options(path)) for path in _pip_paths(environ)]
     extras, default = _ambient(environ, files)
@@ -114,7 +204,27 @@ def plan(
         refused=ambient.refused(environ, files, complete=bool(declared or settings)),
         ignored=ambient.without_effect(environ, files),
         netrc=Path(environ.get("NETRC") or Path(environ.get("HOME", "/nonexistent")) / ".netrc"),
+        pins=tuple(sorted(_pins(pins, variant or {}, default), key=lambda pair: pair[0])),
+        askers=Askers(commands=commands or {}, keyring=_keyring(keyring, environ), environ=environ),
     )
+
+
+def plan_of(settings: Settings, spec: EnvSpec | None = None) -> IndexPlan:
+    """The indexes to ask for the request ``spec``, or for any, as the settings say."""
+    base, cuda = settings.text("torch-index") or "", spec.cuda if spec is not None else None
+    return plan(
+        spec.indexes if spec is not None else (),
+        settings.items("indexes") or (),
+        keyring=settings.text("keyring"),
+        commands=settings.pairs("credentials"),
+        pins=spec.index_pins if spec is not None else (),
+        variant=variants.pins(cuda, base) if cuda else None,
+    )
+
+
+def _keyring(setting: str | None, environ: Mapping[str, str]) -> bool:
+    told = (setting, environ.get("UV_KEYRING_PROVIDER"), environ.get("PIP_KEYRING_PROVIDER"))
+    return next((one for one in told if one), "never") == "subprocess"
 
 
 def _listed(urls: Iterable[str], origin: str, default: Index) -> Iterator[Index]:
@@ -126,6 +236,15 @@ def _listed(urls: Iterable[str], origin: str, default: Index) -> Iterator[Index]
             yield Index(PYPI, origin)
         else:
             yield _checked(url, origin)
+
+
+def _pins(
+    pins: Iterable[tuple[str, str]], variant: Mapping[str, str], default: Index
+) -> Iterable[tuple[str, Index]]:
+    found = {name: _checked(url, "cuda") for name, url in variant.items()}
+    for name, url in pins:
+        (found[name],) = _listed([url], "environment", default)
+    return found.items()
 
 
 def _checked(url: str, origin: str) -> Index:
@@ -170,9 +289,13 @@ def _named(text: str, environ: Mapping[str, str]) -> str:
     user, password = environ.get(f"{key}_USERNAME"), environ.get(f"{key}_PASSWORD")
     if user is None and password is None:
         return url
+    return with_login(url, Login(user or "", password or "", "url"))
+
+
+def with_login(url: str, login: Login) -> str:
+    """``url`` with user and password inside, in place of its own."""
     parts = urlsplit(url)
-    host = parts.netloc.rpartition("@")[2]
-    secret = f"{quote(user or '', safe='')}:{quote(password or '', safe='')}@{host}"
+    secret = f"{quote(login.user, safe='')}:{quote(login.password, safe='')}@{credentials.host(url)}"
     return urlunsplit((parts.scheme, secret, parts.path, parts.query, parts.fragment))
 
 

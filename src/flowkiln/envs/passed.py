@@ -165,7 +165,7 @@ def _fetch(urls: list[str], plan: IndexPlan) -> dict[str, str]:
     # Imported here because TLS takes longer to load than most locks have use for it.
     from flowkiln.envs.transport import Network, Transport  # noqa: PLC0415
 
-    transport = Transport(Network(stall=_STALL, credentials=plan.credentials))
+    transport = Transport(Network(stall=_STALL, credentials=plan.credentials, renew=plan.renew))
 
     def one(url: str) -> str | None:
         try:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from flowkiln._base import parallel, redact
-from flowkiln.envs import bounds, condaside, passed, provided, pylock, pythons, requirements
+from flowkiln.envs import bounds, condaside, passed, provided, pylock, pythons, requirements, variants
 from flowkiln.envs.errors import EnvError, HashMismatch, NoWheel, UnsupportedTarget, UvUnusable
 from flowkiln.envs.lock import AbsentPlatform, EnvLock, LockedWheel, PlatformLock
 from flowkiln.envs.spec import DEFAULT_PLATFORMS, normal_name
@@ -80,6 +80,8 @@ def resolve(
     Raises ``EnvError``.
     """
     python = _python(spec, previous)
+    if spec.conda:
+        condaside.load()
     job = _Job(
         name=name,
         spec=spec,
@@ -107,6 +109,8 @@ def resolve(
     heard = [(part.lock, part.answer.trace) for _, part in sorted(found.items()) if part.answer is not None]
     told = passed.explain(heard, solver.plan, offline=solver.offline, cutoff=spec.exclude_newer)
     warnings = {f"{name}: {provided.readable(line)}": None for _, trace in heard for line in trace.warnings}
+    if spec.cuda and not {wheel.name for part in lock.platforms for wheel in part.wheels} & set(variants.PACKAGES):
+        warnings[f"{name}: cuda={spec.cuda!r} chooses nothing: no package of the environment has variants"] = None
     return Resolution(lock, told, [*warnings, *(_differences(lock) if found else ())])
 
 
@@ -268,10 +272,24 @@ def _platform(job: _Job, platform: Platform, lead: PlatformLock | None, *, follo
         steps=job.steps,
         conda=lock.conda,
     )
-    wheels, answer = _wheels(job.solver, question)
+    question, wheels, answer = _wheels(job.solver, question)
     # With a Python of conda's the patch is in the lock: nothing else is to be bound.
     minimum, below = (None, None) if side else bounds.find(job.solver, question, wheels)
-    return _Part(replace(lock, wheels=wheels, python_minimum=minimum, python_below=below), answer, channels)
+    lock = replace(
+        lock, wheels=wheels, python_minimum=minimum, python_below=below, virtual=_virtual(job, lock, wheels)
+    )
+    return _Part(lock, answer, channels)
+
+
+def _virtual(job: _Job, lock: PlatformLock, wheels: Sequence[LockedWheel]) -> tuple[tuple[str, str], ...]:
+    """What the platform has to have: what conda packages were solved for, a driver for the variants of wheels."""
+    if not job.spec.cuda or lock.platform.os != "linux":
+        return lock.virtual
+    return tuple(
+        sorted(
+            {**dict(variants.virtual(job.spec.cuda, [one.name for one in wheels])), **dict(lock.virtual)}.items()
+        )
+    )
 
 
 def _conda(job: _Job, platform: Platform, own: PlatformLock | None, lead: PlatformLock | None) -> CondaSide:
@@ -292,14 +310,29 @@ def _conda(job: _Job, platform: Platform, own: PlatformLock | None, lead: Platfo
     return side
 
 
-def _wheels(solver: Solver, question: Question) -> tuple[tuple[LockedWheel, ...], Answer]:
-    """The wheels by one run of uv, those that conda provides left out."""
-    answer = ask(solver, question)
+def _wheels(solver: Solver, question: Question) -> tuple[Question, tuple[LockedWheel, ...], Answer]:
+    """The wheels that uv chooses, those that conda provides left out, with the question that this answers."""
+    question, answer = _pinned(solver, question)
     packages = [one for one in pylock.read_uv(answer.pylock) if not provided.is_stub(one.version)]
     if packages and not answer.trace.edges:
         message = "this uv does not tell what needs what, which locks record"
         raise UvUnusable(message, hint="Install another one: `pip install 'uv>=0.9,<0.14'`.")
-    return tuple(_wheel(question, solver, answer, package, packages) for package in packages), answer
+    return question, tuple(_wheel(question, solver, answer, package, packages) for package in packages), answer
+
+
+def _pinned(solver: Solver, question: Question) -> tuple[Question, Answer]:
+    """The answer in which every pinned package comes from its index, with the question that it answers.
+
+    uv pins what a request names; what only others need it takes from any index. So that is asked for by name.
+    """
+    while True:
+        answer = ask(solver, question)
+        asked = {*map(requirements.name_of, question.spec.requirements), *question.roots}
+        found = {one.name for one in pylock.read_uv(answer.pylock) if not provided.is_stub(one.version)}
+        missed = sorted(name for name, _ in solver.plan.pins if name in found - asked)
+        if not missed:
+            return question, answer
+        question = replace(question, roots=(*question.roots, *missed))
 
 
 def _wheel(
@@ -317,7 +350,8 @@ def _wheel(
     if chosen.sha256 is None:
         message = f"environment {question.name!r}: the index states no sha256 for {filename}"
         raise HashMismatch(message, hint="Use an index that does: a lock without hashes proves nothing.")
-    index = package.index or answer.trace.indexes.get(package.name)
+    pinned = dict(solver.plan.pins).get(package.name)
+    index = pinned.shown if pinned is not None else package.index or answer.trace.indexes.get(package.name)
     if index is None and len(solver.plan.indexes) == 1:
         index = solver.plan.indexes[0].shown
     names = {one.name for one in packages}

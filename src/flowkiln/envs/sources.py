@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 from flowkiln._base.platforms import Platform
-from flowkiln.envs import cutoff, pythons, requirements
+from flowkiln.envs import cutoff, pythons, requirements, uvtables, variants
 from flowkiln.envs.errors import BadSource, UnknownOption, UnsupportedTarget
 from flowkiln.envs.lockindex import version_pair
 from flowkiln.envs.spec import DEFAULT_GLIBC, EnvSpec, normal_name
@@ -25,10 +25,11 @@ if TYPE_CHECKING:
 
 OPTIONS = (
     *("python", "packages", "requirements", "pyproject", "group", "extra", "script"),
-    *("platforms", "indexes", "exclude_newer", "glibc", "winners"),
+    *("platforms", "indexes", "exclude_newer", "glibc", "winners", "index_pins", "cuda"),
 )
 """Options of an environment, in decorators and in ``[tool.flowkiln.envs.NAME]``."""
 
+_SCRIPT_KEYS = ("exclude-newer", "index", "sources", "constraint-dependencies")
 _SCRIPT = re.compile(r"(?m)^# /// script\s*$\s(?P<content>(^#(| .*)$\s)+)^# ///\s*$")
 
 
@@ -53,6 +54,7 @@ def spec(options: Mapping[str, Any], *, folder: Path, script: Path | None = None
             raise UnknownOption(f"{_at(where)}script=True needs a file with a `# /// script` block")
         found.add_script(script)
     found.listed.requirements += packages(given.get("packages", {}), where=where)
+    pins = {**found.pins, **index_pins(given, where=where)}
     python = given.get("python")
     return EnvSpec(
         python=pythons.check(str(python)) if python is not None else None,
@@ -65,31 +67,68 @@ def spec(options: Mapping[str, Any], *, folder: Path, script: Path | None = None
         glibc=_glibc(given.get("glibc"), where),
         exclude_newer=cutoff.absolute(given["exclude_newer"]) if "exclude_newer" in given else found.exclude_newer,
         winners=tuple(sorted((str(path), normal_name(str(one))) for path, one in given.get("winners", {}).items())),
+        index_pins=tuple(sorted(pins.items())),
+        cuda=variants.check(given["cuda"], where) if "cuda" in given else None,
     )
 
 
-def packages(given: Mapping[str, str] | Sequence[str], *, where: str = "") -> list[str]:
-    """The requirements of ``packages``: a dictionary from name to version, or a list of requirements."""
+def packages(given: Mapping[str, Any] | Sequence[str], *, where: str = "") -> list[str]:
+    """The requirements of ``packages``: a dictionary from name to version, or a list of requirements.
+
+    In place of a version may stand a dictionary of ``version`` and ``index``, whose index :func:`index_pins` gives.
+    """
     if isinstance(given, str):
         raise UnknownOption(f"{_at(where)}packages is a dictionary or a list, not the text {given!r}")
     if hasattr(given, "items"):
-        return [requirements.package(name, version, where=where) for name, version in given.items()]
+        return [
+            requirements.package(name, _version(name, told, where), where=where) for name, told in given.items()
+        ]
     return [requirements.requirement(text, where=where) for text in given]
+
+
+def index_pins(options: Mapping[str, Any], *, where: str = "") -> dict[str, str]:
+    """The index that each pinned package of ``options`` comes from, by normal name."""
+    given = options.get("index_pins") or {}
+    listed = options.get("packages") or {}
+    if not hasattr(given, "items") or not all(isinstance(url, str) for url in given.values()):
+        raise UnknownOption(f"{_at(where)}index_pins is a dictionary from packages to indexes, not {given!r}")
+    pins = {normal_name(name): url for name, url in given.items()}
+    for name, told in listed.items() if hasattr(listed, "items") else ():
+        if not isinstance(told, str) and "index" in told:
+            pins[normal_name(name)] = str(told["index"])
+    return pins
+
+
+def _version(name: str, told: Any, where: str) -> str:
+    if isinstance(told, str):
+        return told
+    if not hasattr(told, "items"):
+        message = f"{_at(where)}{told!r} is not a version of {name!r}"
+        raise UnknownOption(message, hint='Write "2.*", or {"version": "2.*", "index": "https://..."}.')
+    _check_names(told, ("version", "index"), f"{where}, package {name}" if where else f"package {name}")
+    return str(told.get("version", ""))
 
 
 def merge(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
     """The options of a step: those of its flow with its own on top.
 
-    ``packages`` are joined, the step's winning for those that both name; every other option of the step replaces
-    the flow's. The result can be shown and given to :func:`spec`.
+    ``packages`` are joined, the step's winning for those that both name, with their index; every other option of
+    the step replaces the flow's. The result can be shown and given to :func:`spec`.
     """
     merged = {**base, **{name: value for name, value in own.items() if value is not None}}
     wanted: dict[str, str] = {}
+    pins: dict[str, str] = {}
     for options in (base, own):
         for line in packages(options.get("packages") or {}):
             wanted[requirements.name_of(line)] = line
+            pins.pop(requirements.name_of(line), None)
+        pins |= index_pins(options)
     if wanted:
         merged["packages"] = sorted(wanted.values())
+    if pins:
+        merged["index_pins"] = pins
+    else:
+        merged.pop("index_pins", None)
     return {name: value for name, value in merged.items() if value is not None}
 
 
@@ -136,6 +175,7 @@ class _Found:
         self.listed = listed
         self.requires_python: str | None = None
         self.indexes: tuple[str, ...] = ()
+        self.pins: dict[str, str] = {}
         self.exclude_newer: str | None = None
 
     def add_pyproject(self, path: Path, group: str | None, extra: str | None) -> None:
@@ -157,6 +197,7 @@ class _Found:
                 raise BadSource(f"{path} has no extra {extra!r}", hint=f"It has: {known}.")
             lines += _texts(extras[normal_name(extra)], path, f"extra {extra}")
         self.listed.requirements += [requirements.requirement(line, where=str(path)) for line in lines]
+        self._take_uv(document.get("tool", {}).get("uv", {}), path)
 
     def add_script(self, path: Path) -> None:
         """The PEP 723 block of a file, its ``[tool.uv]`` cut-off and indexes included."""
@@ -175,19 +216,14 @@ class _Found:
             self.requires_python = _specifier(document["requires-python"], path)
         wanted = _texts(document.get("dependencies", []), path, "dependencies")
         self.listed.requirements += [requirements.requirement(line, where=str(path)) for line in wanted]
-        self._take_uv(document.get("tool", {}).get("uv", {}), path)
+        table = document.get("tool", {}).get("uv", {})
+        _check_names(table, _SCRIPT_KEYS, f"{path}, [tool.uv]")
+        self._take_uv(table, path)
 
     def _take_uv(self, table: Mapping[str, Any], path: Path) -> None:
-        _check_names(table, ("exclude-newer", "index"), f"{path}, [tool.uv]")
-        if "exclude-newer" in table:
-            self.exclude_newer = cutoff.absolute(table["exclude-newer"])
-        listed = [dict(one) for one in table.get("index", [])]
-        for one in listed:
-            _check_names(one, ("url", "name", "default"), f"{path}, [[tool.uv.index]]")
-        if listed:
-            extras = [str(one["url"]) for one in listed if not one.get("default")]
-            default = [str(one["url"]) for one in listed if one.get("default")]
-            self.indexes = (*extras, *(default or ["default"]))
+        told = uvtables.read(table, str(path))
+        self.indexes, self.pins, self.exclude_newer = told.indexes, told.pins, told.exclude_newer
+        self.listed.constraints += told.constraints
 
 
 def _group(groups: Mapping[str, Any], name: str, path: Path, inside: tuple[str, ...]) -> list[str]:

@@ -34,6 +34,8 @@ class EnvSpec:
       ``pypi`` stands for PyPI, ``default`` for the default index of the user's settings.
     * ``glibc``: floor as (major, minor). ``exclude_newer``: absolute time, RFC 3339 or a date.
     * ``winners``: pairs of a path owned by several distributions and the one whose file is installed.
+    * ``index_pins``: pairs of a package and the one index it comes from, which is asked for nothing else; sorted.
+    * ``cuda``: the variant of PyTorch's packages, ``cpu`` or a version of CUDA; None = what the indexes have.
     * ``conda``: conda match specs, normalised, sorted; with any, the environment's Python is conda's.
     * ``channels``: conda channels as names or URLs, first has precedence; empty = from the user's settings.
     * ``virtual``: pairs of a virtual package without its underscores (``cuda``) and the version it is assumed to
@@ -52,6 +54,8 @@ class EnvSpec:
     glibc: tuple[int, int] = DEFAULT_GLIBC
     exclude_newer: str | None = None
     winners: tuple[tuple[str, str], ...] = field(default=())
+    index_pins: tuple[tuple[str, str], ...] = ()
+    cuda: str | None = None
     conda: tuple[str, ...] = ()
     channels: tuple[str, ...] = ()
     virtual: tuple[tuple[str, str], ...] = ()
@@ -59,15 +63,17 @@ class EnvSpec:
     @property
     def spec_id(self) -> str:
         """Identity of the request: ``sha256:...``; equal for equal requests on every host. No credentials."""
-        # What only conda has stands in the identity of those requests alone: others keep the one they had.
-        conda: json.JSONObject = {
+        # What few requests have stands in the identity of those alone: others keep the one they had.
+        rare: json.JSONObject = {
+            "index_pins": [[name, redact.url(url)] for name, url in sorted(self.index_pins)],
+            "cuda": self.cuda,
             "conda": sorted(self.conda),
             "channels": [redact.url(url) for url in self.channels],
             "virtual": [list(pair) for pair in sorted(self.virtual)],
         }
         return json.digest(
             {
-                **{key: value for key, value in conda.items() if value},
+                **{key: value for key, value in rare.items() if value},
                 "schema": SPEC_SCHEMA,
                 "python": self.python,
                 "requires_python": self.requires_python,

@@ -6,6 +6,7 @@ import os
 import re
 import ssl
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
@@ -35,12 +36,13 @@ class Network:
     """How to reach servers. ``stall`` is the longest silence in seconds; there is no limit on the whole.
 
     ``ca`` is a file or folder of certificates; without it what ``envs.authorities`` decides holds, for uv as well.
-    ``credentials`` is asked for every host anew.
+    ``credentials`` is asked for every host anew, ``renew`` when a server refuses what it said: for another login.
     """
 
     stall: float = 30.0
     ca: str | None = None
     credentials: Callable[[str], Credentials | None] | None = None
+    renew: Callable[[str, Credentials | None], Credentials | None] | None = None
 
 
 class Transport:
@@ -91,6 +93,17 @@ class Transport:
             raise DownloadFailed(message)
         # Looked up for each host: a redirect to another host carries no credentials of the first.
         credentials = own or (self._network.credentials(bare) if self._network.credentials else None)
+        answer = self._send_as(credentials, bare, headers)
+        if answer.status != HTTPStatus.UNAUTHORIZED or self._network.renew is None:
+            return answer
+        renewed = self._network.renew(bare, credentials)
+        if renewed is None:
+            return answer
+        answer.drain_conn()
+        answer.release_conn()
+        return self._send_as(renewed, bare, headers)
+
+    def _send_as(self, credentials: Credentials | None, bare: str, headers: Mapping[str, str]) -> BaseHTTPResponse:
         sent = dict(headers)
         if credentials is not None:
             sent.update(urllib3.make_headers(basic_auth=":".join(credentials)))

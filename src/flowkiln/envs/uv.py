@@ -7,7 +7,7 @@ import re
 import shutil
 import sys
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 from flowkiln._base import command, files, paths, redact
 from flowkiln._base.errors import NoSpace, ReadOnly, ToolMissing
 from flowkiln._base.report import Silent
-from flowkiln.envs import authorities, provided, uverrors
-from flowkiln.envs.errors import UvUnusable
+from flowkiln.envs import authorities, provided, uverrors, uvpins
+from flowkiln.envs.errors import IndexDenied, UvUnusable
 from flowkiln.envs.uvtrace import LEVELS, Trace
 from flowkiln.envs.wheels import MACOS_FLOOR
 
@@ -64,8 +64,9 @@ class Question:
     """One resolution: an environment on one target with a full Python version.
 
     ``preferred`` is the text of a pylock file whose versions are kept where they satisfy the request;
-    ``upgrade`` names the packages that are free of it (True: all). ``pins`` are further constraints. ``conda`` are
-    the packages that are there already: what they provide is taken as it is.
+    ``upgrade`` names the packages that are free of it (True: all). ``pins`` are further constraints, ``roots``
+    packages besides those of the request. ``conda`` are the packages that are there already: what they provide is
+    taken as it is.
     """
 
     name: str
@@ -75,6 +76,7 @@ class Question:
     preferred: str | None = None
     upgrade: bool | frozenset[str] = False
     pins: tuple[str, ...] = ()
+    roots: tuple[str, ...] = ()
     quiet: bool = False
     steps: tuple[str, ...] = ()
     conda: tuple[LockedConda, ...] = ()
@@ -99,11 +101,24 @@ class Answer:
 
 
 def ask(solver: Solver, question: Question) -> Answer:
-    """Resolves ``question``. Raises the ``EnvError`` that says what is wrong, naming the environment."""
+    """Resolves ``question``. Raises the ``EnvError`` that says what is wrong, naming the environment.
+
+    An index that refuses the login is asked once more with another one, where a command or the keyring has one.
+    """
+    used = {} if solver.offline else {one.url: solver.plan.credentials(one.url) for one in solver.plan.everywhere}
+    try:
+        return _ask(solver, question)
+    except IndexDenied as error:
+        if solver.offline or not solver.plan.renew_used(str(error.data["url"]), used):
+            raise
+    return _ask(solver, question)
+
+
+def _ask(solver: Solver, question: Question) -> Answer:
     uv = find(solver.environ)
     trace = Trace()
     with files.scratch_folder(paths.cache_root() / "scratch") as folder:
-        arguments: list[str | Path] = [uv, *_arguments(question, folder, offline=solver.offline)]
+        arguments: list[str | Path] = [uv, *_arguments(question, folder, solver)]
         watch = _Watch(solver.reporter, question, trace)
         finished = command.run(
             arguments,
@@ -120,10 +135,20 @@ def ask(solver: Solver, question: Question) -> Answer:
     raise uverrors.translate(finished, trace, question, solver, log)
 
 
-def _arguments(question: Question, folder: Path, *, offline: bool) -> list[str | Path]:
+def _plan(solver: Solver, question: Question) -> IndexPlan:
+    """The indexes with the pins of what comes from no index: of what conda provides there are none."""
+    there = {name for name, _ in question.provided}
+    return replace(solver.plan, pins=tuple(pin for pin in solver.plan.pins if pin[0] not in there))
+
+
+def _arguments(question: Question, folder: Path, solver: Solver) -> list[str | Path]:
     spec = question.spec
-    wanted = folder / "requirements.in"
-    wanted.write_text("".join(f"{line}\n" for line in spec.requirements), encoding="utf-8")
+    if _plan(solver, question).pins:
+        wanted = folder / "pyproject.toml"
+        wanted.write_text(uvpins.text(spec.requirements, question.roots, _plan(solver, question)), encoding="utf-8")
+    else:
+        wanted = folder / "requirements.in"
+        wanted.write_text("".join(f"{line}\n" for line in spec.requirements), encoding="utf-8")
     output = folder / "pylock.toml"
     if question.preferred:
         output.write_text(question.preferred, encoding="utf-8")
@@ -140,7 +165,7 @@ def _arguments(question: Question, folder: Path, *, offline: bool) -> list[str |
         arguments += ["--find-links", provided.write(folder, question.provided)]
     if spec.exclude_newer:
         arguments += ["--exclude-newer", spec.exclude_newer]
-    if offline:
+    if solver.offline:
         arguments.append("--offline")
     if question.upgrade is True:
         arguments.append("--upgrade")
@@ -166,7 +191,7 @@ def environment(solver: Solver) -> dict[str, str]:
         "UV_CACHE_DIR": str(cache_dir(solver.environ)),
         "MACOSX_DEPLOYMENT_TARGET": ".".join(map(str, MACOS_FLOOR)),
     }
-    return told | authorities.variables(solver.environ) | solver.plan.variables()
+    return told | authorities.variables(solver.environ) | solver.plan.variables(offline=solver.offline)
 
 
 def cache_dir(environ: Mapping[str, str]) -> Path:

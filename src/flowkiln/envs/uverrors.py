@@ -39,6 +39,8 @@ def translate(
     said = _tidy(trace.failure)
     for recognise in (_malformed, _offline, _denied, _service, _hashes, _missing, _provided, _unsolvable):
         error = recognise(said, question, solver)
+        if isinstance(error, errors.NoSuchPackage):
+            error = _hidden(error, trace, question) or error
         if error is not None:
             break
     else:
@@ -95,13 +97,23 @@ def _offline(said: str, question: Question, _: Solver) -> errors.EnvError | None
     return errors.Offline(_says(question, what, said), hint="Lock once without --offline.")
 
 
-def _denied(said: str, question: Question, _: Solver) -> errors.EnvError | None:
+def _denied(said: str, question: Question, _: Solver | None = None) -> errors.EnvError | None:
     found = _DENIED.search(said) or _STATUS.search(said)
     if found is None or found["status"] not in {"401", "403"}:
         return None
     what = f"{redact.url(found['url'])} refused access ({found['status']})"
     hint = "Put user and password into the index URL of your own settings, or into ~/.netrc; locks never hold them."
-    return errors.IndexDenied(_says(question, what, ""), hint=hint)
+    return errors.IndexDenied(_says(question, what, ""), hint=hint, data={"url": redact.url(found["url"])})
+
+
+def _hidden(error: errors.NoSuchPackage, trace: Trace, question: Question) -> errors.EnvError | None:
+    """The refusal behind a package that uv did not find: of a pinned index it says no more than that."""
+    for name in error.data["packages"]:
+        for url, status in trace.refused.items():
+            if url.rstrip("/").rpartition("/")[2] == name:
+                index = url.rstrip("/").removesuffix(f"/{name}")
+                return _denied(f"An index ({index}) answered {status}", question)
+    return None
 
 
 def _service(said: str, question: Question, solver: Solver) -> errors.EnvError | None:
@@ -129,10 +141,11 @@ def _missing(said: str, question: Question, solver: Solver) -> errors.EnvError |
     names = sorted(set(_NOT_FOUND.findall(said)))
     if not names:
         return None
-    what = f"no package {' or '.join(repr(name) for name in names)} on {solver.plan.shown}"
+    asked = solver.plan.asked(names)
+    what = f"no package {' or '.join(repr(name) for name in names)} on {', '.join(asked)}"
     hint = 'Check the spelling. A package of another index needs `indexes = ["URL", "pypi"]`.'
     error = errors.NoSuchPackage(_says(question, what, _chain(said)), hint=hint)
-    error.data |= {"packages": names, "indexes": [index.shown for index in solver.plan.indexes]}
+    error.data |= {"packages": names, "indexes": asked}
     return error
 
 

@@ -19,6 +19,7 @@ _FETCH = re.compile(r"Fetching metadata for `?(?P<name>[^`\s]+?)`? from `?(?P<ur
 _FOUND = re.compile(r"Found candidate for package (?P<name>\S+) with range .* steps: (?P<version>\S+) version")
 _PASSED = re.compile(r"Returning incompatible candidate for package (?P<name>\S+) ")
 _CHOSEN = re.compile(r"Selecting: (?P<name>[^\s=]+)==(?P<version>\S+) \[[^\]]*\] \((?P<file>[^)]+)\)")
+_RECEIVED = re.compile(r"Received response .* status (?P<status>\d{3})\b.* for: (?P<url>\S+)$")
 _REQUEST = re.compile(r"Sending \S+ (?:GET|HEAD)?\s*request for: (?P<url>\S+)")
 
 
@@ -31,6 +32,7 @@ class Trace:
     indexes: dict[str, str] = field(default_factory=dict)
     passed_over: dict[str, set[str]] = field(default_factory=dict)
     chosen: dict[tuple[str, str], str] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
     phase: str = "starting uv"
     item: str = ""
     _found: dict[str, str] = field(default_factory=dict)
@@ -88,6 +90,12 @@ class Trace:
         self.chosen[name, match["version"]] = match["file"]
         self.phase, self.item = "solving", name
 
+    def received(self, match: re.Match[str]) -> None:
+        """A server answered; a page that wants another login counts unless it is given after all."""
+        self.refused.pop(match["url"], None)
+        if match["status"] in {"401", "403"}:
+            self.refused[match["url"]] = match["status"]
+
     def request(self, match: re.Match[str]) -> None:
         """A request went out."""
         self.phase = "waiting for the index"
@@ -100,5 +108,6 @@ _READERS = (
     (_FOUND, Trace.found),
     (_PASSED, Trace.passed),
     (_CHOSEN, Trace.choose),
+    (_RECEIVED, Trace.received),
     (_REQUEST, Trace.request),
 )

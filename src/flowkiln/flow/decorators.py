@@ -169,7 +169,7 @@ def pypi(function: F, /) -> F: ...
 @overload
 def pypi(
     *,
-    packages: Mapping[str, str] | Sequence[str] | None = None,
+    packages: Mapping[str, str | Mapping[str, str]] | Sequence[str] | None = None,
     python: str | None = None,
     name: str | None = None,
     requirements: str | PathLike[str] | None = None,
@@ -182,13 +182,14 @@ def pypi(
     exclude_newer: str | None = None,
     glibc: str | None = None,
     winners: Mapping[str, str] | None = None,
+    cuda: str | None = None,
     disabled: bool | None = None,
 ) -> Callable[[F], F]: ...
 def pypi(  # noqa: PLR0913  the public signature
     function: F | None = None,
     /,
     *,
-    packages: Mapping[str, str] | Sequence[str] | None = None,
+    packages: Mapping[str, str | Mapping[str, str]] | Sequence[str] | None = None,
     python: str | None = None,
     name: str | None = None,
     requirements: str | PathLike[str] | None = None,
@@ -201,17 +202,20 @@ def pypi(  # noqa: PLR0913  the public signature
     exclude_newer: str | None = None,
     glibc: str | None = None,
     winners: Mapping[str, str] | None = None,
+    cuda: str | None = None,
     disabled: bool | None = None,
     **unknown: object,
 ) -> F | Callable[[F], F]:
     """Declares the environment of a step.
 
-    What is needed comes from ``packages`` (a dictionary of versions or a list of requirements), a
+    What is needed comes from ``packages`` (a dictionary of versions or a list of requirements; a version may be
+    ``{"version": "2.*", "index": URL}``: that package then comes from that index, and no other one does), a
     ``requirements`` file, a ``group`` or ``extra`` of a ``pyproject`` file, the ``script`` block of the flow file
     (PEP 723), or the environment ``name`` of ``[tool.flowkiln.envs]``. ``python`` is ``X.Y``. ``platforms`` are
     those to lock for, ``indexes`` the package indexes to use, and packages published after ``exclude_newer`` are
     ignored. ``glibc`` is the lowest version of it to support (``"2.28"``); ``winners`` maps a path that several
-    packages own to the package whose file is installed. ``disabled`` gives the step no environment.
+    packages own to the package whose file is installed. ``cuda`` (``"12.4"``, or ``"cpu"``) takes PyTorch's
+    packages in that variant. ``disabled`` gives the step no environment.
     """
     return _use("pypi", function, unknown, locals())
 
@@ -221,7 +225,7 @@ def pypi_base(flow: C, /) -> C: ...
 @overload
 def pypi_base(
     *,
-    packages: Mapping[str, str] | Sequence[str] | None = None,
+    packages: Mapping[str, str | Mapping[str, str]] | Sequence[str] | None = None,
     python: str | None = None,
     name: str | None = None,
     requirements: str | PathLike[str] | None = None,
@@ -234,13 +238,14 @@ def pypi_base(
     exclude_newer: str | None = None,
     glibc: str | None = None,
     winners: Mapping[str, str] | None = None,
+    cuda: str | None = None,
     disabled: bool | None = None,
 ) -> Callable[[C], C]: ...
 def pypi_base(  # noqa: PLR0913  the public signature
     function: C | None = None,
     /,
     *,
-    packages: Mapping[str, str] | Sequence[str] | None = None,
+    packages: Mapping[str, str | Mapping[str, str]] | Sequence[str] | None = None,
     python: str | None = None,
     name: str | None = None,
     requirements: str | PathLike[str] | None = None,
@@ -253,6 +258,7 @@ def pypi_base(  # noqa: PLR0913  the public signature
     exclude_newer: str | None = None,
     glibc: str | None = None,
     winners: Mapping[str, str] | None = None,
+    cuda: str | None = None,
     disabled: bool | None = None,
     **unknown: object,
 ) -> C | Callable[[C], C]:
@@ -363,7 +369,7 @@ def _check_resources(given: Mapping[str, Any]) -> list[str]:
 
 def _check_pypi(given: Mapping[str, Any]) -> list[str]:
     problems = _check_packages(given["packages"])
-    for key in ("python", "group", "extra", "exclude_newer", "glibc"):
+    for key in ("python", "group", "extra", "exclude_newer", "glibc", "cuda"):
         value = given[key]
         if value is not None and not (isinstance(value, str) and value):
             hint = f'; write {key}="{value}"' if _number(value) else ""
@@ -386,6 +392,13 @@ def _check_pypi(given: Mapping[str, Any]) -> list[str]:
     return problems
 
 
+def _pinned(value: object) -> bool:
+    """Whether it is a version with the index that the package comes from."""
+    return (
+        isinstance(value, dict) and bool(value) and set(value) <= {"version", "index"} and _texts([*value.values()])
+    )
+
+
 def _check_packages(packages: object) -> list[str]:
     if packages is None or (isinstance(packages, dict) and not packages):
         return []
@@ -393,7 +406,7 @@ def _check_packages(packages: object) -> list[str]:
         return [
             f'packages maps names to versions as text, not {key!r} to {value!r}; write "{key}": "{value}"'
             for key, value in packages.items()
-            if not (isinstance(key, str) and key and isinstance(value, str))
+            if not (isinstance(key, str) and key and (isinstance(value, str) or _pinned(value)))
         ]
     if _texts(packages):
         return []

@@ -193,7 +193,7 @@ def solver_of(request: Request, settings: Settings, reporter: Reporter) -> Solve
     from flowkiln.envs import ambient, indexes
     from flowkiln.envs.uv import Solver
 
-    plan = indexes.plan(request.spec.indexes, settings.items("indexes") or ())
+    plan = indexes.plan_of(settings, request.spec)
     ambient.check(plan.refused)
     return Solver(
         plan=plan,

@@ -59,8 +59,9 @@ class Host:
         from flowkiln.envs import indexes
         from flowkiln.envs.fetch import Fetcher, Network
 
-        plan = indexes.plan((), self._settings.items("indexes") or ())
-        network = Network(credentials=plan.credentials, stall=float(self._settings.count("download-timeout") or 30))
+        plan = indexes.plan_of(self._settings)
+        stall = float(self._settings.count("download-timeout") or 30)
+        network = Network(credentials=plan.credentials, renew=plan.renew, stall=stall)
         return Fetcher(
             network, offline=self._settings.flag("offline"), retries=self._settings.count("retries") or 5
         )

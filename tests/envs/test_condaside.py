@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from flowkiln.envs import condaside
+from flowkiln.envs import condaside, indexes
 from flowkiln.envs.condaerrors import CondaConflict, CondaUnsupported, ProvidedConflict
+from flowkiln.envs.lockfileerrors import NoMd5
 from flowkiln.envs.resolve import resolve
 from flowkiln.envs.spec import EnvSpec
 from tests.envs.condasolving import conda_solver, made
@@ -18,6 +19,7 @@ from tests.services.condapackages import package
 from tests.services.wheels import wheel
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from flowkiln.envs.lock import PlatformLock
@@ -193,3 +195,31 @@ def test_progress_is_told(both: Solver) -> None:
     told = replace(both, conda=replace(both.conda, reporter=heard))
     resolve("fit", spec("tool", platforms=(AMD64,)), told, host=AMD64)
     assert any("fit for linux/amd64" in line and both.conda.plan.shown in line for line in heard.lines)
+
+
+def test_a_package_that_a_lock_cannot_name_is_refused(both: Solver, channel: Channel) -> None:
+    channel.state(channel.find("tool", "2.0"), md5=None)
+    channel.index()
+    with pytest.raises(NoMd5, match=r"tool-2\.0"):
+        lock(spec("tool"), both)
+
+
+def test_cuda_of_the_request_is_assumed_by_both_sides(both: Solver, channel: Channel) -> None:
+    package(channel.folder, "gpu", "1.0", depends=["__cuda >=12"])
+    channel.index()
+    assert ("cuda", "12.4") in on(lock(spec("gpu", cuda="12.4"), both)).virtual
+    with pytest.raises(CondaConflict):
+        lock(spec("gpu", cuda="cpu"), both)
+
+
+def test_an_index_pin_of_what_conda_provides_pins_nothing(
+    both: Solver, start_index: Callable[[], PackageIndex]
+) -> None:
+    other = start_index().add(wheel("numpy", "9.0"), wheel("alone"))
+    pins = [("numpy", other.url), ("alone", other.url)]
+    pinned = replace(both, plan=indexes.plan([both.plan.shown], pins=pins))
+    part = on(lock(spec("numpy-base", pypi=("wants-numpy", "alone")), pinned))
+    assert {one.name: one.index for one in part.wheels} == {
+        "alone": other.url.rstrip("/"),
+        "wants-numpy": both.plan.shown,
+    }

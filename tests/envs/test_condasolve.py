@@ -144,6 +144,8 @@ def test_packages_of_an_earlier_lock_are_kept_while_a_channel_has_them(url: str,
 def test_versions_of_another_platform_are_taken_where_they_can_be(url: str) -> None:
     assert chosen(solved(url, "demo", versions={"demo": "1.0", "absent": "1"})) == {"demo": "1.0", "leaf": "2.0"}
     assert chosen(solved(url, "demo >=2", versions={"demo": "1.0", "leaf": "2.0"}))["demo"] == "2.0"
+    # leaf 1.0 cannot be with demo 2.0, which alone is asked for
+    assert chosen(solved(url, "demo", versions={"demo": "2.0", "leaf": "1.0"})) == {"demo": "2.0", "leaf": "2.0"}
 
 
 def test_what_was_built_after_the_cut_off_does_not_exist(url: str, channel: Channel) -> None:

@@ -296,6 +296,9 @@ class PackageIndex:
             self._failure = error
         finally:
             await runner.cleanup()
+            # a TLS transport that is closing needs turns of the loop until its socket is closed
+            for _ in range(3):
+                await asyncio.sleep(0)
             left = asyncio.all_tasks() - {asyncio.current_task()}
             for task in left:
                 task.cancel()

@@ -20,6 +20,7 @@ from flowkiln.envs.spec import EnvSpec
 from flowkiln.wiring import locks, trees
 from flowkiln.wiring.locks import Request
 from flowkiln.wiring.policy import Policy
+from tests.envs.locking import Heard
 
 AMD64, ARM64, MAC = Platform("linux", "amd64"), Platform("linux", "arm64"), Platform("darwin", "arm64")
 
@@ -55,6 +56,22 @@ def settle(request: Request, settings: Settings, **policy: Any) -> EnvLock:
     settled = locks.settle([request], settings, Silent(), policy=Policy(**policy), host=AMD64)
     assert not settled.made
     return settled.locks[request]
+
+
+def test_channels_come_from_the_request_and_the_settings(
+    request_of: Request, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / ".condarc").write_text("channel_priority: flexible\nchannels: [of-file]\n")
+    told = settings_module.load(tmp_path, environ={"FLOWKILN_CHANNELS": "one,two", "FLOWKILN_LOCK_TIMEOUT": "7"})
+    heard = Heard()
+    wanted = replace(request_of, spec=EnvSpec(conda=("python",)))
+    found = locks.solver_of(wanted, told, heard).conda
+    assert found is not None
+    assert [channel.name for channel in found.plan.channels] == ["one", "two"]
+    assert (found.limits.stall, found.limits.total) == (7, 70)
+    assert "channel_priority: flexible" in heard.lines[0]
+    assert locks.solver_of(request_of, told, heard).conda is None
 
 
 def test_a_lock_that_holds_is_used_without_network(request_of: Request, settings: Settings) -> None:

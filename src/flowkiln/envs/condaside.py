@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from flowkiln.envs import condaspec, virtual
+from flowkiln.envs import condalock, condaspec, variants, virtual
 from flowkiln.envs.condaerrors import CondaUnsupported
 from flowkiln.envs.condaquestion import CondaQuestion
 from flowkiln.envs.spec import normal_name
@@ -54,14 +54,14 @@ def choose(
     keeping: Keeping,
 ) -> CondaSide:
     """The conda packages of ``spec`` on ``platform`` for Python ``python``. Raises ``EnvError``."""
-    condasolve = _condasolve()
+    condasolve = load()
     own = keeping.own.conda if keeping.own is not None else ()
     question = CondaQuestion(
         name=name,
         specs=spec.conda,
         platform=platform,
         python=spec.python or python,
-        virtual=virtual.assumed(platform, glibc=spec.glibc, own=spec.virtual),
+        virtual=virtual.assumed(platform, glibc=spec.glibc, own=_own(spec)),
         preferred=own,
         versions={one.name: one.version for one in keeping.lead.conda} if keeping.lead is not None else {},
         upgrade=_freed(keeping.upgrade, own),
@@ -69,6 +69,7 @@ def choose(
         steps=steps,
     )
     answer = condasolve.ask(solver, question)
+    condalock.require_md5(answer.packages)
     return CondaSide(
         packages=answer.packages,
         virtual=tuple(one.pair for one in question.virtual),
@@ -101,13 +102,25 @@ def names_of(spec: EnvSpec, locks: Iterable[PlatformLock]) -> set[str]:
     return {normal_name(name) for name in (*named, *(one.name for part in locks for one in part.conda))}
 
 
+def _own(spec: EnvSpec) -> tuple[tuple[str, str], ...]:
+    """The virtual packages of a request; ``cuda`` of the PyPI side holds for conda's as well."""
+    told = dict(spec.virtual)
+    if spec.cuda is not None and spec.cuda != variants.CPU:
+        told.setdefault("cuda", spec.cuda)
+    return tuple(sorted(told.items()))
+
+
 def _freed(upgrade: bool | frozenset[str], packages: Iterable[LockedConda]) -> bool | frozenset[str]:
     if isinstance(upgrade, bool):
         return upgrade
     return frozenset(one.name for one in packages if normal_name(one.name) in upgrade)
 
 
-def _condasolve() -> ModuleType:
+def load() -> ModuleType:
+    """The module that solves. Raises ``CondaUnsupported`` where rattler is missing.
+
+    Called before threads are: of two that import at once what cannot be imported, one is told something else.
+    """
     try:
         from flowkiln.envs import condasolve  # noqa: PLC0415  loads the solver, which only these environments need
     except ImportError as error:

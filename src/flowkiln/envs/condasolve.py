@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import hashlib
 import os
 import threading
@@ -131,10 +132,11 @@ class _Work:
         kept = await self._kept()
         if self.question.versions:
             wanted = await self._there()
-            try:
-                return await self._solve(kept, wanted)
-            except SolverError:
-                pass  # the versions of the other platform cannot be together here
+            asked = {condaspec.name_of(text) for text in self.specs}
+            # All of the other platform's versions; where they cannot be together here, of what is asked for itself.
+            for further in (wanted, [text for text in wanted if condaspec.name_of(text) in asked]):
+                with contextlib.suppress(SolverError):
+                    return await self._solve(kept, further)
         return await self._solve(kept, [])
 
     async def _solve(self, kept: list[rattler.RepoDataRecord], further: list[str]) -> list[rattler.RepoDataRecord]:

@@ -80,6 +80,8 @@ def resolve(
     Raises ``EnvError``.
     """
     python = _python(spec, previous)
+    if spec.conda:
+        condaside.load()
     job = _Job(
         name=name,
         spec=spec,
@@ -270,13 +272,24 @@ def _platform(job: _Job, platform: Platform, lead: PlatformLock | None, *, follo
         steps=job.steps,
         conda=lock.conda,
     )
-    wheels, question, answer = _wheels(job.solver, question)
-    names = [wheel.name for wheel in wheels]
-    if job.spec.cuda and side is None and platform.os == "linux":
-        lock = replace(lock, virtual=variants.virtual(job.spec.cuda, names))
+    question, wheels, answer = _wheels(job.solver, question)
     # With a Python of conda's the patch is in the lock: nothing else is to be bound.
     minimum, below = (None, None) if side else bounds.find(job.solver, question, wheels)
-    return _Part(replace(lock, wheels=wheels, python_minimum=minimum, python_below=below), answer, channels)
+    lock = replace(
+        lock, wheels=wheels, python_minimum=minimum, python_below=below, virtual=_virtual(job, lock, wheels)
+    )
+    return _Part(lock, answer, channels)
+
+
+def _virtual(job: _Job, lock: PlatformLock, wheels: Sequence[LockedWheel]) -> tuple[tuple[str, str], ...]:
+    """What the platform has to have: what conda packages were solved for, a driver for the variants of wheels."""
+    if not job.spec.cuda or lock.platform.os != "linux":
+        return lock.virtual
+    return tuple(
+        sorted(
+            {**dict(variants.virtual(job.spec.cuda, [one.name for one in wheels])), **dict(lock.virtual)}.items()
+        )
+    )
 
 
 def _conda(job: _Job, platform: Platform, own: PlatformLock | None, lead: PlatformLock | None) -> CondaSide:
@@ -297,14 +310,14 @@ def _conda(job: _Job, platform: Platform, own: PlatformLock | None, lead: Platfo
     return side
 
 
-def _wheels(solver: Solver, question: Question) -> tuple[tuple[LockedWheel, ...], Question, Answer]:
-    """The wheels by one run of uv, those that conda provides left out, with the question that was asked."""
+def _wheels(solver: Solver, question: Question) -> tuple[Question, tuple[LockedWheel, ...], Answer]:
+    """The wheels that uv chooses, those that conda provides left out, with the question that this answers."""
     question, answer = _pinned(solver, question)
     packages = [one for one in pylock.read_uv(answer.pylock) if not provided.is_stub(one.version)]
     if packages and not answer.trace.edges:
         message = "this uv does not tell what needs what, which locks record"
         raise UvUnusable(message, hint="Install another one: `pip install 'uv>=0.9,<0.14'`.")
-    return tuple(_wheel(question, solver, answer, package, packages) for package in packages), question, answer
+    return question, tuple(_wheel(question, solver, answer, package, packages) for package in packages), answer
 
 
 def _pinned(solver: Solver, question: Question) -> tuple[Question, Answer]:

@@ -7,7 +7,7 @@ import re
 import shutil
 import sys
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -135,11 +135,17 @@ def _ask(solver: Solver, question: Question) -> Answer:
     raise uverrors.translate(finished, trace, question, solver, log)
 
 
+def _plan(solver: Solver, question: Question) -> IndexPlan:
+    """The indexes with the pins of what comes from no index: of what conda provides there are none."""
+    there = {name for name, _ in question.provided}
+    return replace(solver.plan, pins=tuple(pin for pin in solver.plan.pins if pin[0] not in there))
+
+
 def _arguments(question: Question, folder: Path, solver: Solver) -> list[str | Path]:
     spec = question.spec
-    if solver.plan.pins:
+    if _plan(solver, question).pins:
         wanted = folder / "pyproject.toml"
-        wanted.write_text(uvpins.text(spec.requirements, question.roots, solver.plan), encoding="utf-8")
+        wanted.write_text(uvpins.text(spec.requirements, question.roots, _plan(solver, question)), encoding="utf-8")
     else:
         wanted = folder / "requirements.in"
         wanted.write_text("".join(f"{line}\n" for line in spec.requirements), encoding="utf-8")

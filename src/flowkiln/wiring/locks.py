@@ -210,6 +210,8 @@ def conda_solver_of(request: Request, settings: Settings, reporter: Reporter) ->
     from flowkiln.envs.condaquestion import CondaSolver
 
     plan = channels.plan(request.spec.channels, settings.items("channels") or ())
+    if plan.ignored:
+        reporter.warn(f"{request.label}: settings of conda without effect here: {', '.join(plan.ignored)}")
     return CondaSolver(plan=plan, offline=settings.flag("offline"), reporter=reporter, limits=_limits(settings))
 
 

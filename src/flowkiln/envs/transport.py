@@ -37,12 +37,14 @@ class Network:
 
     ``ca`` is a file or folder of certificates; without it what ``envs.authorities`` decides holds, for uv as well.
     ``credentials`` is asked for every host anew, ``renew`` when a server refuses what it said: for another login.
+    ``source`` tells where the file of a lock's URL is fetched: at a mirror, or with a token in its path.
     """
 
     stall: float = 30.0
     ca: str | None = None
     credentials: Callable[[str], Credentials | None] | None = None
     renew: Callable[[str, Credentials | None], Credentials | None] | None = None
+    source: Callable[[str], str] | None = None
 
 
 class Transport:
@@ -60,6 +62,7 @@ class Transport:
 
         Raises DownloadFailed, DownloadStalled and CertificateRefused; any status is an answer.
         """
+        url = self._network.source(url) if self._network.source is not None else url
         for _ in range(_MOST_REDIRECTS):
             answer = self._send(url, headers)
             target = answer.headers.get("Location")

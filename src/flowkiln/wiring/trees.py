@@ -59,13 +59,18 @@ class Host:
         return Trees(paths.cache_root(), fetcher=self.fetcher())
 
     def fetcher(self) -> Fetcher:
-        """What downloads, with the credentials of the indexes and within the limits of the settings."""
-        from flowkiln.envs import indexes
+        """What downloads, with the credentials of indexes and channels and within the limits of the settings."""
+        from flowkiln.envs import channels, indexes
         from flowkiln.envs.fetch import Fetcher, Network
 
         plan = indexes.plan_of(self._settings)
+        conda = channels.plan((), self._settings.items("channels") or ())
+
+        def credentials(url: str) -> tuple[str, str] | None:
+            return plan.credentials(url) or conda.credentials(url)
+
         stall = float(self._settings.count("download-timeout") or 30)
-        network = Network(credentials=plan.credentials, renew=plan.renew, stall=stall)
+        network = Network(credentials=credentials, renew=plan.renew, stall=stall, source=conda.source)
         return Fetcher(
             network, offline=self._settings.flag("offline"), retries=self._settings.count("retries") or 5
         )

@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import Literal
 
 from flowkiln.cli.errors import UnknownTarget
+from flowkiln.envs.filekinds import LOCKS, kind_of
 
 _TASK = re.compile(r"(?P<flow>[A-Za-z_]\w*)/(?P<run>\d+)/(?P<step>[A-Za-z_]\w*)(?:/(?P<task>\d+))?")
+_LISTS = (".txt", ".in", ".yml", ".yaml")
+"""How files end that list requirements, or say what an environment of conda holds."""
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?")
 _RUN = re.compile(r"(?P<flow>[A-Za-z_]\w*)/(?P<run>\d+)")
 _LAYOUT = "oci:"
@@ -121,7 +124,7 @@ def parse(text: str, *, folder: Path | None = None) -> Target:
     image = _of_image(text)
     if image is not None:
         return image
-    if _NAME.fullmatch(text) and Path(text).suffix not in (".py", ".txt", ".in", ".toml", ".locks"):
+    if _NAME.fullmatch(text) and Path(text).suffix not in (".py", ".toml", ".locks", ".lock", *_LISTS):
         return NameTarget(text)
     message = f"there is no {front if colon and front else text}"
     raise UnknownTarget(message, hint=HINT)
@@ -157,9 +160,11 @@ def _of_path(path: Path, part: str | None, text: str) -> Target:
         return _of_python(path, part, text)
     if path.name == "pyproject.toml":
         return SourceTarget(path, "pyproject", part)
+    if part is None and kind_of(path) in LOCKS:
+        return SourceTarget(path, "requirements")
     if path.name == "flowkiln.lock":
         return FolderTarget(path.parent, part)
-    if part is None and path.suffix in (".txt", ".in"):
+    if part is None and path.suffix in _LISTS:
         return SourceTarget(path, "requirements")
     message = f"{text} is not a file that declares an environment"
     raise UnknownTarget(message, hint=HINT)

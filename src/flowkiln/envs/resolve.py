@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from flowkiln._base import parallel, redact
-from flowkiln.envs import bounds, condaside, passed, provided, pylock, pythons, requirements, variants
+from flowkiln.envs import bounds, condaside, passed, provided, pylock, pythons, requirements, sourcefile, variants
 from flowkiln.envs.errors import EnvError, HashMismatch, NoWheel, UnsupportedTarget, UvUnusable
 from flowkiln.envs.lock import AbsentPlatform, EnvLock, LockedWheel, PlatformLock
 from flowkiln.envs.spec import DEFAULT_PLATFORMS, normal_name
@@ -77,9 +77,14 @@ def resolve(
     ``previous`` is the lock that stands: its versions are kept where they satisfy the request, unless ``upgrade``
     frees them; with an equal ``spec_id`` and nothing to upgrade only platforms that it lacks are resolved.
     ``also`` are platforms wanted besides those of the request: they must have a solution, and move no ``spec_id``.
-    Raises ``EnvError``.
+    A lock of another tool is taken as it is: no index, channel or solver is asked. Raises ``EnvError``.
     """
     python = _python(spec, previous)
+    if spec.given is not None:
+        wanted = tuple(sorted({*targets(spec, host, previous), *also}))
+        full = pythons.full(python, solver.patches)
+        taken = sourcefile.locked(name, spec, wanted, python=full, required={*spec.platforms, *also}, steps=steps)
+        return Resolution(taken, [], _differences(taken))
     if spec.conda:
         condaside.load()
     job = _Job(

@@ -9,14 +9,26 @@ from __future__ import annotations
 import difflib
 import re
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 from flowkiln._base.platforms import Platform
-from flowkiln.envs import condaspec, cutoff, pythons, requirements, uvtables, variants
+from flowkiln.envs import (
+    condaspec,
+    cutoff,
+    environmentyml,
+    filekinds,
+    pythons,
+    requirements,
+    sourcefile,
+    uvtables,
+    variants,
+)
 from flowkiln.envs.errors import BadSource, UnknownOption, UnsupportedTarget
+from flowkiln.envs.lockfileerrors import NotHonoured
 from flowkiln.envs.lockindex import version_pair
 from flowkiln.envs.spec import DEFAULT_GLIBC, EnvSpec, normal_name
 
@@ -26,6 +38,7 @@ if TYPE_CHECKING:
 OPTIONS = (
     *("python", "packages", "requirements", "pyproject", "group", "extra", "script"),
     *("platforms", "indexes", "exclude_newer", "glibc", "winners", "index_pins", "cuda", "conda", "channels"),
+    *("source", "groups", "extras"),
 )
 """Options of an environment, in decorators and in ``[tool.flowkiln.envs.NAME]``."""
 
@@ -49,10 +62,50 @@ def spec(options: Mapping[str, Any], *, folder: Path, script: Path | None = None
     if {"pyproject", "group", "extra"} & set(given):
         path = _path(given.get("pyproject", "pyproject.toml"), folder)
         found.add_pyproject(path, given.get("group"), given.get("extra"))
+    if "source" in given:
+        return _of_source(_path(given["source"], folder), given, found, where)
+    for name in ("groups", "extras"):
+        if name in given:
+            message = f"{_at(where)}{name} belong to a file, and source= names none"
+            raise UnknownOption(message, hint='Write for example source="pyproject.toml", groups=["train"].')
     if given.get("script"):
         if script is None:
             raise UnknownOption(f"{_at(where)}script=True needs a file with a `# /// script` block")
         found.add_script(script)
+    return _spec(given, found, where)
+
+
+def _of_source(path: Path, given: Mapping[str, Any], found: _Found, where: str) -> EnvSpec:
+    """The request of a file, with what stands beside it. Raises ``UnknownOption`` for what does not go together."""
+    beside = sorted({"requirements", "pyproject", "group", "extra", "script"} & set(given))
+    kind = filekinds.kind_of(path)
+    if kind in filekinds.LOCKS:
+        beside += sorted({"packages", "conda", "channels", "index_pins", "exclude_newer", "cuda"} & set(given))
+    if kind not in (*filekinds.LOCKS, "pyproject"):
+        beside += sorted({"groups", "extras"} & set(given))
+    if beside:
+        message = f"{_at(where)}source={path.name!r} and {', '.join(dict.fromkeys(beside))} do not go together"
+        hint = "A lock is taken as it is." if kind in filekinds.LOCKS else "Leave one of them out."
+        raise UnknownOption(message, hint=hint)
+    groups, extras = given.get("groups", ()), given.get("extras", ())
+    if kind in filekinds.LOCKS:
+        lock = sourcefile.lock_of(path, groups=groups, extras=extras)
+        found.requires_python = sourcefile.requires_python(lock)
+        request = _spec(given, found, where)
+        return replace(request, given=lock, platforms=request.platforms or sourcefile.platforms(lock))
+    if kind == "environment":
+        return _spec(found.add_environment(path, given), found, where)
+    if kind == "pyproject":
+        found.add_project(path, groups, extras)
+    elif kind == "script":
+        found.add_script(path)
+    else:
+        found.listed = requirements.read_file(path)
+    return _spec(given, found, where)
+
+
+def _spec(given: Mapping[str, Any], found: _Found, where: str) -> EnvSpec:
+    """The request of what files gave and of the options beside them."""
     found.listed.requirements += packages(given.get("packages", {}), where=where)
     pins = {**found.pins, **index_pins(given, where=where)}
     python = given.get("python")
@@ -194,12 +247,10 @@ def project_parts(pyproject: Path) -> tuple[frozenset[str], frozenset[str]]:
 
 
 def file_spec(path: Path, *, group: str | None = None, extra: str | None = None) -> EnvSpec:
-    """The request that a file makes by itself: a requirements file, a pyproject.toml, or a script (PEP 723)."""
-    if path.suffix == ".toml":
+    """The request that a file makes by itself: of requirements, a project, a script, an environment or a lock."""
+    if filekinds.kind_of(path) == "pyproject":
         return spec({"pyproject": path, "group": group, "extra": extra}, folder=path.parent)
-    if path.suffix == ".py":
-        return spec({"script": True}, folder=path.parent, script=path)
-    return spec({"requirements": path}, folder=path.parent)
+    return spec({"source": path}, folder=path.parent)
 
 
 class _Found:
@@ -211,6 +262,25 @@ class _Found:
         self.indexes: tuple[str, ...] = ()
         self.pins: dict[str, str] = {}
         self.exclude_newer: str | None = None
+
+    def add_project(self, path: Path, groups: Sequence[str], extras: Sequence[str]) -> None:
+        """A project's dependencies with those of its groups and extras, as uv installs them."""
+        for group in groups:
+            self.add_pyproject(path, group, None)
+        for extra in extras or (None,):
+            self.add_pyproject(path, None, extra)
+
+    def add_environment(self, path: Path, given: Mapping[str, Any]) -> dict[str, Any]:
+        """An environment.yml: ``given`` with what it says, which what stands beside it changes or adds to."""
+        file = environmentyml.read(sourcefile.text_of(path), path)
+        if file.variables:
+            names = ", ".join(name for name, _ in file.variables)
+            message = f"{path}: variables ({names}) belong to a step, not to what is installed"
+            raise NotHonoured(message, hint="Set them with @environment(vars={...}).")
+        self.listed = file.pip
+        mine = merge({"conda": list(file.conda)}, {"conda": given.get("conda", [])}).get("conda", [])
+        own = {"channels": file.channels, "platforms": file.platforms, "python": file.python}
+        return {**{key: value for key, value in own.items() if value}, **given, "conda": mine}
 
     def add_pyproject(self, path: Path, group: str | None, extra: str | None) -> None:
         """A group alone, or the project's dependencies with an extra's."""

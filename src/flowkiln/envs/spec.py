@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ from flowkiln._base.platforms import Platform
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
 SPEC_SCHEMA = 1
 
@@ -19,6 +21,27 @@ DEFAULT_PLATFORMS = (Platform("linux", "amd64"), Platform("linux", "arm64"))
 
 DEFAULT_GLIBC = (2, 28)
 """The glibc floor of a Linux lock unless the environment names one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GivenLock:
+    """A lock of another tool that is taken as it is: what kind of file, its text, groups and extras of it.
+
+    ``project`` is the text of the pyproject.toml that a uv.lock belongs to; ``path`` serves messages alone.
+    """
+
+    kind: str
+    text: str = field(repr=False)
+    project: str = field(repr=False, default="")
+    groups: tuple[str, ...] = ()
+    extras: tuple[str, ...] = ()
+    path: Path = field(compare=False)
+
+    @property
+    def identity(self) -> json.JSONObject:
+        """What a request has of it in its own identity."""
+        texts = [hashlib.sha256(text.encode()).hexdigest() for text in (self.text, self.project)]
+        return {"kind": self.kind, "texts": texts, "groups": list(self.groups), "extras": list(self.extras)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +63,7 @@ class EnvSpec:
     * ``channels``: conda channels as names or URLs, first has precedence; empty = from the user's settings.
     * ``virtual``: pairs of a virtual package without its underscores (``cuda``) and the version it is assumed to
       have, sorted; those that a platform always has need not be named.
+    * ``given``: a lock of another tool; nothing else of packages then stands in the request.
 
     Build one through ``flowkiln.envs.sources``, which checks and normalises.
     """
@@ -59,6 +83,7 @@ class EnvSpec:
     conda: tuple[str, ...] = ()
     channels: tuple[str, ...] = ()
     virtual: tuple[tuple[str, str], ...] = ()
+    given: GivenLock | None = None
 
     @property
     def spec_id(self) -> str:
@@ -70,6 +95,7 @@ class EnvSpec:
             "conda": sorted(self.conda),
             "channels": [redact.url(url) for url in self.channels],
             "virtual": [list(pair) for pair in sorted(self.virtual)],
+            "given": None if self.given is None else self.given.identity,
         }
         return json.digest(
             {

@@ -14,7 +14,19 @@ if TYPE_CHECKING:
 
 _OPEN = {"{": "}", "[": "]", "(": ")"}
 _TEXT = frozenset(
-    {"var", "python", "name", "requirements", "pyproject", "group", "extra", "exclude_newer", "glibc", "cuda"}
+    {
+        "var",
+        "python",
+        "name",
+        "requirements",
+        "pyproject",
+        "group",
+        "extra",
+        "exclude_newer",
+        "glibc",
+        "cuda",
+        "source",
+    }
     | {"image", "user", "network"}
 )
 _PYTHON = {"True": True, "False": False, "None": None}

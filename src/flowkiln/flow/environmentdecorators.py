@@ -25,6 +25,9 @@ def pypi(
     packages: Mapping[str, str | Mapping[str, str]] | Sequence[str] | None = None,
     python: str | None = None,
     name: str | None = None,
+    source: str | PathLike[str] | None = None,
+    groups: Sequence[str] | None = None,
+    extras: Sequence[str] | None = None,
     requirements: str | PathLike[str] | None = None,
     pyproject: str | PathLike[str] | None = None,
     group: str | None = None,
@@ -45,6 +48,9 @@ def pypi(  # noqa: PLR0913  the public signature
     packages: Mapping[str, str | Mapping[str, str]] | Sequence[str] | None = None,
     python: str | None = None,
     name: str | None = None,
+    source: str | PathLike[str] | None = None,
+    groups: Sequence[str] | None = None,
+    extras: Sequence[str] | None = None,
     requirements: str | PathLike[str] | None = None,
     pyproject: str | PathLike[str] | None = None,
     group: str | None = None,
@@ -64,7 +70,9 @@ def pypi(  # noqa: PLR0913  the public signature
     What is needed comes from ``packages`` (a dictionary of versions or a list of requirements; a version may be
     ``{"version": "2.*", "index": URL}``: that package then comes from that index, and no other one does), a
     ``requirements`` file, a ``group`` or ``extra`` of a ``pyproject`` file, the ``script`` block of the flow file
-    (PEP 723), or the environment ``name`` of ``[tool.flowkiln.envs]``. ``python`` is ``X.Y``. ``platforms`` are
+    (PEP 723), the environment ``name`` of ``[tool.flowkiln.envs]``, or a ``source``: a requirements file, a
+    pyproject.toml (its dependencies with those of ``groups`` and ``extras``), a script, or a uv.lock or
+    pylock.toml, which is taken exactly as it is. ``python`` is ``X.Y``. ``platforms`` are
     those to lock for, ``indexes`` the package indexes to use, and packages published after ``exclude_newer`` are
     ignored. ``glibc`` is the lowest version of it to support (``"2.28"``); ``winners`` maps a path that several
     packages own to the package whose file is installed. ``cuda`` (``"12.4"``, or ``"cpu"``) takes PyTorch's
@@ -82,6 +90,9 @@ def pypi_base(
     packages: Mapping[str, str | Mapping[str, str]] | Sequence[str] | None = None,
     python: str | None = None,
     name: str | None = None,
+    source: str | PathLike[str] | None = None,
+    groups: Sequence[str] | None = None,
+    extras: Sequence[str] | None = None,
     requirements: str | PathLike[str] | None = None,
     pyproject: str | PathLike[str] | None = None,
     group: str | None = None,
@@ -102,6 +113,9 @@ def pypi_base(  # noqa: PLR0913  the public signature
     packages: Mapping[str, str | Mapping[str, str]] | Sequence[str] | None = None,
     python: str | None = None,
     name: str | None = None,
+    source: str | PathLike[str] | None = None,
+    groups: Sequence[str] | None = None,
+    extras: Sequence[str] | None = None,
     requirements: str | PathLike[str] | None = None,
     pyproject: str | PathLike[str] | None = None,
     group: str | None = None,
@@ -133,6 +147,8 @@ def conda(
     channels: Sequence[str] | None = None,
     python: str | None = None,
     name: str | None = None,
+    source: str | PathLike[str] | None = None,
+    groups: Sequence[str] | None = None,
     platforms: Sequence[str] | None = None,
     cuda: str | None = None,
     exclude_newer: str | None = None,
@@ -149,6 +165,8 @@ def conda(  # noqa: PLR0913  the public signature
     channels: Sequence[str] | None = None,
     python: str | None = None,
     name: str | None = None,
+    source: str | PathLike[str] | None = None,
+    groups: Sequence[str] | None = None,
     platforms: Sequence[str] | None = None,
     cuda: str | None = None,
     exclude_newer: str | None = None,
@@ -162,9 +180,10 @@ def conda(  # noqa: PLR0913  the public signature
     ``packages`` is a dictionary of versions (``"1.5.*"``, a bare version means exactly that one) or a list of match
     specs; ``libraries`` is Metaflow's old name of it. ``channels`` are asked in this order, and the first that has
     a package decides (default: the setting ``channels``, then conda-forge). ``cuda`` is the version that packages
-    may take for present, as ``"12.4"``. ``python``, ``name``, ``platforms``, ``exclude_newer``, ``glibc``,
-    ``winners`` and ``disabled`` are as in ``pypi``. Together with ``@pypi`` it is one environment: what a conda
-    package provides to Python is not installed from PyPI again.
+    may take for present, as ``"12.4"``. ``source`` is an environment.yml, or a conda-lock.yml, which is taken
+    exactly as it is (``groups`` are its categories). ``python``, ``name``, ``platforms``, ``exclude_newer``,
+    ``glibc``, ``winners`` and ``disabled`` are as in ``pypi``. Together with ``@pypi`` it is one environment: what a
+    conda package provides to Python is not installed from PyPI again.
     """
     return use("conda", conda.__kwdefaults__, check_conda, function, unknown, locals())
 
@@ -179,6 +198,8 @@ def conda_base(
     channels: Sequence[str] | None = None,
     python: str | None = None,
     name: str | None = None,
+    source: str | PathLike[str] | None = None,
+    groups: Sequence[str] | None = None,
     platforms: Sequence[str] | None = None,
     cuda: str | None = None,
     exclude_newer: str | None = None,
@@ -195,6 +216,8 @@ def conda_base(  # noqa: PLR0913  the public signature
     channels: Sequence[str] | None = None,
     python: str | None = None,
     name: str | None = None,
+    source: str | PathLike[str] | None = None,
+    groups: Sequence[str] | None = None,
     platforms: Sequence[str] | None = None,
     cuda: str | None = None,
     exclude_newer: str | None = None,
@@ -213,10 +236,8 @@ def conda_base(  # noqa: PLR0913  the public signature
 def check_pypi(given: Mapping[str, Any]) -> list[str]:
     """What is wrong with the arguments of ``pypi`` and ``pypi_base``, a sentence each."""
     found = _packages("packages", given["packages"], '{"pandas": "2.2.*"} or a list of requirements', pins=True)
-    found += _common(given, ("group", "extra", "cuda"), ("indexes",))
-    for key in ("requirements", "pyproject"):
-        if given[key] is not None and not (isinstance(given[key], str) or hasattr(given[key], "__fspath__")):
-            found.append(f"{key} is the path of a file, not {given[key]!r}")
+    found += _common(given, ("group", "extra", "cuda"), ("indexes", "groups", "extras"))
+    found += _paths(given, ("source", "requirements", "pyproject"))
     return found + _switches(given, ("script", "disabled"))
 
 
@@ -224,7 +245,8 @@ def check_conda(given: Mapping[str, Any]) -> list[str]:
     """What is wrong with the arguments of ``conda`` and ``conda_base``, a sentence each."""
     example = '{"scikit-learn": "1.5.*"} or a list of match specs'
     found = [line for key in ("packages", "libraries") for line in _packages(key, given[key], example)]
-    return found + _common(given, ("cuda",), ("channels",)) + _switches(given, ("disabled",))
+    found += _paths(given, ("source",))
+    return found + _common(given, ("cuda",), ("channels", "groups")) + _switches(given, ("disabled",))
 
 
 def _common(given: Mapping[str, Any], texts: Sequence[str], lists: Sequence[str]) -> list[str]:
@@ -244,6 +266,15 @@ def _common(given: Mapping[str, Any], texts: Sequence[str], lists: Sequence[str]
     if winners is not None and not (isinstance(winners, dict) and are_texts([*winners, *winners.values()])):
         found.append(f"winners maps paths to packages, not {winners!r}")
     return found
+
+
+def _paths(given: Mapping[str, Any], keys: Sequence[str]) -> list[str]:
+    told = [(key, given[key]) for key in keys if given[key] is not None]
+    return [
+        f"{key} is the path of a file, not {value!r}"
+        for key, value in told
+        if not (isinstance(value, str) or hasattr(value, "__fspath__"))
+    ]
 
 
 def _list(value: object) -> bool:

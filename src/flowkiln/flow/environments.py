@@ -19,7 +19,18 @@ if TYPE_CHECKING:
     from flowkiln.flow.graph import Graph, Node
     from flowkiln.flow.marks import Decorator
 
-_SOURCES = ("packages", "conda", "requirements", "pyproject", "group", "extra", "script")
+_SOURCES = (
+    "packages",
+    "conda",
+    "source",
+    "groups",
+    "extras",
+    "requirements",
+    "pyproject",
+    "group",
+    "extra",
+    "script",
+)
 _OWN = ("name", "disabled")
 SIDES = ("pypi", "conda")
 """Where packages come from; a decorator of a step and one of its flow for each."""
@@ -134,7 +145,7 @@ def _options(decorator: Decorator) -> dict[str, Any]:
     packages, libraries = given.pop("packages", None), given.pop("libraries", None)
     if packages is not None and libraries is not None:
         given["conda"] = sources.merge({"conda": libraries}, {"conda": packages}).get("conda", [])
-    elif packages is not None or libraries is not None or "name" not in given:
+    elif packages is not None or libraries is not None or not {"name", "source"} & set(given):
         given["conda"] = packages if packages is not None else libraries or []
     return given
 

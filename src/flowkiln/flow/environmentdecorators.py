@@ -182,8 +182,8 @@ def conda(  # noqa: PLR0913  the public signature
     a package decides (default: the setting ``channels``, then conda-forge). ``cuda`` is the version that packages
     may take for present, as ``"12.4"``. ``source`` is an environment.yml, or a conda-lock.yml, which is taken
     exactly as it is (``groups`` are its categories). ``python``, ``name``, ``platforms``, ``exclude_newer``,
-    ``glibc``, ``winners`` and ``disabled`` are as in ``pypi``. Together with ``@pypi`` it is one environment: what a
-    conda package provides to Python is not installed from PyPI again.
+    ``glibc``, ``winners`` and ``disabled`` are as in ``pypi``. Together with ``@pypi`` it is one environment: what
+    a conda package provides to Python is not installed from PyPI again.
     """
     return use("conda", conda.__kwdefaults__, check_conda, function, unknown, locals())
 

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 from flowkiln._base import relocate
 from flowkiln.envs import glue, installer, stamps, treefile
-from flowkiln.envs.condapackage import CondaPackage
-from flowkiln.envs.installerrors import LinkScripts, PrefixTooLong
+from flowkiln.envs.installerrors import PrefixTooLong
 from flowkiln.envs.placing import Placer
 from flowkiln.envs.spread import spread
 
@@ -45,7 +44,6 @@ def build(
     Raises PathOwnedTwice, PrefixTooLong, LinkScripts, DamagedWheel and ``OSError``.
     """
     packages = [installer.package(one, part.python) for one in unpacked]
-    check_scripts(one.of for one in packages)
     tree = installer.combine(packages, dict(part.winners), case_matters=part.platform.os != "darwin")
     for folder in _folders(tree, part.python):
         os.mkdir(f"{scratch}/{folder}")  # noqa: PTH102  hundreds
@@ -71,20 +69,6 @@ def build(
     stamps.write(inside / "stamps.json", placed)
     (inside / "tree.json").write_bytes(description.to_bytes())
     return description
-
-
-def check_scripts(unpacked: Iterable[Unpacked]) -> None:
-    """Guarantees that no package needs to run something when it is linked. Raises LinkScripts."""
-    found = [
-        f"{one.name} {one.version} ({script})"
-        for one in unpacked
-        if isinstance(one, CondaPackage)
-        for script in one.scripts
-        if script.endswith("-link") and not script.endswith("unlink")
-    ]
-    if found:
-        message = f"scripts of conda packages are never run: {', '.join(sorted(found))}"
-        raise LinkScripts(message, data={"packages": sorted(found)})
 
 
 def _folders(tree: installer.Tree, python: str) -> list[str]:

@@ -99,7 +99,7 @@ class Describer:
         """What installing ``part`` writes, wheels fetched where they are neither here nor ``known``, by sha256.
 
         ``verify`` reads every stored file and makes what is damaged anew. Raises the errors of fetching and
-        unpacking, WrongTags and PathOwnedTwice.
+        unpacking, WrongTags, PathOwnedTwice and LinkScripts.
         """
         check_tags(part)
         told = {one.sha256: known[one.sha256] for one in self.missing(part) if one.sha256 in known} if known else {}

@@ -19,7 +19,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple
 
 from flowkiln.envs.condapackage import CondaPackage, Relocation
-from flowkiln.envs.installerrors import PathOwnedTwice
+from flowkiln.envs.installerrors import LinkScripts, PathOwnedTwice
 from flowkiln.envs.names import collision_key
 
 if TYPE_CHECKING:
@@ -189,8 +189,9 @@ def combine(
     """All ``packages`` in one prefix. ``winners`` maps a path to the distribution whose file is taken.
 
     Equal files at one path belong to the first distribution by name. Without case (macOS) names that differ in
-    case alone are one path. Raises PathOwnedTwice.
+    case alone are one path. Raises PathOwnedTwice, and LinkScripts where a package needs to run something.
     """
+    _check_scripts(one.of for one in packages)
     choose = winners or {}
     files: dict[str, tuple[Entry, Unpacked]] = {}
     scripts: dict[str, tuple[Launcher, Unpacked]] = {}
@@ -217,6 +218,20 @@ def combine(
         owners=tuple((files[path][0], files[path][1].sha256) for path in sorted(files)),
         launchers=tuple((scripts[path][0], scripts[path][1].sha256) for path in sorted(scripts)),
     )
+
+
+def _check_scripts(unpacked: Iterable[Unpacked]) -> None:
+    """Guarantees that no package needs to run something when it is linked. Raises LinkScripts."""
+    found = [
+        f"{one.name} {one.version} ({script})"
+        for one in unpacked
+        if isinstance(one, CondaPackage)
+        for script in one.scripts
+        if script.endswith("-link") and not script.endswith("unlink")
+    ]
+    if found:
+        message = f"scripts of conda packages are never run: {', '.join(sorted(found))}"
+        raise LinkScripts(message, data={"packages": sorted(found)})
 
 
 def _content(entry: Entry) -> tuple[object, ...]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flowkiln._base import files, paths, platforms
+from flowkiln._base.errors import concerning
 from flowkiln.envs import running
 from flowkiln.envs.errors import MissingLock
 from flowkiln.envs.installerrors import EnvironmentMismatch
@@ -79,8 +80,14 @@ class Host:
         """The tree of ``part`` if it is here."""
         return self.trees.find(part.env_id, self.interpreters.find(part))
 
-    def ensure(self, parts: Sequence[PlatformLock], reporter: Reporter) -> dict[str, Tree]:
-        """The tree of every part by ``env_id``, missing ones made at once. Raises the errors of installing."""
+    def ensure(
+        self, parts: Sequence[PlatformLock], reporter: Reporter, steps: Mapping[str, str] | None = None
+    ) -> dict[str, Tree]:
+        """The tree of every part by ``env_id``, missing ones made at once.
+
+        Raises the errors of installing; ``steps`` says which step such an error is about, by ``env_id``.
+        """
+        concerned = steps or {}
         wanted = {part.env_id: part for part in parts}
         for part in wanted.values():
             check_libc(part)  # before anything is downloaded, be it an interpreter
@@ -96,8 +103,13 @@ class Host:
                 found[env_id] = tree
         if missing:
             fetching = self.fetching()
+
+            def make(part: PlatformLock, interpreter: Interpreter) -> Tree:
+                with concerning(concerned.get(part.env_id)):
+                    return fetching.materialise(part, interpreter, reporter)
+
             with ThreadPoolExecutor(AT_ONCE) as pool:
-                made = pool.map(lambda pair: fetching.materialise(pair[0], pair[1], reporter), missing)
+                made = pool.map(lambda pair: make(*pair), missing)
                 found.update({tree.env_id: tree for tree in made})
         return found
 
@@ -144,7 +156,8 @@ def prefixes(locks: Mapping[str, EnvLock | None], settings: Settings, reporter: 
     if managed:
         host = Host(settings)
         parts = {step: part_for(lock, host.platform, steps=(step,)) for step, lock in managed.items()}
-        trees = host.ensure(list(parts.values()), reporter)
+        first = {part.env_id: step for step, part in reversed(parts.items())}
+        trees = host.ensure(list(parts.values()), reporter, first)
         found |= {step: prefix_of(trees[parts[step].env_id], lock) for step, lock in managed.items()}
     return {step: found[step] for step in locks}
 

@@ -102,3 +102,13 @@ def test_specs_that_nothing_satisfies_are_explained(private: Project, channel_se
     done.failed(4, "step 'start'", "__cuda", "linux/amd64", "hint:")
     private.write("flow.py", text.replace('python="3.11",', 'python="3.11", cuda="12.4",'))
     private.run(FLOWKILN_CHANNELS=url).ok()
+
+
+def test_env_indexes_shows_the_channels_masked(private: Project, channel_server: ChannelServer) -> None:
+    url = channel_server.url_with_token(SECRET, "team")
+    done = private.flowkiln("env", "indexes", "flow.py", FLOWKILN_CHANNELS=url).ok()
+    assert f"{channel_server.url_of('team')}  " in done.out
+    assert "token in its URL" in done.out
+    assert SECRET not in done.out + done.err
+    places = private.flowkiln("env", "indexes", "flow.py", "--json", FLOWKILN_CHANNELS=url).ok().json
+    assert [one["kind"] for one in places["environments"][0]["places"]] == ["channel", "index"]

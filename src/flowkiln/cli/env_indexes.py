@@ -1,4 +1,4 @@
-"""``flowkiln env indexes``: where packages of an environment come from, and who logs in there."""
+"""``flowkiln env indexes``: the indexes and channels that an environment comes from, and who logs in there."""
 
 from __future__ import annotations
 
@@ -20,10 +20,13 @@ if TYPE_CHECKING:
     from flowkiln._base.json import JSONObject
     from flowkiln._base.settings import Settings
     from flowkiln.cli.output import Session
+    from flowkiln.envs.channels import ChannelPlan
     from flowkiln.envs.indexes import Index, IndexPlan
     from flowkiln.envs.spec import EnvSpec
     from flowkiln.wiring.locks import Request
 
+CHANNEL = "channel"
+"""The kind of place that conda packages come from."""
 _NAMED = 3
 """Packages of a pinned index that are named in the table; the --json output names all."""
 
@@ -74,7 +77,7 @@ class _Shown:
 @click.option("--check", is_flag=True, help="Ask each: whether it answers and takes the login.")
 @click.pass_context
 def indexes(context: click.Context, *, envs: tuple[str, ...], check: bool) -> int:
-    """Show the indexes that packages of ENVS come from, in order: whose settings name each, who logs in.
+    """Show the indexes and conda channels of ENVS, in order: whose settings name each, who logs in.
 
     Without ENVS, those of the nearest pyproject.toml, else of the settings here.
     """
@@ -115,6 +118,35 @@ def described(plan: IndexPlan, channels: Sequence[Place] = ()) -> tuple[Place, .
     return (*channels, *map(place, plan.indexes), *alone)
 
 
+def channels_of(plan: ChannelPlan) -> tuple[Place, ...]:
+    """The channels of an environment, those that are asked first before the others; mirrors in their place."""
+    from flowkiln.envs import authorities
+    from flowkiln.envs.channels import bare
+    from flowkiln.envs.transport import proxy
+
+    certificates = authorities.named(dict(os.environ)) or os.environ.get("SSL_CERT_DIR")
+    found = []
+    for channel in plan.channels:
+        for asked in channel.asked:
+            url, login = bare(asked), plan.login(asked)
+            through, token = proxy(url), "/t/" in asked and "/t/" not in url
+            found.append(
+                Place(
+                    kind=CHANNEL,
+                    url=url,
+                    origin=channel.origin,
+                    login="token in its URL"
+                    if "/t/" in asked and "/t/" not in url
+                    else str(login)
+                    if login
+                    else None,
+                    certificates=certificates if url.startswith("https:") else None,
+                    proxy=redact.text(through) if through else None,
+                )
+            )
+    return tuple(found)
+
+
 def _requests(envs: tuple[str, ...], speaker: Session) -> list[Request]:
     from flowkiln.cli import environments
 
@@ -135,15 +167,18 @@ def _here(speaker: Session, *, asked: bool) -> _Shown:
 
 def _shown(name: str | None, spec: EnvSpec | None, settings: Settings, *, asked: bool) -> _Shown:
     from flowkiln.cli import doctor
+    from flowkiln.envs import channels
     from flowkiln.envs import indexes as table_of_precedence
 
     plan = table_of_precedence.plan_of(settings, spec)
-    places = described(plan)
+    conda = channels.plan(spec.channels, settings.items("channels") or ()) if spec and spec.conda else None
+    places = described(plan, () if conda is None else channels_of(conda))
     if asked:
         problems = {index.shown: doctor.asked(index, plan)[0] for index in plan.everywhere}
         places = tuple(replace(one, problem=problems.get(one.url)) for one in places)
     refused = tuple(map(str, plan.refused))
-    return _Shown(name=name, places=places, refused=refused, ignored=plan.ignored)
+    ignored = (*plan.ignored, *(conda.ignored if conda is not None else ()))
+    return _Shown(name=name, places=places, refused=refused, ignored=ignored)
 
 
 def _table(found: list[_Shown], *, asked: bool) -> list[str]:
@@ -153,7 +188,7 @@ def _table(found: list[_Shown], *, asked: bool) -> list[str]:
             *(one.name or "-", place.url, place.origin, place.login or "-"),
             *(place.certificates or "system" if place.url.startswith("https:") else "-", place.proxy or "-"),
             _packages(place),
-            *([place.problem or "answers"] if asked else []),
+            *([place.problem or ("not asked" if place.kind == CHANNEL else "answers")] if asked else []),
         ]
         for one in found
         for place in one.places
@@ -162,6 +197,8 @@ def _table(found: list[_Shown], *, asked: bool) -> list[str]:
 
 
 def _packages(place: Place) -> str:
+    if place.kind == CHANNEL:
+        return "conda packages"
     first, rest = place.packages[:_NAMED], place.packages[_NAMED:]
     return ", ".join([*first, *([f"{len(rest)} more"] if rest else [])]) or "all others"
 
@@ -176,6 +213,7 @@ def _settings(found: list[_Shown]) -> list[str]:
 def _document(one: _Shown, *, asked: bool) -> JSONObject:
     places: list[JSONObject] = []
     for place in one.places:
-        state: JSONObject = {"answers": place.problem is None, "problem": place.problem} if asked else {}
+        known = asked and place.kind != CHANNEL
+        state: JSONObject = {"answers": place.problem is None, "problem": place.problem} if known else {}
         places.append({**place.to_json(), **state})
     return {"name": one.name, "places": places, "refused": list(one.refused), "ignored": list(one.ignored)}

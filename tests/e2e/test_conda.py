@@ -5,18 +5,23 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shutil
 import struct
 import tarfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.services import unavailable
+from tests.services.condachannel import _wheel
 from tests.services.condapackages import PLACEHOLDER
 from tests.services.wheels import wheel
+from tests.source import ROOT
+from tests.stack.place import CannotRun
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+    from collections.abc import Callable, Iterator
 
     from tests.e2e.project import Project
     from tests.services.channel import Channel, ChannelServer
@@ -25,7 +30,19 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.e2e
 
-NOWHERE = {"FLOWKILN_CHANNELS": "http://127.0.0.1:9/main", "UV_DEFAULT_INDEX": "http://127.0.0.1:9/simple/"}
+PYPI = [
+    (
+        "patsy-1.0.1-py2.py3-none-any.whl",
+        "751fb38f9e97e62312e921a1954b81e1bb2bcda4f5eeabaf94db251ee791509c",
+        "87/2b/b50d3d08ea0fc419c183a84210571eba005328efa62b6b98bc28e9ead32a",
+    ),
+    (
+        "humanize-4.12.3-py3-none-any.whl",
+        "2cbf6370af06568fa6d2da77c86edb7886f3160ecd19ee1ffef07979efc597f6",
+        "a0/1e/62a2ec3104394a2975a2629eec89276ede9dbe717092f6966fcf963e1bf0",
+    ),
+]
+"""What the example has from PyPI: file, sha256, place."""
 
 
 @pytest.fixture
@@ -83,6 +100,96 @@ def layout_files(folder: Path) -> Iterator[tuple[str, bytes]]:
 def after(word: str, out: str) -> list[str]:
     """What follows ``word`` in the lines of tasks that begin with it."""
     return re.findall(rf"\] {word} (.*)", out)
+
+
+@pytest.fixture
+def example(
+    mixed: Project,
+    start_index: Callable[[], PackageIndex],
+    start_channels: Callable[[], ChannelServer],
+    conda_channel: Channel,
+) -> tuple[Project, Callable[[], None]]:
+    """The project with the example in it, and what stops the index and the channel, which are its own."""
+    index, channels = start_index(), start_channels()
+    index.add_folder(pypi_wheels(mixed.home / "wheels"))
+    mixed.environ["UV_DEFAULT_INDEX"] = index.url
+    mixed.environ["FLOWKILN_STORE"] = str(mixed.folder / ".flowkiln")
+    mixed.environ["FLOWKILN_CHANNELS"] = channels.mount("main", conda_channel)
+    shutil.copytree(
+        ROOT / "examples" / "mixed",
+        mixed.folder / "mixed",
+        ignore=shutil.ignore_patterns(".*", "*.locks", "__pycache__"),
+    )
+    (mixed.folder / "flights").mkdir()
+    shutil.copy(ROOT / "examples" / "flights" / "weather.csv.gz", mixed.folder / "flights")
+
+    def stop() -> None:
+        index.stop()
+        channels.stop()
+
+    return mixed, stop
+
+
+def pypi_wheels(folder: Path) -> Path:
+    """A folder with what the example has from PyPI."""
+    folder.mkdir()
+    for name, sha256, place in PYPI:
+        url = f"https://files.pythonhosted.org/packages/{place}/{name}"
+        try:
+            shutil.copy(_wheel({"filename": name, "sha256": sha256, "url": url}), folder)
+        except CannotRun as reason:
+            unavailable(str(reason))
+    return folder
+
+
+def results(out: str) -> list[str]:
+    """What the last step printed."""
+    return re.findall(r"/end/\d+\] (?!Task)(.*)", out)
+
+
+def check_sides(project: Project, lines: list[str]) -> None:
+    """Holds each row that the example prints of a distribution against the lock and against what is installed."""
+    rows = [found.groups() for line in lines if (found := re.fullmatch(r"(\w+) +(\S+) +(\S+) +(lib/\S+)", line))]
+    for step in ("start", "fit", "end"):
+        own = [row[1:] for row in rows if row[0] == step]
+        shown = project.flowkiln("env", "show", f"mixed/weather.py:{step}", "--json").ok().json["shown"]
+        sides = {one["name"]: one["from"] for one in shown["packages"]}
+        installers = {"conda": "conda", "flowkiln": "pypi"}
+        assert own
+        assert {name: installers[installer] for name, installer, _ in own} == {
+            name: sides[name] for name, _, _ in own
+        }
+        root = Path(project.flowkiln("env", "path", f"mixed/weather.py:{step}").ok().out.strip())
+        metas = [json.loads(one.read_text()) for one in root.glob("conda-meta/*.json")]
+        of_conda = {file for meta in metas for file in meta["files"]}
+        assert {path in of_conda for _, installer, path in own if installer == "conda"} <= {True}
+        assert {path in of_conda for _, installer, path in own if installer != "conda"} <= {False}
+    assert {row[1:3] for row in rows if row[0] == "fit"} >= {("patsy", "flowkiln"), ("numpy", "conda")}
+
+
+def test_the_example_is_the_same_as_processes_and_in_containers(
+    example: tuple[Project, Callable[[], None]],
+) -> None:
+    project, stop = example
+    texts, proofs = [], []
+    for words in ((), ("--with", "docker")):
+        command = ("mixed/weather.py", "run", "--run-id-file", "id", *words)
+        texts.append(results(project.python(*command).ok().out))
+        proofs.append(environments(project, "Weather"))
+    assert texts[0] == texts[1]
+    assert texts[0][:2] == ["1,977 hours at 3 airports", "error 1.288 miles, of the mean alone 1.775"]
+    check_sides(project, texts[0])
+    for step, proof in proofs[1].items():
+        assert {proof[key] == proofs[0][step][key] for key in ("env_id", "tree_digest", "lock_id")} == {True}
+        assert (proof["level"], proof["vouched"]) == ("digest", "engine")
+    before = locks(project, "mixed/pyproject.locks")
+    stop()
+    for words in ((), ("--with", "docker")):
+        done = project.python("mixed/weather.py", "run", "--verify-env", "full", *words).ok()
+        assert results(done.out) == texts[0]
+    other = project.python("mixed/stations.py", "run").ok()
+    assert results(other.out)[0] == "741 hours that all airports have"
+    assert locks(project, "mixed/pyproject.locks") == before
 
 
 def test_activation_is_the_same_in_processes_and_containers(mixed: Project) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import shutil
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,11 +13,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from flowkiln._base.relocate import restored, written
-from flowkiln.envs import proof
+from flowkiln.envs import installer, proof
 from flowkiln.envs.installerrors import EnvironmentMismatch, LinkScripts, PathOwnedTwice, PrefixTooLong
+from flowkiln.envs.lock import LockedConda
 from flowkiln.envs.tree import Tree
+from flowkiln.envs.wheelstore import WheelStore
 from tests.envs.condatrees import locked, materialise, part, python, solved
 from tests.services.channel import Channel
+from tests.services.condapackages import package
 from tests.services.test_channel import install, solve
 
 if TYPE_CHECKING:
@@ -126,3 +131,18 @@ def test_a_place_that_is_too_long_is_told(conda_channel: Channel, tmp_path: Path
     deep = tmp_path / ("x" * 200) / ("y" * 40)
     with pytest.raises(PrefixTooLong, match="room for 255"):
         materialise(deep, part(python(conda_channel), locked(conda_channel, "prefix-binary", subdir="linux-64")))
+
+
+def test_names_that_differ_in_case_alone_are_two_files_where_they_can_be(tmp_path: Path) -> None:
+    names = ("share/terminfo/2/2621A", "share/terminfo/2/2621a")
+    path = package(tmp_path / "channel", "terms", files={name: name.encode() for name in names})
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    terms = LockedConda(
+        name="terms", version="1.0", build="0", filename=path.name, url=path.as_uri(), sha256=sha256
+    )
+    store = WheelStore(tmp_path / "cache")
+    made = installer.package(store.add(terms, lambda _: Path(shutil.copy(path, tmp_path))), "3.11")
+    assert store.verify(made.of) == []
+    assert [one.path for one, _ in installer.combine([made]).owners if one.path in names] == list(names)
+    with pytest.raises(PathOwnedTwice, match="2621"):
+        installer.combine([made], case_matters=False)

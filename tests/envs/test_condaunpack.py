@@ -76,6 +76,7 @@ def test_a_package_is_described_by_what_it_says(tmp_path: Path, form: str, legac
     assert (found.name, found.version, found.scripts) == ("demo", "1.0", ("post-link",))
     assert found.record["depends"] == ["libc"]
     assert CondaPackage.from_json(found.to_json()) == found
+    assert not list((tmp_path / "out").rglob("*.pyc"))
     assert (tmp_path / "out" / "bin" / "demo").read_bytes() == text
     assert (tmp_path / "out" / "bin" / "demo").stat().st_mode & 0o777 == 0o555
     assert (tmp_path / "out" / "lib" / "libdemo.so.1").stat().st_mode & 0o777 == 0o444
@@ -139,7 +140,6 @@ def test_a_hostile_package_is_refused_and_nothing_leaves(cases: Channel, tmp_pat
         ([Member("bin/python", b"")], "belongs to the environment"),
         ([Member("pyvenv.cfg", b"")], "belongs to the environment"),
         ([Member("lib/python3.11/EXTERNALLY-MANAGED", b"")], "belongs to the environment"),
-        ([Member("a/B", b""), Member("a/b", b"")], "differs only in case"),
         ([Member("a/b", b""), Member("a", b"")], "is a file and its folder"),
         ([Member("a", Link("/etc/passwd"))], "outside of the environment"),
         ([Member("a", Link("b", hard=True)), Member("b", b"")], "a hard link"),

@@ -134,19 +134,14 @@ class _Unpacking:
     # -- names -------------------------------------------------------------------------------------------------
 
     def _check_names(self) -> None:
-        seen: dict[str, str] = {}
+        # Names that differ in case alone are common (terminfo), and are told apart where the file system does.
         for path in self._told:
             check_path(path, partial(self._refuse, path))
-            key = collision_key(path)
-            if key in seen:
-                raise self._refuse(path, f"differs only in case from {seen[key]!r}")
-            seen[key] = path
-            self._check_claims(key, path)
-        for key, path in seen.items():
-            parent = key.rpartition("/")[0]
+            self._check_claims(collision_key(path), path)
+            parent = path.rpartition("/")[0]
             while parent:
-                if parent in seen:
-                    raise self._refuse(path, f"{seen[parent]!r} is a file and its folder")
+                if parent in self._told and self._told[parent].get("path_type") != "directory":
+                    raise self._refuse(path, f"{parent!r} is a file and its folder")
                 parent = parent.rpartition("/")[0]
 
     def _check_claims(self, key: str, path: str) -> None:
@@ -193,6 +188,8 @@ class _Unpacking:
             self._check_link(path, member.linkname)
             target = member.linkname.encode()
             return len(target), hashlib.sha256(target).hexdigest(), False, member.linkname
+        if path.endswith(".pyc"):
+            return member.size, "", False, ""
         place = folder / path
         place.parent.mkdir(parents=True, exist_ok=True)
         if member.islnk():

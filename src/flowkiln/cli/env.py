@@ -24,6 +24,7 @@ env = group(
         "shell": f"{_CLI}.env_exec:shell",
         "path": f"{_CLI}.env_path:path",
         "link": f"{_CLI}.env_path:link",
+        "kernel": f"{_CLI}.env_kernel:kernel",
     },
     example="flowkiln env lock flow.py\nflowkiln env exec flow.py:fit -- python -V",
 )

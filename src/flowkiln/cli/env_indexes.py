@@ -135,11 +135,7 @@ def channels_of(plan: ChannelPlan) -> tuple[Place, ...]:
                     kind=CHANNEL,
                     url=url,
                     origin=channel.origin,
-                    login="token in its URL"
-                    if "/t/" in asked and "/t/" not in url
-                    else str(login)
-                    if login
-                    else None,
+                    login="token in its URL" if token else str(login) if login else None,
                     certificates=certificates if url.startswith("https:") else None,
                     proxy=redact.text(through) if through else None,
                 )

@@ -168,7 +168,8 @@ def variables(tree: Tree, environ: Mapping[str, str]) -> dict[str, str]:
     try:
         return activated(str(tree.root), found, OWN)
     except ActivationError as error:
-        raise StepEnvironment(str(error)) from error
+        hint = "Leave out the package that brings the script, or set what it needs before."
+        raise StepEnvironment(str(error), hint=hint) from error
 
 
 @contextmanager

@@ -296,13 +296,22 @@ class PackageIndex:
             self._failure = error
         finally:
             await runner.cleanup()
-            # a TLS transport that is closing needs turns of the loop until its socket is closed
-            for _ in range(3):
-                await asyncio.sleep(0)
+            await self._cut_off()
             left = asyncio.all_tasks() - {asyncio.current_task()}
             for task in left:
                 task.cancel()
             await asyncio.gather(*left, return_exceptions=True)
+
+    async def _cut_off(self) -> None:
+        """Closes every socket: TLS connections say goodbye first, which needs turns of the loop."""
+        for _ in range(200):
+            known = list(getattr(self._loop, "_transports", {}).values())
+            left = [one for one in known if getattr(one, "_sock", None) is not None]
+            if not left:
+                return
+            for one in left:
+                one.abort()
+            await asyncio.sleep(0.01)
 
     def _let_go(self) -> None:
         self._release.set()

@@ -9,6 +9,7 @@ against the hash of what was packed, whatever the prefix.
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 Kind = Literal["text", "binary"]
 Offsets = list[list[int]]
 """Where the prefix was written, a list for each of ``ENCODINGS``; empty ones at the end are left out."""
+Rewritten = tuple[Kind, str, Offsets]
+"""How the prefix came into a file: the kind of file, the placeholder that it stands for, where."""
 ENCODINGS = ("utf-8", "utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be")
 
 
@@ -52,6 +55,13 @@ def restored(
         zeros = len("\0".encode(encoding)) if kind == "binary" else 0
         found = None if found is None else _restored(found, places, old, new, zeros)
     return found
+
+
+def stored_sha256(data: bytes, prefix: str, how: Rewritten) -> str:
+    """The sha256 of the stored bytes that ``data`` was made of; "" where it is not what can have been made."""
+    kind, placeholder, offsets = how
+    found = restored(data, offsets, placeholder, prefix, kind)
+    return "" if found is None else hashlib.sha256(found).hexdigest()
 
 
 def _written(data: bytes, old: bytes, new: bytes, zeros: int) -> tuple[bytes, list[int]]:

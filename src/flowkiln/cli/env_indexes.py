@@ -93,22 +93,10 @@ def indexes(context: click.Context, *, envs: tuple[str, ...], check: bool) -> in
 
 def described(plan: IndexPlan, channels: Sequence[Place] = ()) -> tuple[Place, ...]:
     """The places that an environment's packages come from: its channels, solved first, then its indexes."""
-    from flowkiln.envs import authorities
-    from flowkiln.envs.transport import proxy
-
-    certificates = authorities.named(dict(os.environ)) or os.environ.get("SSL_CERT_DIR")
 
     def place(index: Index, *packages: str) -> Place:
-        through, giver = proxy(index.shown), plan.giver(index.url)
-        return Place(
-            kind="index",
-            url=index.shown,
-            origin=index.origin,
-            login=str(giver) if giver else None,
-            certificates=certificates if index.shown.startswith("https:") else None,
-            proxy=redact.text(through) if through else None,
-            packages=packages,
-        )
+        giver = plan.giver(index.url)
+        return _place("index", index.shown, index.origin, str(giver) if giver else None, packages)
 
     pinned: dict[str, list[str]] = {}
     for name, index in plan.pins:
@@ -120,27 +108,34 @@ def described(plan: IndexPlan, channels: Sequence[Place] = ()) -> tuple[Place, .
 
 def channels_of(plan: ChannelPlan) -> tuple[Place, ...]:
     """The channels of an environment, those that are asked first before the others; mirrors in their place."""
-    from flowkiln.envs import authorities
     from flowkiln.envs.channels import bare
-    from flowkiln.envs.transport import proxy
 
-    certificates = authorities.named(dict(os.environ)) or os.environ.get("SSL_CERT_DIR")
     found = []
     for channel in plan.channels:
         for asked in channel.asked:
             url, login = bare(asked), plan.login(asked)
-            through, token = proxy(url), "/t/" in asked and "/t/" not in url
-            found.append(
-                Place(
-                    kind=CHANNEL,
-                    url=url,
-                    origin=channel.origin,
-                    login="token in its URL" if token else str(login) if login else None,
-                    certificates=certificates if url.startswith("https:") else None,
-                    proxy=redact.text(through) if through else None,
-                )
-            )
+            token = "/t/" in asked and "/t/" not in url
+            who = "token in its URL" if token else str(login) if login else None
+            found.append(_place(CHANNEL, url, channel.origin, who))
     return tuple(found)
+
+
+def _place(kind: str, url: str, origin: str, login: str | None, packages: tuple[str, ...] = ()) -> Place:
+    """A source of packages with the certificates and the proxy that it is reached by."""
+    from flowkiln.envs import authorities
+    from flowkiln.envs.transport import proxy
+
+    certificates = authorities.named(dict(os.environ)) or os.environ.get("SSL_CERT_DIR")
+    through = proxy(url)
+    return Place(
+        kind=kind,
+        url=url,
+        origin=origin,
+        login=login,
+        certificates=certificates if url.startswith("https:") else None,
+        proxy=redact.text(through) if through else None,
+        packages=packages,
+    )
 
 
 def _requests(envs: tuple[str, ...], speaker: Session) -> list[Request]:

@@ -16,12 +16,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
+    from flowkiln._base.relocate import Rewritten
     from flowkiln.envs.condapackage import Relocation
     from flowkiln.envs.installer import Entry, Launcher, Unpacked
     from flowkiln.envs.interpreter import Interpreter
     from flowkiln.envs.lock import PlatformLock
     from flowkiln.envs.stamps import Stamp
-    from flowkiln.envs.treefile import Description, Rewritten
+    from flowkiln.envs.treefile import Description
     from flowkiln.envs.wheelstore import WheelStore
 
 _BATCH = 128

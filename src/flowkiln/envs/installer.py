@@ -227,7 +227,7 @@ def _check_scripts(unpacked: Iterable[Unpacked]) -> None:
         for one in unpacked
         if isinstance(one, CondaPackage)
         for script in one.scripts
-        if script.endswith("-link") and not script.endswith("unlink")
+        if script.endswith("-link")
     ]
     if found:
         message = f"scripts of conda packages are never run: {', '.join(sorted(found))}"

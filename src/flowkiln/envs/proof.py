@@ -24,8 +24,9 @@ from flowkiln.envs.spread import spread
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from flowkiln._base.relocate import Rewritten
     from flowkiln.envs.stamps import Stamp
-    from flowkiln.envs.treefile import Description, Rewritten
+    from flowkiln.envs.treefile import Description
 
 Level = Literal["stat", "full"]
 REPAIR = "`flowkiln env verify --repair ENV` makes the environment anew."
@@ -152,13 +153,10 @@ def _digest(path: str) -> str:
 
 def _stored(root: str, path: str, how: Rewritten) -> str:
     """The sha256 of the bytes that a file with the prefix in it was made of; "" where it is not what was made."""
-    kind, placeholder, offsets = how
     try:
-        data = Path(root, path).read_bytes()
+        return relocate.stored_sha256(Path(root, path).read_bytes(), root, how)
     except OSError:
         return ""
-    found = relocate.restored(data, offsets, placeholder, root, "binary" if kind == "binary" else "text")
-    return "" if found is None else hashlib.sha256(found).hexdigest()
 
 
 def _mismatch(root: Path, found: Mapping[str, list[str]]) -> EnvironmentMismatch:

@@ -98,6 +98,16 @@ class Listed:
         return (*self.extras, self.index or "default")
 
 
+def text_of(path: Path, *, encoding: str = "utf-8-sig") -> str:
+    """The text of a file that somebody named. Raises ``BadSource``."""
+    try:
+        return path.read_text(encoding=encoding)
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        hint = "Name a file that exists; paths start at the folder of the declaring file."
+        raise BadSource(f"{path} cannot be read: {reason}", hint=hint) from error
+
+
 def read_file(path: Path, *, environ: Mapping[str, str] | None = None) -> Listed:
     """What the requirements file at ``path`` asks for, ``-r`` and ``-c`` files included.
 
@@ -115,12 +125,7 @@ def _read(
     resolved = path.resolve()
     if resolved in seen:
         raise BadSource(f"{path} includes itself", hint="Remove the -r or -c line that leads back to it.")
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-        hint = "Name a file that exists; paths start at the folder of the declaring file."
-        raise BadSource(f"{path} cannot be read: {reason}", hint=hint) from error
+    text = text_of(path)
     for number, line in _logical(text.splitlines()):
         _take(line, f"{path}, line {number}", path, listed, environ, constraint=constraint, seen=(*seen, resolved))
 

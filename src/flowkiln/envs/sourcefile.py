@@ -9,8 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from flowkiln.envs import givencondalock, givenpylock, pythons, uvlock
-from flowkiln.envs.errors import BadSource
+from flowkiln.envs import givencondalock, givenpylock, pythons, requirements, uvlock
 from flowkiln.envs.filekinds import kind_of
 from flowkiln.envs.given import Wanted
 from flowkiln.envs.lock import AbsentPlatform, EnvLock
@@ -25,25 +24,14 @@ if TYPE_CHECKING:
     from flowkiln.envs.given import Given
     from flowkiln.envs.spec import EnvSpec
 
-_NO_FILE = "Name a file that exists; paths start at the folder of the declaring file."
-
-
-def text_of(path: Path) -> str:
-    """The text of a file. Raises ``BadSource``."""
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-        raise BadSource(f"{path} cannot be read: {reason}", hint=_NO_FILE) from error
-
 
 def lock_of(path: Path, *, groups: Iterable[str], extras: Iterable[str]) -> GivenLock:
     """The lock in the file ``path``. Raises ``BadSource``."""
     kind = kind_of(path)
-    project = text_of(path.with_name("pyproject.toml")) if kind == "uvlock" else ""
+    project = requirements.text_of(path.with_name("pyproject.toml")) if kind == "uvlock" else ""
     return GivenLock(
         kind=kind,
-        text=text_of(path),
+        text=requirements.text_of(path),
         project=project,
         groups=tuple(sorted(set(groups))),
         extras=tuple(sorted(set(extras))),

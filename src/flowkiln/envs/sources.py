@@ -272,7 +272,7 @@ class _Found:
 
     def add_environment(self, path: Path, given: Mapping[str, Any]) -> dict[str, Any]:
         """An environment.yml: ``given`` with what it says, which what stands beside it changes or adds to."""
-        file = environmentyml.read(sourcefile.text_of(path), path)
+        file = environmentyml.read(requirements.text_of(path), path)
         if file.variables:
             names = ", ".join(name for name, _ in file.variables)
             message = f"{path}: variables ({names}) belong to a step, not to what is installed"
@@ -361,13 +361,7 @@ def _specifier(value: object, path: Path) -> str:
 
 
 def _toml(path: Path) -> dict[str, Any]:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-        hint = "Name a file that exists; paths start at the folder of the declaring file."
-        raise BadSource(f"{path} cannot be read: {reason}", hint=hint) from error
-    return _parsed(text, path)
+    return _parsed(requirements.text_of(path, encoding="utf-8"), path)
 
 
 def _parsed(text: str, path: Path) -> dict[str, Any]:

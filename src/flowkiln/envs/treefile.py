@@ -17,10 +17,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from flowkiln._base.json import JSONObject
+    from flowkiln._base.relocate import Rewritten
     from flowkiln.envs.glue import Glue
 
-Rewritten = tuple[str, str, list[list[int]]]
-"""How the prefix came into a file: kind, placeholder, offsets."""
 FOLDER = ".flowkiln"
 TREE_SCHEMA = 1
 

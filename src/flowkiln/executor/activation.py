@@ -26,7 +26,7 @@ _LIMIT = 60.0
 """Seconds that all scripts together may take."""
 _SHOWN = 2000
 _SOURCE = 'for flowkiln_script in "$@"; do . "$flowkiln_script" >&2; done; exec "$0" -0'
-_OF_THE_SHELL = frozenset({"_", "PWD", "OLDPWD", "SHLVL", "flowkiln_python"})
+_OF_THE_SHELL = frozenset({"_", "PWD", "OLDPWD", "SHLVL"})
 
 
 class ActivationError(Exception):

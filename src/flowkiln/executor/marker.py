@@ -13,15 +13,15 @@ import os
 import stat
 from typing import TYPE_CHECKING, Any
 
-from flowkiln._base.relocate import restored
+from flowkiln._base.relocate import stored_sha256
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from flowkiln._base.json import JSONObject
+    from flowkiln._base.relocate import Rewritten
 
     Rows = dict[str, tuple[int, str]]
-    Rewritten = tuple[str, str, list[list[int]]]
 
 LEVELS = ("digest", "stat", "full")
 FOLDER = ".flowkiln"
@@ -163,13 +163,10 @@ def _of_text(text: str) -> str:
 
 def _stored(root: str, path: str, how: Rewritten) -> str:
     """The sha256 of the bytes that a file with the prefix in it was made of; "" where it is not what was made."""
-    kind, placeholder, offsets = how
     try:
-        data = _read(f"{root}/{path}")
+        return stored_sha256(_read(f"{root}/{path}"), root, how)
     except OSError:
         return ""
-    found = restored(data, offsets, placeholder, root, "binary" if kind == "binary" else "text")
-    return "" if found is None else hashlib.sha256(found).hexdigest()
 
 
 def _extra(root: str, known: set[str]) -> list[str]:

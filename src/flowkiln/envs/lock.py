@@ -8,7 +8,7 @@ prefixes, URLs, hosts, times, the glibc floor or the patch version.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from flowkiln._base import json
 
@@ -21,12 +21,48 @@ INSTALLER_VERSION = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LockedSource:
+    """The source that a wheel was built from, pinned: all that finding it again takes.
+
+    * ``sdist``: ``url`` is the file on its index; ``archive``: a file that the request names.
+    * ``git``: ``url`` is the repository, ``commit`` the full commit id, ``ref`` what was asked for.
+    * ``folder``: ``url`` is a path relative to the declaring file's folder, with ``/``.
+
+    ``sha256`` (hex) is that of the file; of a commit or folder, that of the archive that flowkiln makes of it.
+    ``url`` carries no credentials; ``size`` is in bytes.
+    """
+
+    kind: Literal["sdist", "archive", "git", "folder"]
+    url: str
+    sha256: str
+    size: int | None = None
+    commit: str | None = None
+    ref: str | None = None
+    subdirectory: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LockedBuild:
+    """How a wheel of a lock came to be: its source, and what built it.
+
+    ``key`` is the identity of the build (``sha256:...``); ``requires`` are the build requirements as locked
+    (``setuptools==80.9.0``), sorted; ``where`` is the digest of the image that it was built in, or ``host``.
+    """
+
+    source: LockedSource
+    key: str
+    requires: tuple[str, ...] = ()
+    where: str = "host"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LockedWheel:
     """One distribution of a platform's lock with the one wheel chosen for it.
 
     ``name`` is normalised (PEP 503); ``url`` carries no credentials; ``sha256`` is 64 hex digits; ``size`` is in
     bytes or None where the index does not say; ``index`` is the index URL it was found on, without credentials.
-    ``requires`` are the normalised names of the locked distributions that it depends on, sorted.
+    ``requires`` are the normalised names of the locked distributions that it depends on, sorted. A wheel that was
+    built has ``build``, and its ``url`` is that of the source.
     """
 
     name: str
@@ -38,6 +74,7 @@ class LockedWheel:
     index: str | None = None
     upload_time: str | None = None
     requires: tuple[str, ...] = ()
+    build: LockedBuild | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
+    from flowkiln.envs.direct import DirectReference
+
 SPEC_SCHEMA = 1
 
 DEFAULT_PLATFORMS = (Platform("linux", "amd64"), Platform("linux", "arm64"))
@@ -63,6 +65,7 @@ class EnvSpec:
     * ``channels``: conda channels as names or URLs, first has precedence; empty = from the user's settings.
     * ``virtual``: pairs of a virtual package without its underscores (``cuda``) and the version it is assumed to
       have, sorted; those that a platform always has need not be named.
+    * ``direct``: distributions whose source is named, sorted by name; ``requirements`` has each by its name alone.
     * ``given``: a lock of another tool; nothing else of packages then stands in the request.
 
     Build one through ``flowkiln.envs.sources``, which checks and normalises.
@@ -83,6 +86,7 @@ class EnvSpec:
     conda: tuple[str, ...] = ()
     channels: tuple[str, ...] = ()
     virtual: tuple[tuple[str, str], ...] = ()
+    direct: tuple[DirectReference, ...] = ()
     given: GivenLock | None = None
 
     @property
@@ -95,6 +99,7 @@ class EnvSpec:
             "conda": sorted(self.conda),
             "channels": [redact.url(url) for url in self.channels],
             "virtual": [list(pair) for pair in sorted(self.virtual)],
+            "direct": [one.identity for one in sorted(self.direct, key=lambda one: one.name)],
             "given": None if self.given is None else self.given.identity,
         }
         return json.digest(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,12 +13,19 @@ import pytest
 
 from flowkiln._base.relocate import restored, written
 from flowkiln.envs import installer, proof
-from flowkiln.envs.installerrors import EnvironmentMismatch, LinkScripts, PathOwnedTwice, PrefixTooLong
+from flowkiln.envs.installerrors import (
+    EnvironmentMismatch,
+    HostileConda,
+    LinkScripts,
+    PathOwnedTwice,
+    PrefixTooLong,
+)
 from flowkiln.envs.lock import LockedConda
 from flowkiln.envs.tree import Tree
 from flowkiln.envs.wheelstore import WheelStore
 from tests.envs.condatrees import locked, materialise, part, python, solved
 from tests.services.channel import Channel
+from tests.services.condaarchive import Link
 from tests.services.condapackages import package
 from tests.services.test_channel import install, solve
 
@@ -34,6 +40,18 @@ def tree(conda_channel: Channel, tmp_path_factory: pytest.TempPathFactory) -> Tr
     cache = tmp_path_factory.mktemp("cache")
     records = solve([conda_channel.url], SPECS, cache / "rattler")
     return materialise(cache / "cache", part(*solved(records)))
+
+
+def lock_of(path: Path) -> LockedConda:
+    """A made package of version 1.0, as a lock has it."""
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    name = path.name.removesuffix("-1.0-0.conda")
+    return LockedConda(name=name, version="1.0", build="0", filename=path.name, url=path.as_uri(), sha256=sha256)
+
+
+def made_of(path: Path, cache: Path) -> installer.Package:
+    """What installing the package at ``path`` writes; the file is gone afterwards."""
+    return installer.package(WheelStore(cache).add(lock_of(path), lambda _: path), "3.11")
 
 
 def content(root: Path) -> dict[str, tuple[str, bool, bytes]]:
@@ -136,13 +154,25 @@ def test_a_place_that_is_too_long_is_told(conda_channel: Channel, tmp_path: Path
 def test_names_that_differ_in_case_alone_are_two_files_where_they_can_be(tmp_path: Path) -> None:
     names = ("share/terminfo/2/2621A", "share/terminfo/2/2621a")
     path = package(tmp_path / "channel", "terms", files={name: name.encode() for name in names})
-    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-    terms = LockedConda(
-        name="terms", version="1.0", build="0", filename=path.name, url=path.as_uri(), sha256=sha256
-    )
     store = WheelStore(tmp_path / "cache")
-    made = installer.package(store.add(terms, lambda _: Path(shutil.copy(path, tmp_path))), "3.11")
+    made = installer.package(store.add(lock_of(path), lambda _: path), "3.11")
     assert store.verify(made.of) == []
     assert [one.path for one, _ in installer.combine([made]).owners if one.path in names] == list(names)
     with pytest.raises(PathOwnedTwice, match="2621"):
         installer.combine([made], case_matters=False)
+
+
+def test_links_of_two_packages_lead_nowhere_together(tmp_path: Path) -> None:
+    deep = package(tmp_path / "channel", "deep", files={"a/b/c/l": Link("../../..")})
+    through = package(tmp_path / "channel", "through", files={"a/t": Link("b/c/l/../../etc/hostname")})
+    made = [made_of(path, tmp_path / "cache") for path in (deep, through)]
+    with pytest.raises(HostileConda, match=r"through-1\.0-0\.conda: 'a/t': a link to .* outside"):
+        installer.combine(made)
+
+
+def test_no_file_lands_below_a_link(tmp_path: Path) -> None:
+    linked = package(tmp_path / "channel", "linked", files={"share/app": Link("../lib")})
+    below = package(tmp_path / "channel", "below", files={"share/app/x": b""})
+    made = [made_of(path, tmp_path / "cache") for path in (linked, below)]
+    with pytest.raises(PathOwnedTwice, match="below and linked both install share/app"):
+        installer.combine(made)

@@ -3,42 +3,37 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
-import posixpath
 import re
-import shutil
-from functools import partial
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import IO, TYPE_CHECKING, NamedTuple, cast
 
-from flowkiln.envs import condaarchive
+from flowkiln.envs import condaarchive, links
+from flowkiln.envs.condainfo import Info
 from flowkiln.envs.condapackage import CondaFile, CondaPackage
 from flowkiln.envs.installer import EXECUTABLE_MODE, FILE_MODE
-from flowkiln.envs.installerrors import CondaMismatch, CondaUnreadable, HostileConda
-from flowkiln.envs.names import check_path, collision_key
-from flowkiln.envs.wheel import EntryPoint
 
 if TYPE_CHECKING:
     import tarfile
-    from collections.abc import Mapping
     from pathlib import Path
 
     from flowkiln.envs.condapackage import Place
     from flowkiln.envs.lock import LockedConda
 
-_OLD_PLACEHOLDER = "/opt/anaconda1anaconda2anaconda3"
-"""What packages stand for the prefix that do not say it."""
-_INTERPRETER = re.compile(r"pythonw?(\d+(\.\d+)*)?t?")
 _SCRIPT = re.compile(r"bin/\.(.+)-((?:pre|post)-(?:un)?link)\.sh")
-_ENTRY_POINT = re.compile(r"\s*([^\s=]+)\s*=\s*([\w.]+)\s*:\s*([\w.]+)\s*(?:\[.*\])?\s*")
-_HAS_PREFIX = re.compile(r'(?:"([^"]+)"|(\S+))\s+(text|binary)\s+(?:"([^"]+)"|(.+))')
-_KEPT = ("build_number", "constrains", "depends", "license", "noarch", "subdir", "timestamp", "track_features")
 _BLOCK = 1 << 20
 _SHOWN = 8
 _SITE, _PROGRAMS = "site-packages/", "python-scripts/"
+_ALLOWED, _ALLOWED_TIMES = 1 << 30, 100
+"""Bytes that a package may unpack to without having said how many: so many, and so many times its own size."""
 
-Told = dict[str, "dict[str, Any]"]
-"""What a package says of its files, by path."""
+
+class _Found(NamedTuple):
+    """One member as it was read. ``sha256`` is empty for what was not kept, ``target`` for what is no link."""
+
+    size: int
+    sha256: str
+    executable: bool = False
+    target: str = ""
 
 
 def unpack(path: Path, locked: LockedConda, folder: Path) -> CondaPackage:
@@ -47,220 +42,136 @@ def unpack(path: Path, locked: LockedConda, folder: Path) -> CondaPackage:
     Files are written read-only, without bytecode, which never lies in packages here. Nothing of the package runs.
     Raises HostileConda, CondaMismatch, CondaUnreadable; ``folder`` is then of no use.
     """
-    info = condaarchive.read_info(path, locked.filename)
-    return _Unpacking(path, locked, info).into(folder)
+    info = Info(condaarchive.read_info(path, locked.filename), locked)
+    found = _Unpacking(path, locked.filename, info, folder).run()
+    return CondaPackage(
+        sha256=locked.sha256,
+        name=locked.name,
+        version=locked.version,
+        build=locked.build,
+        filename=locked.filename,
+        files=tuple(_file(info, one, found[one]) for one in sorted(found) if not one.endswith(".pyc")),
+        entry_points=info.entry_points,
+        scripts=tuple(sorted({match[2] for one in found if (match := _SCRIPT.fullmatch(one))})),
+        record=info.record,
+    )
+
+
+def _file(info: Info, path: str, found: _Found) -> CondaFile:
+    place: Place = "prefix"
+    inside = path
+    if info.pure and path.startswith(_SITE):
+        place, inside = "site", path.removeprefix(_SITE)
+    elif info.pure and path.startswith(_PROGRAMS):
+        place, inside = "scripts", path.removeprefix(_PROGRAMS)
+    relocation = None if found.target else info.files[path].relocation
+    return CondaFile(
+        place,
+        inside,
+        path,
+        found.size,
+        found.sha256,
+        found.executable or (place == "scripts" and not found.target),
+        found.target,
+        *(relocation or ("", "")),
+    )
 
 
 class _Unpacking:
-    """One package on its way to the disk."""
+    """The files of one package on their way to the disk."""
 
-    def __init__(self, path: Path, locked: LockedConda, info: Mapping[str, bytes]) -> None:
+    def __init__(self, path: Path, name: str, info: Info, folder: Path) -> None:
         self._path = path
-        self._locked = locked
-        self._name = locked.filename
+        self._name = name
         self._info = info
-        self._index = self._json("index.json")
-        self._pure = (self._json("link.json", needed=False).get("noarch") or {}).get("type") == "python"
-        self._pure = self._pure or self._index.get("noarch") == "python"
-        self._told = self._read_told()
-        self._links: dict[str, str] = {}
+        self._folder = folder
+        self._found: dict[str, _Found] = {}
+        self._left = _ALLOWED + _ALLOWED_TIMES * path.stat().st_size
 
-    def into(self, folder: Path) -> CondaPackage:
-        self._check_identity()
-        self._check_names()
-        found = self._write(folder)
-        self._check_complete(found)
-        files = [self._file(path, *found[path]) for path in sorted(found) if not path.endswith(".pyc")]
-        scripts = sorted({match[2] for path in found if (match := _SCRIPT.fullmatch(path))})
-        return CondaPackage(
-            sha256=self._locked.sha256,
-            name=self._locked.name,
-            version=self._locked.version,
-            build=self._locked.build,
-            filename=self._name,
-            files=tuple(files),
-            entry_points=self._entry_points(),
-            scripts=tuple(scripts),
-            record={key: self._index[key] for key in _KEPT if key in self._index},
-        )
-
-    # -- what it says of itself --------------------------------------------------------------------------------
-
-    def _json(self, name: str, *, needed: bool = True) -> dict[str, Any]:
-        if name not in self._info:
-            if needed:
-                raise CondaUnreadable(f"{self._name}: has no info/{name}")
-            return {}
-        try:
-            found = json.loads(self._info[name])
-        except ValueError as error:
-            message = f"{self._name}: info/{name} is no JSON: {error}"
-            raise CondaUnreadable(message) from error
-        if not isinstance(found, dict):
-            raise CondaUnreadable(f"{self._name}: info/{name} is no JSON object")
-        return found
-
-    def _read_told(self) -> Told:
-        try:
-            if "paths.json" in self._info:
-                return {one["_path"]: one for one in self._json("paths.json")["paths"]}
-            return self._read_old()
-        except (KeyError, TypeError, UnicodeDecodeError) as error:
-            message = f"{self._name}: its list of files cannot be read ({error!r})"
-            raise CondaUnreadable(message) from error
-
-    def _read_old(self) -> Told:
-        """From ``info/files`` and ``info/has_prefix``, as packages of before 2016 have them."""
-        told: Told = {line: {"_path": line} for line in self._lines("files")}
-        for line in self._lines("has_prefix"):
-            match = _HAS_PREFIX.fullmatch(line)
-            placeholder, kind, path = _OLD_PLACEHOLDER, "text", line
-            if match is not None:
-                placeholder, kind, path = match[1] or match[2], match[3], match[4] or match[5]
-            told.setdefault(path, {"_path": path})
-            told[path] |= {"prefix_placeholder": placeholder, "file_mode": kind}
-        return told
-
-    def _lines(self, name: str) -> list[str]:
-        return [line for line in self._info.get(name, b"").decode().splitlines() if line.strip()]
-
-    def _check_identity(self) -> None:
-        told = tuple(str(self._index.get(key)) for key in ("name", "version", "build"))
-        locked = (self._locked.name, self._locked.version, self._locked.build)
-        if told != locked:
-            message = f"{self._name}: it says that it is {' '.join(told)}, locked is {' '.join(locked)}"
-            raise CondaMismatch(message)
-
-    # -- names -------------------------------------------------------------------------------------------------
-
-    def _check_names(self) -> None:
-        # Names that differ in case alone are common (terminfo), and are told apart where the file system does.
-        for path in self._told:
-            check_path(path, partial(self._refuse, path))
-            self._check_claims(collision_key(path), path)
-            parent = path.rpartition("/")[0]
-            while parent:
-                if parent in self._told and self._told[parent].get("path_type") != "directory":
-                    raise self._refuse(path, f"{parent!r} is a file and its folder")
-                parent = parent.rpartition("/")[0]
-
-    def _check_claims(self, key: str, path: str) -> None:
-        """Refuses files that would replace what makes the prefix an environment of ours."""
-        top, _, rest = key.partition("/")
-        claims = (
-            key in ("pyvenv.cfg", "conda-meta/history")
-            or top in (".flowkiln", "conda-meta")
-            or (top == "bin" and _INTERPRETER.fullmatch(rest) and self._locked.name != "python")
-            or (top == "lib" and rest.endswith("/externally-managed") and rest.count("/") == 1)
-        )
-        if claims:
-            raise self._refuse(path, "belongs to the environment")
-
-    def _refuse(self, path: str, reason: str) -> HostileConda:
-        return HostileConda(f"{self._name}: {path!r}: {reason}", data={"package": self._name, "member": path})
-
-    # -- files -------------------------------------------------------------------------------------------------
-
-    def _write(self, folder: Path) -> dict[str, tuple[int, str, bool, str]]:
-        """Size, sha256, executable and link target of every member, written below ``folder``."""
-        found: dict[str, tuple[int, str, bool, str]] = {}
+    def run(self) -> dict[str, _Found]:
+        """Every file by path, written below the folder."""
         with condaarchive.files(self._path, self._name) as members:
             for archive, member in members:
                 path = member.name.removeprefix("./")
                 if member.isdir():
                     continue
-                if path not in self._told:
-                    raise self._refuse(path, "it does not list this file")
-                if path in found:
-                    raise self._refuse(path, "twice in the archive")
-                found[path] = self._one(archive, member, path, folder, found)
+                if path not in self._info.files or self._info.files[path].is_folder:
+                    raise self._info.refuse(path, "it does not list this file")
+                if path in self._found:
+                    raise self._info.refuse(path, "twice in the archive")
+                self._found[path] = self._one(archive, member, path)
+        self._check_links()
+        self._check_complete()
+        return self._found
+
+    def _one(self, archive: tarfile.TarFile, member: tarfile.TarInfo, path: str) -> _Found:
+        if member.issym():
+            return self._link(path, member.linkname)
+        if member.islnk():
+            return self._hard_link(path, member.linkname.removeprefix("./"))
+        if not member.isfile():
+            raise self._info.refuse(path, "neither a file nor a link")
+        told = self._info.files[path]
+        if told.size is None:
+            self._left -= member.size
+            if self._left < 0:
+                raise self._info.refuse(path, "it unpacks to far more than its size, and does not say how much")
+        elif member.size != told.size:
+            raise self._info.refuse(path, f"has {member.size} bytes, and is listed with {told.size}")
+        if path.endswith(".pyc"):
+            return _Found(member.size, "")
+        executable = bool(member.mode & 0o111)
+        place = self._folder / path
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with condaarchive.unreadable(self._name):
+            content = cast("IO[bytes]", archive.extractfile(member))
+            sha256 = _copy(content, place, EXECUTABLE_MODE if executable else FILE_MODE)
+        return self._held(path, _Found(member.size, sha256, executable))
+
+    def _held(self, path: str, found: _Found) -> _Found:
+        """``found`` where it is what the package lists."""
+        told = self._info.files[path]
+        if told.size not in (None, found.size):
+            raise self._info.refuse(path, f"has {found.size} bytes, and is listed with {told.size}")
+        if told.sha256 not in (None, found.sha256):
+            raise self._info.refuse(path, "has another sha256 than it is listed with")
         return found
 
-    def _one(
-        self,
-        archive: tarfile.TarFile,
-        member: tarfile.TarInfo,
-        path: str,
-        folder: Path,
-        found: Mapping[str, tuple[int, str, bool, str]],
-    ) -> tuple[int, str, bool, str]:
-        if member.issym():
-            self._check_link(path, member.linkname)
-            target = member.linkname.encode()
-            return len(target), hashlib.sha256(target).hexdigest(), False, member.linkname
+    def _hard_link(self, path: str, other: str) -> _Found:
+        found = self._found.get(other)
+        if found is None or found.target:
+            raise self._info.refuse(path, f"a hard link to {other!r}, which comes later or is no file")
         if path.endswith(".pyc"):
-            return member.size, "", False, ""
-        place = folder / path
+            return _Found(found.size, "")
+        if not found.sha256:
+            raise self._info.refuse(path, f"a hard link to {other!r}, which is bytecode")
+        self._held(path, found)
+        place = self._folder / path
         place.parent.mkdir(parents=True, exist_ok=True)
-        if member.islnk():
-            other = member.linkname.removeprefix("./")
-            if other not in found or found[other][3]:
-                raise self._refuse(path, f"a hard link to {other!r}, which comes later or is no file")
-            shutil.copyfile(folder / other, place)
-            place.chmod((folder / other).stat().st_mode & 0o777)
-            return found[other]
-        if not member.isfile():
-            raise self._refuse(path, "neither a file nor a link")
-        size = self._told[path].get("size_in_bytes")
-        if size is not None and member.size != size:
-            raise self._refuse(path, f"has {member.size} bytes, and is listed with {size}")
-        executable = bool(member.mode & 0o111)
-        with condaarchive.unreadable(self._name):
-            content = archive.extractfile(member)
-            sha256 = _copy(cast("IO[bytes]", content), place, EXECUTABLE_MODE if executable else FILE_MODE)
-        told = self._told[path].get("sha256")
-        if told is not None and told != sha256:
-            raise self._refuse(path, "has another sha256 than it is listed with")
-        return member.size, sha256, executable, ""
+        os.link(self._folder / other, place)
+        return found
 
-    def _check_link(self, path: str, target: str) -> None:
-        """A link stays inside of the prefix, wherever its file goes."""
-        if target.startswith("/") or "\0" in target or not target:
-            raise self._refuse(path, f"a link to {target!r}, outside of the environment")
-        inside = posixpath.normpath(posixpath.join(posixpath.dirname(path), target))
-        if inside == ".." or inside.startswith("../"):
-            raise self._refuse(path, f"a link to {target!r}, outside of the environment")
+    def _link(self, path: str, target: str) -> _Found:
+        if not target or target.startswith("/"):
+            raise self._info.refuse(path, f"a link to {target!r}, outside of the environment")
+        data = target.encode(errors="surrogateescape")
+        if "\0" in target or not target.isprintable() or len(data) > links.LONGEST_TARGET:
+            raise self._info.refuse(path, "a link to what can be no path")
+        return _Found(len(data), hashlib.sha256(data).hexdigest(), target=target)
 
-    def _check_complete(self, found: Mapping[str, object]) -> None:
-        lacking = sorted(self._told.keys() - found.keys())
-        lacking = [path for path in lacking if self._told[path].get("path_type") != "directory"]
+    def _check_links(self) -> None:
+        """Links stay inside of the prefix, also by way of one another."""
+        targets = {path: found.target for path, found in self._found.items() if found.target}
+        path = links.escaping(targets)
+        if path is not None:
+            raise self._info.refuse(path, f"a link to {targets[path]!r}, outside of the environment")
+
+    def _check_complete(self) -> None:
+        told = {path for path, told in self._info.files.items() if not told.is_folder}
+        lacking = sorted(told - self._found.keys())
         if lacking:
             more = f" and {len(lacking) - _SHOWN} more" if len(lacking) > _SHOWN else ""
-            message = f"{self._name}: it lists files that it has not: {', '.join(lacking[:_SHOWN])}{more}"
-            raise CondaUnreadable(message)
-
-    def _file(self, path: str, size: int, sha256: str, executable: bool, target: str) -> CondaFile:
-        told = self._told[path]
-        place, inside = self._placed(path)
-        executable = executable or place == "scripts"
-        placeholder = "" if target else str(told.get("prefix_placeholder") or "")
-        kind = str(told.get("file_mode") or "text") if placeholder else ""
-        if kind not in ("", "text", "binary"):
-            raise CondaUnreadable(
-                f"{self._name}: {path!r}: its prefix is replaced in a way that is not known: {kind}"
-            )
-        return CondaFile(place, inside, path, size, sha256, executable, target, placeholder, kind)
-
-    def _placed(self, path: str) -> tuple[Place, str]:
-        if self._pure and path.startswith(_SITE):
-            return "site", path.removeprefix(_SITE)
-        if self._pure and path.startswith(_PROGRAMS):
-            return "scripts", path.removeprefix(_PROGRAMS)
-        return "prefix", path
-
-    def _entry_points(self) -> tuple[EntryPoint, ...]:
-        told = (self._json("link.json", needed=False).get("noarch") or {}).get("entry_points") or ()
-        found: dict[str, EntryPoint] = {}
-        for line in told:
-            match = _ENTRY_POINT.fullmatch(str(line))
-            if match is None:
-                raise CondaUnreadable(f"{self._name}: {line!r} is no entry point")
-            name = match[1]
-            check_path(name, lambda reason: self._refuse("info/link.json", reason))
-            if "/" in name or _INTERPRETER.fullmatch(name):
-                raise self._refuse("info/link.json", f"a script may not be called {name!r}")
-            found[name] = EntryPoint(name, match[2], match[3], False)
-        return tuple(found[name] for name in sorted(found))
+            raise self._info.unreadable(f"it lists files that it has not: {', '.join(lacking[:_SHOWN])}{more}")
 
 
 def _copy(source: IO[bytes], target: Path, mode: int) -> str:

@@ -18,8 +18,9 @@ from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple
 
+from flowkiln.envs import links
 from flowkiln.envs.condapackage import CondaPackage, Relocation
-from flowkiln.envs.installerrors import LinkScripts, PathOwnedTwice
+from flowkiln.envs.installerrors import HostileConda, LinkScripts, PathOwnedTwice
 from flowkiln.envs.names import collision_key
 
 if TYPE_CHECKING:
@@ -214,6 +215,7 @@ def combine(
     _check_folders(names)
     if not case_matters:
         _check_case(names)
+    _check_links(files, case_matters=case_matters)
     return Tree(
         owners=tuple((files[path][0], files[path][1].sha256) for path in sorted(files)),
         launchers=tuple((scripts[path][0], scripts[path][1].sha256) for path in sorted(scripts)),
@@ -296,6 +298,19 @@ def _check_case(names: Mapping[str, str]) -> None:
         held = seen.setdefault(collision_key(path), path)
         if held != path:
             raise _conflict(path, names[held], names[path])
+
+
+def _check_links(files: Mapping[str, tuple[Entry, Unpacked]], *, case_matters: bool) -> None:
+    """No link leaves the prefix, where links of other packages are on its way too."""
+    targets = {
+        path: entry.source.decode(errors="surrogateescape")
+        for path, (entry, _) in files.items()
+        if entry.is_link and isinstance(entry.source, bytes)
+    }
+    path = links.escaping(targets, str if case_matters else collision_key)
+    if path is not None:
+        message = f"{files[path][1].filename}: {path!r}: a link to {targets[path]!r}, outside of the environment"
+        raise HostileConda(message, data={"package": files[path][1].name, "member": path})
 
 
 def _entry(file: WheelFile, folders: Mapping[str, str]) -> Entry:

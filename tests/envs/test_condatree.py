@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import rattler
 
 from flowkiln._base.relocate import restored, written
 from flowkiln.envs import installer, proof
@@ -87,6 +88,21 @@ def test_it_is_what_rattler_installs(tree: Tree, conda_channel: Channel, tmp_pat
     assert sorted(theirs) == sorted(ours)
     assert len(tree.description.rewritten) > 3
     assert [path for path in sorted(ours.keys() - scripts) if ours[path] != theirs[path]] == []
+
+
+def test_rattler_reads_what_is_installed_and_it_names_no_machine(tree: Tree, tmp_path: Path) -> None:
+    found = [rattler.PrefixRecord.from_path(path) for path in (tree.root / "conda-meta").glob("*.json")]
+    names = {one.name.normalized: one for one in found}
+    assert names.keys() >= {"python", "numpy", "pandas", "soft-links"}
+    for one in found:
+        subdir = str(one.subdir)
+        assert str(one.url) == f"file:///{subdir}/{one.file_name}"
+        assert all((tree.root / path).is_symlink() or (tree.root / path).exists() for path in one.files)
+    # a bare package, without build number and dependencies
+    path = package(tmp_path / "channel", "bare", index={"build_number": None, "depends": None, "subdir": None})
+    made = made_of(path, tmp_path / "cache")
+    (tmp_path / "bare-1.0-0.json").write_bytes(made.entries[0].source)  # type: ignore[arg-type]
+    assert rattler.PrefixRecord.from_path(tmp_path / "bare-1.0-0.json").build_number == 0
 
 
 def test_python_and_what_is_beside_it_work(tree: Tree) -> None:

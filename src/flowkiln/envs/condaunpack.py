@@ -86,6 +86,7 @@ class _Unpacking:
         self._info = info
         self._folder = folder
         self._found: dict[str, _Found] = {}
+        self._folders: set[str] = set()
         self._left = _ALLOWED + _ALLOWED_TIMES * path.stat().st_size
 
     def run(self) -> dict[str, _Found]:
@@ -121,12 +122,19 @@ class _Unpacking:
         if path.endswith(".pyc"):
             return _Found(member.size, "")
         executable = bool(member.mode & 0o111)
-        place = self._folder / path
-        place.parent.mkdir(parents=True, exist_ok=True)
+        place = self._place(path)
         with condaarchive.unreadable(self._name):
             content = cast("IO[bytes]", archive.extractfile(member))
             sha256 = _copy(content, place, EXECUTABLE_MODE if executable else FILE_MODE)
         return self._held(path, _Found(member.size, sha256, executable))
+
+    def _place(self, path: str) -> str:
+        """Where a file is written; its folder is there."""
+        folder = path.rpartition("/")[0]
+        if folder not in self._folders:
+            os.makedirs(f"{self._folder}/{folder}", exist_ok=True)  # noqa: PTH103  no Path per file
+            self._folders.add(folder)
+        return f"{self._folder}/{path}"
 
     def _held(self, path: str, found: _Found) -> _Found:
         """``found`` where it is what the package lists."""
@@ -146,9 +154,7 @@ class _Unpacking:
         if not found.sha256:
             raise self._info.refuse(path, f"a hard link to {other!r}, which is bytecode")
         self._held(path, found)
-        place = self._folder / path
-        place.parent.mkdir(parents=True, exist_ok=True)
-        os.link(self._folder / other, place)
+        os.link(f"{self._folder}/{other}", self._place(path))
         return found
 
     def _link(self, path: str, target: str) -> _Found:
@@ -174,7 +180,7 @@ class _Unpacking:
             raise self._info.unreadable(f"it lists files that it has not: {', '.join(lacking[:_SHOWN])}{more}")
 
 
-def _copy(source: IO[bytes], target: Path, mode: int) -> str:
+def _copy(source: IO[bytes], target: str, mode: int) -> str:
     """Writes a new file with ``mode`` and returns the sha256 of what it wrote."""
     digest = hashlib.sha256()
     descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)

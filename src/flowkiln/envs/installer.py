@@ -160,9 +160,16 @@ def _conda_entry(file: CondaFile, path: str) -> Entry:
 
 
 def _conda_record(one: CondaPackage, paths: Sequence[str]) -> bytes:
-    """What conda's tools read of an installed package, without URLs, host paths and times."""
+    """What conda's tools read of an installed package, without host paths and times.
+
+    They want a URL: it names the file and leads nowhere, as the tree is to be equal whatever channel served it.
+    """
+    subdir = one.record.get("subdir") or ("noarch" if one.record.get("noarch") else "unknown")
     document = {
+        "build_number": 0,
+        "depends": [],
         **one.record,
+        "url": f"file:///{subdir}/{one.filename}",
         "name": one.name,
         "version": one.version,
         "build": one.build,

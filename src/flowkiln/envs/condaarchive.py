@@ -24,12 +24,10 @@ if TYPE_CHECKING:
 _INFO = "info/"
 _LARGEST_INFO = 64 << 20
 _WINDOW = 1 << 27
-"""Bytes of memory that unpacking may take: what conda-forge compresses with needs, and what conda and rattler allow.
+"""Bytes of memory that unpacking may take: what conda-forge needs, and what conda and rattler allow.
 
 The format allows 2 GiB, and a package asks for them by one byte.
 """
-_READ = 1 << 16
-"""Bytes at a time: tarfile copies what is left of them for each file."""
 
 
 def read_info(path: Path, name: str) -> dict[str, bytes]:
@@ -92,9 +90,9 @@ def _opened(path: Path, name: str, part: str) -> Iterator[tarfile.TarFile]:
         with unreadable(name):
             if path_is_zip(path):
                 stream = stack.enter_context(_inner(stack, path, name, part))
-                opened = tarfile.open(fileobj=cast("IO[bytes]", stream), mode="r|", bufsize=_READ, encoding="utf-8")  # noqa: SIM115
+                opened = tarfile.open(fileobj=cast("IO[bytes]", stream), mode="r|", encoding="utf-8")  # noqa: SIM115
             else:
-                opened = tarfile.open(path, mode="r|bz2", bufsize=_READ, encoding="utf-8")  # noqa: SIM115  the stack closes it
+                opened = tarfile.open(path, mode="r|bz2", encoding="utf-8")  # noqa: SIM115  the stack closes it
             archive = stack.enter_context(opened)
         yield archive
 

@@ -6,37 +6,36 @@ back end (PEP 517) in the project's folder. The request names ``root``, ``backen
 ``{"wheel": NAME}``, or ``{"requires": [...]}`` where the back end asks for more than is known.
 """
 
-# ruff: noqa: PTH100, PTH118, PTH119, PTH123
-# mypy: disable-error-code="no-untyped-def,no-untyped-call"
+from __future__ import annotations
 
 import importlib
 import json
 import os
 import sys
+from pathlib import Path
+from typing import Any
 
 
-def main(path):
+def main(path: str) -> None:
     """Answers the request in the file at ``path``."""
-    with open(path, encoding="utf-8") as stream:
-        request = json.load(stream)
-    root, answer = request["root"], request["answer"]
+    request: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
+    root, answer = Path(request["root"]), Path(request["answer"])
     os.chdir(root)
     sys.argv = ["build_wheel"]
-    sys.path[:0] = [os.path.join(root, one) for one in request["backend_path"]]
+    sys.path[:0] = [str(root / one) for one in request["backend_path"]]
     backend = _backend(request["backend"])
     asking = getattr(backend, "get_requires_for_build_wheel", None)
     wanted = list(asking(None)) if asking is not None else []
     if set(wanted) <= set(request["known"]):
-        told = {"wheel": os.path.basename(backend.build_wheel(answer, None, None))}
+        told: dict[str, Any] = {"wheel": Path(backend.build_wheel(str(answer), None, None)).name}
     else:
         told = {"requires": wanted}
-    with open(os.path.join(answer, "answer.json"), "w", encoding="utf-8") as stream:
-        json.dump(told, stream)
+    (answer / "answer.json").write_text(json.dumps(told), encoding="utf-8")
 
 
-def _backend(name):
+def _backend(name: str) -> Any:
     module, _, attributes = name.partition(":")
-    found = importlib.import_module(module)
+    found: Any = importlib.import_module(module)
     for attribute in filter(None, attributes.split(".")):
         found = getattr(found, attribute)
     return found

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from flowkiln._base.json import JSONObject
+    from flowkiln.envs.lock import LockedWheel
 
 SCHEMA = 1
 """Part of every build's key: raised when builds would give other wheels."""
@@ -100,6 +101,14 @@ def build_from_json(document: dict[str, Any]) -> LockedBuild:
         where=str(document["where"]),
         requires=tuple(map(str, document["requires"])),
     )
+
+
+def based(wheel: LockedWheel, base: Path) -> LockedWheel:
+    """``wheel``, its source known to start at the folder ``base`` where it is relative."""
+    if wheel.build is None or wheel.build.source.kind != "folder":
+        return wheel
+    source = replace(wheel.build.source, base=base)
+    return replace(wheel, build=replace(wheel.build, source=source))
 
 
 def from_json(document: dict[str, Any], path: Path) -> BuiltWheel:

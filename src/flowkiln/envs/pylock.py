@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from flowkiln._base import digests, redact
+from flowkiln.envs import builtentries
 from flowkiln.envs.errors import BadLockFile
 from flowkiln.envs.lock import LockedWheel
 from flowkiln.envs.spec import normal_name
+from flowkiln.envs.tomltext import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -60,10 +62,9 @@ def serialise(python: str, wheels: Iterable[LockedWheel]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def quoted(text: str) -> str:
-    """``text`` as a TOML basic string."""
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
-    return '"' + re.sub(r"[\x00-\x1f\x7f]", lambda m: f"\\u{ord(m[0]):04X}", escaped) + '"'
+def preferences(python: str, wheels: Iterable[LockedWheel]) -> str:
+    """What uv is told of versions to keep: those of indexes alone, for others it is handed a wheel."""
+    return serialise(python, [one for one in wheels if one.build is None or one.build.source.kind == "sdist"])
 
 
 def _block(wheel: LockedWheel) -> list[str]:
@@ -76,6 +77,8 @@ def _block(wheel: LockedWheel) -> list[str]:
         lines.append(f"index = {quoted(wheel.index)}")
     if wheel.requires:
         lines += ["dependencies = [", *(f"  {{ name = {quoted(name)} }}," for name in wheel.requires), "]"]
+    if wheel.build is not None:
+        return [*lines, *builtentries.block(wheel, wheel.build)]
     lines += [
         "",
         "[[packages.wheels]]",
@@ -113,6 +116,8 @@ def read_ours(text: str, path: Path) -> tuple[str, tuple[LockedWheel, ...]]:
 
 
 def _ours(entry: dict[str, Any]) -> LockedWheel:
+    if "tool" in entry:
+        return builtentries.read(entry)
     (wheel,) = entry["wheels"]
     sha256 = wheel["hashes"]["sha256"]
     if not digests.is_digest(f"sha256:{sha256}"):
@@ -146,8 +151,10 @@ def read_uv(text: str) -> tuple[FoundPackage, ...]:
 def found(entry: dict[str, Any]) -> FoundPackage:
     """A package of anybody's pylock file. URLs are without credentials."""
     wheels = []
-    for wheel in entry.get("wheels", []):
-        url = wheel.get("url") or wheel.get("path") or ""
+    archive = entry.get("archive")
+    listed = [archive] if archive and _place(archive).endswith(".whl") else []
+    for wheel in (*entry.get("wheels", []), *listed):
+        url = _place(wheel)
         name = wheel.get("name") or unquote(urlsplit(url).path.rpartition("/")[2])
         wheels.append(
             FoundWheel(
@@ -164,6 +171,10 @@ def found(entry: dict[str, Any]) -> FoundPackage:
         wheels=tuple(wheels),
         index=redact.url(entry["index"]) if entry.get("index") else None,
     )
+
+
+def _place(file: dict[str, Any]) -> str:
+    return str(file.get("url") or file.get("path") or "")
 
 
 def _time(value: object) -> str | None:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from flowkiln._base.command import Finished
+    from flowkiln._base.json import JSONObject
     from flowkiln.envs.uv import Question, Solver
     from flowkiln.envs.uvtrace import Trace
 
@@ -45,6 +46,8 @@ def translate(
             break
     else:
         error = errors.ResolveFailed(_says(question, "uv failed", said), hint="The log has uv's whole output.")
+    if isinstance(error, errors.NoWheel):
+        error.data |= _lacking(trace, list(error.data.get("packages", ())))
     error.log = str(log) if log else None
     error.step = question.steps[0] if question.steps else None
     error.data |= {"environment": question.name, "platform": str(question.target.platform)}
@@ -172,6 +175,7 @@ def _unsolvable(said: str, question: Question, _: Solver) -> errors.EnvError | N
         return errors.NoWheel(
             _says(question, f"{what} ({_accepts(question)})", said),
             hint=_wheel_hint(said, question),
+            data={"packages": names},
         )
     if "yanked" in said:
         hint = "Pin the version exactly (==) to use it nevertheless."
@@ -183,6 +187,14 @@ def _unsolvable(said: str, question: Question, _: Solver) -> errors.EnvError | N
         return errors.NoSuchVersion(_says(question, what, said), hint=hint)
     hint = "Widen one of the versions named above, or give the steps environments of their own."
     return errors.Conflict(_says(question, "the requirements contradict each other", said), hint=hint)
+
+
+def _lacking(trace: Trace, names: list[str]) -> JSONObject:
+    """Of packages without a wheel: the index that has each, and the versions that everything allows."""
+    return {
+        "indexes": {name: trace.indexes[name] for name in names if name in trace.indexes},
+        "ranges": {name: trace.ranges[name] for name in names if name in trace.ranges},
+    }
 
 
 def _no_version(said: str) -> str | None:

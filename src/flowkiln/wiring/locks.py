@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from flowkiln.envs.resolve import Resolution
     from flowkiln.envs.spec import EnvSpec
     from flowkiln.envs.uv import Solver
+    from flowkiln.wiring.building import Building
     from flowkiln.wiring.policy import Policy
 
 AT_ONCE = 4
@@ -201,7 +202,15 @@ def solver_of(request: Request, settings: Settings, reporter: Reporter) -> Solve
         reporter=reporter,
         limits=_limits(settings),
         conda=conda_solver_of(request, settings, reporter) if request.spec.conda else None,
+        builder=_builder(request, settings, reporter),
     )
+
+
+def _builder(request: Request, settings: Settings, reporter: Reporter) -> Building:
+    """What builds wheels for ``request``; nothing is asked of an engine before something has to be built."""
+    from flowkiln.wiring.building import Building
+
+    return Building(settings, reporter, spec=request.spec, folder=request.declared.absolute().parent)
 
 
 def conda_solver_of(request: Request, settings: Settings, reporter: Reporter) -> CondaSolver:

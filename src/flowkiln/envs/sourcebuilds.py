@@ -1,0 +1,204 @@
+"""What a resolution has to build: sources that the request names, and packages that have no wheel for the target.
+
+The solver never sees a source: it is handed the wheel that was built of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Protocol
+
+from packaging.requirements import Requirement
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.version import InvalidVersion, Version
+
+from flowkiln._base import redact
+from flowkiln.envs import given, indexpages
+from flowkiln.envs.builderrors import NoSource
+from flowkiln.envs.handing import HandedWheel
+from flowkiln.envs.lock import LockedSource
+from flowkiln.envs.spec import normal_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from flowkiln._base.platforms import Platform
+    from flowkiln.envs.builtwheels import BuiltWheel
+    from flowkiln.envs.direct import DirectReference
+    from flowkiln.envs.errors import NoWheel
+    from flowkiln.envs.indexpages import IndexFile
+    from flowkiln.envs.lock import LockedBuild, LockedWheel
+    from flowkiln.envs.uv import Question, Solver
+
+
+class Sources(Protocol):
+    """Sources pinned, and built into wheels."""
+
+    def pin(self, reference: DirectReference, previous: LockedSource | None, *, upgrade: bool) -> LockedSource:
+        """Where the source of ``reference`` is now; where ``previous`` says unless ``upgrade`` frees it."""
+
+    def wheel(self, reference: DirectReference, source: LockedSource) -> HandedWheel | None:
+        """The wheel that ``source`` is, None where it has to be built."""
+
+    def build(
+        self, name: str, source: LockedSource, *, platform: Platform, python: str, glibc: tuple[int, int] | None
+    ) -> BuiltWheel:
+        """The wheel of ``source``, built unless it was before."""
+
+    def find(self, build: LockedBuild) -> BuiltWheel | None:
+        """The wheel of a build that was done before, None where nobody has it."""
+
+
+def directs(solver: Solver, question: Question, previous: Mapping[str, LockedWheel]) -> Question:
+    """``question`` with the wheel of every direct reference. Raises the errors of sources and builds."""
+    assert solver.builder is not None or not question.spec.direct
+    handed = []
+    for reference in question.spec.direct:
+        assert solver.builder is not None
+        if not _wanted(reference.name, question):
+            continue
+        standing = previous.get(reference.name)
+        own = standing.build.source if standing is not None and standing.build is not None else None
+        source = solver.builder.pin(reference, own, upgrade=_upgraded(reference.name, question))
+        ready = solver.builder.wheel(reference, source)
+        handed.append(ready or _built(solver, question, reference.name, source, standing, direct=True))
+    return replace(question, handed=(*question.handed, *handed))
+
+
+def lacking(
+    solver: Solver, question: Question, error: NoWheel, previous: Mapping[str, LockedWheel]
+) -> Question | None:
+    """``question`` with wheels built for the packages that have none, None where that is no remedy.
+
+    Raises ``NoSource`` and the errors of builds.
+    """
+    there = {one.name for one in question.handed}
+    names = [name for name in error.data.get("packages", ()) if name not in there]
+    if solver.builder is None or not names or solver.offline:
+        return None
+    handed = []
+    for name in names:
+        file = _sdist(solver, question, name, error, previous.get(name))
+        assert file.sha256 is not None
+        source = LockedSource(kind="sdist", url=redact.url(file.url), sha256=file.sha256, size=file.size)
+        index = error.data["indexes"].get(name)
+        one = _built(solver, question, name, source, previous.get(name), direct=False)
+        handed.append(replace(one, index=redact.url(index).rstrip("/") if index else None))
+    return replace(question, handed=(*question.handed, *handed))
+
+
+def _built(
+    solver: Solver,
+    question: Question,
+    name: str,
+    source: LockedSource,
+    standing: LockedWheel | None,
+    *,
+    direct: bool,
+) -> HandedWheel:
+    """The wheel of ``source``: that of the lock that stands, where it was built of the same one."""
+    assert solver.builder is not None
+    target = question.target
+    built: BuiltWheel | None = None
+    if standing is not None and standing.build is not None and not _upgraded(name, question):
+        same = standing.build.source == source and standing.build.python == target.python
+        found = solver.builder.find(standing.build) if same else None
+        built = found if found is not None and found.sha256 == standing.sha256 else None
+    if built is None:
+        built = solver.builder.build(
+            name, source, platform=target.platform, python=target.python, glibc=target.glibc
+        )
+    return HandedWheel(
+        name=built.name,
+        version=built.version,
+        filename=built.filename,
+        sha256=built.sha256,
+        size=built.size,
+        path=built.path,
+        url=source.url,
+        build=replace(built.build, source=source),
+        direct=direct,
+    )
+
+
+def _sdist(
+    solver: Solver, question: Question, name: str, error: NoWheel, standing: LockedWheel | None
+) -> IndexFile:
+    """The source distribution to build: the locked one where it will do, else the newest."""
+    index = error.data["indexes"].get(name)
+    url = f"{str(index).rstrip('/')}/{name}/"
+    page = indexpages.fetch([url], solver.plan).get(url) if index else None
+    allowed = dict(question.spec.hashes).get(name)
+    found: dict[Version, IndexFile] = {}
+    for file in indexpages.files(page or "", url):
+        version = _version(file)
+        if file.is_source and file.sha256 and version and (allowed is None or file.sha256 in allowed):
+            found.setdefault(version, file)
+    fitting = sorted(_fitting(question, name, error, found), reverse=True)
+    kept = standing.version if standing is not None and not _upgraded(name, question) else None
+    for version in fitting:
+        if str(version) == kept:
+            return found[version]
+    if fitting:
+        return found[fitting[0]]
+    message = f"{error.message}\nand there is no source distribution of {name} to build one from"
+    raise NoSource(message, hint=error.hint, step=error.step, log=error.log, data=error.data)
+
+
+def _fitting(
+    question: Question, name: str, error: NoWheel, found: Mapping[Version, IndexFile]
+) -> Iterator[Version]:
+    ranges = [_specifiers(str(error.data["ranges"].get(name, "*")))]
+    lines = (*question.spec.requirements, *question.spec.constraints, *question.pins)
+    ranges += [[Requirement(line).specifier] for line in lines if normal_name(Requirement(line).name) == name]
+    asked = any(one.prereleases for options in ranges for one in options)
+    exact = {str(part) for options in ranges for one in options for part in one if part.operator == "=="}
+    for version, file in found.items():
+        if version.is_prerelease and not asked:
+            continue
+        if file.yanked and not exact:
+            continue
+        cutoff = question.spec.exclude_newer
+        if cutoff and file.uploaded and file.uploaded >= cutoff:
+            continue
+        if not _allows(file.requires_python or "", Version(question.full_python)):
+            continue
+        if all(any(one.contains(version, prereleases=True) for one in options) for options in ranges):
+            yield version
+
+
+def _specifiers(text: str) -> Sequence[SpecifierSet]:
+    """The alternatives of a range as the solver tells it: ``>=1, <2 | >3``."""
+    found = []
+    for part in text.split("|"):
+        try:
+            found.append(SpecifierSet("" if part.strip() == "*" else part.strip()))
+        except InvalidSpecifier:
+            return [SpecifierSet()]
+    return found
+
+
+def _allows(text: str, python: Version) -> bool:
+    try:
+        return SpecifierSet(text).contains(python, prereleases=True)
+    except InvalidSpecifier:
+        return True
+
+
+def _version(file: IndexFile) -> Version | None:
+    try:
+        return Version(file.version)
+    except InvalidVersion:
+        return None
+
+
+def _wanted(name: str, question: Question) -> bool:
+    """Whether a line of the request for ``name`` may hold on the target: a marker may say otherwise."""
+    lines = [Requirement(line) for line in question.spec.requirements]
+    environment = given.environment(question.target, question.full_python)
+    own = [line for line in lines if normal_name(line.name) == name]
+    return any(line.marker is None or line.marker.evaluate(dict(environment)) for line in own)
+
+
+def _upgraded(name: str, question: Question) -> bool:
+    return question.upgrade is True or (isinstance(question.upgrade, frozenset) and name in question.upgrade)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from functools import cached_property, partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flowkiln._base import paths
@@ -17,6 +16,8 @@ from flowkiln.envs.builds import Builder, Means
 from flowkiln.envs.spec import EnvSpec
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from flowkiln._base.report import Reporter
     from flowkiln._base.settings import Settings
     from flowkiln.envs.builds import Job, Runner, Shelf

@@ -20,6 +20,7 @@ class BuildFailed(BuildError):
 
     code = "BLD001"
     title = "Build failed"
+    advice = "The log has all that the build said."
     exit_code = ExitCode.UNSOLVABLE
 
 
@@ -31,6 +32,7 @@ class NotAProject(BuildError):
 
     code = "BLD002"
     title = "No Python project in the source"
+    advice = "Name the folder of the project as `subdirectory`, or a version that is packaged properly."
 
 
 class HostileSource(BuildError):
@@ -41,6 +43,7 @@ class HostileSource(BuildError):
 
     code = "BLD003"
     title = "Source archive is not safe"
+    advice = "Do not use this file; tell its publisher."
     exit_code = ExitCode.SERVICE
 
 
@@ -49,6 +52,7 @@ class BuildTimeout(BuildError):
 
     code = "BLD004"
     title = "Build took too long"
+    advice = "Give it longer with the setting build.timeout, in seconds."
     exit_code = ExitCode.UNSOLVABLE
 
 
@@ -82,6 +86,7 @@ class BadBuild(BuildError):
 
     code = "BLD007"
     title = "Build gave no usable wheel"
+    advice = "Build it yourself and publish the wheel to an index, or choose another version."
     exit_code = ExitCode.UNSOLVABLE
 
 
@@ -90,6 +95,7 @@ class NoSource(BuildError):
 
     code = "BLD008"
     title = "No source distribution"
+    advice = "Choose a version that has a wheel."
     exit_code = ExitCode.UNSOLVABLE
 
 
@@ -109,4 +115,5 @@ class BuiltAbsent(BuildError):
 
     code = "BLD010"
     title = "Built wheel is not here"
+    advice = "Run `flowkiln env lock` where it can be built, with images.repository set."
     exit_code = ExitCode.SERVICE

@@ -6,6 +6,7 @@ this machine. What it leaves is put into one form (``wheelrepack``), so that its
 
 from __future__ import annotations
 
+import copy
 import json
 import threading
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from flowkiln._base import files, redact
 from flowkiln._base.errors import FlowkilnError
 from flowkiln.envs import builtwheels, sourcetree, wheelrepack
-from flowkiln.envs.builderrors import BadBuild, BuiltAbsent, BuiltTooNew, NowhereToBuild, OtherWheel
+from flowkiln.envs.builderrors import BadBuild, BuildError, BuiltAbsent, BuiltTooNew, NowhereToBuild, OtherWheel
 from flowkiln.envs.builtwheels import BuiltWheel, BuiltWheels
 from flowkiln.envs.lock import LockedBuild
 from flowkiln.envs.requirements import name_of, requirement
@@ -82,15 +83,15 @@ class Means:
     """What builders use. Callables are asked when a build needs them, not before.
 
     ``runner`` gives what builds for a platform, or None; ``native`` the platforms that there is one for.
-    ``lock`` locks build requirements: (label, requirements, X.Y, platform). ``archive`` brings a source's archive
-    here. ``glibc`` tells the newest glibc that files of a wheel need.
+    ``lock`` locks build requirements: (label, requirements, X.Y, platform). ``archive`` brings the
+    archive of a distribution's source here. ``glibc`` tells the newest glibc that files of a wheel need.
     """
 
     cache: Path
     runner: Callable[[Platform], Runner]
     native: Callable[[], tuple[Platform, ...]]
     lock: Callable[[str, tuple[str, ...], str, Platform], EnvLock]
-    archive: Callable[[LockedSource], Path]
+    archive: Callable[[str, LockedSource], Path]
     glibc: Callable[[Path], tuple[int, int] | None]
     reporter: Reporter
     shelf: Callable[[], Shelf | None] = field(default=lambda: None)
@@ -114,6 +115,7 @@ class Builder:
     def __init__(self, means: Means) -> None:
         self._means = means
         self._built = BuiltWheels(means.cache)
+        self._failed: dict[tuple[str, str, Platform], BuildError] = {}
 
     def build(
         self,
@@ -135,7 +137,7 @@ class Builder:
         on = platform if platform in native or not native else native[0]
         order = _Order(name, source, label, on, python, dict(variables or {}))
         with self._held(source):
-            built = self._build(order)
+            built = self._once(order)
         if on != platform and not wheelrepack.is_pure(built.filename):
             message = f"{label}: nothing here builds for {platform}, and what was built for {on} runs there alone"
             raise NowhereToBuild(message, hint=f"Lock on a machine with a container engine of {platform}.")
@@ -176,6 +178,17 @@ class Builder:
         with files.scratch_folder(self._means.cache / "scratch") as scratch:
             brought = shelf.get(build.key, scratch)
             return None if brought is None else self._built.add(brought)
+
+    def _once(self, order: _Order) -> BuiltWheel:
+        """As ``_build``; what failed is not tried again for the next platform."""
+        key = order.source.sha256, order.python, order.platform
+        if key in self._failed:
+            raise copy.copy(self._failed[key])  # each platform tells it in its own words
+        try:
+            return self._build(order)
+        except BuildError as error:
+            self._failed[key] = copy.copy(error)
+            raise
 
     def _rebuilt(self, order: _Order, build: LockedBuild) -> BuiltWheel:
         if order.platform not in self._means.native():
@@ -261,7 +274,7 @@ class Builder:
     def _opened(self, order: _Order) -> Iterator[tuple[Path, Path, BuildSystem]]:
         """A scratch folder, the project's folder in it, unpacked anew, and what builds the project."""
         with files.scratch_folder(self._means.cache / "scratch") as scratch:
-            archive = self._means.archive(order.source)
+            archive = self._means.archive(order.name, order.source)
             folder = order.source.subdirectory
             root = sourcetree.unpack(archive, scratch / "source", subdirectory=folder, label=order.label)
             yield scratch, root, sourcetree.build_system(root, order.label)

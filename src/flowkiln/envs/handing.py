@@ -45,7 +45,7 @@ class HandedWheel:
 def requirements(lines: Sequence[str], handed: Iterable[HandedWheel], folder: Path) -> list[str]:
     """``lines`` (PEP 508) with the direct wheels by their files, which ``folder`` holds then."""
     direct = {one.name: one for one in handed if one.direct}
-    return [_named(line, direct, folder) for line in lines]
+    return [_named(line, direct, folder) for line in lines] if direct else list(lines)
 
 
 def links(handed: Iterable[HandedWheel], folder: Path) -> Iterator[Path]:

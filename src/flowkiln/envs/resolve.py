@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from flowkiln._base import parallel, redact
+from flowkiln._base.errors import concerning
 from flowkiln.envs import (
     bounds,
     condaside,
@@ -335,12 +336,15 @@ def _wheels(
 
     What has no wheel is built, and kept as the lock that stands has it.
     """
-    question = sourcebuilds.directs(solver, question, standing)
+    step = question.steps[0] if question.steps else None
+    with concerning(step, f"environment {question.name!r} for {question.target.platform}", named=question.name):
+        question = sourcebuilds.handed(solver, question, standing)
     while True:
         try:
             question, answer = _pinned(solver, question)
         except NoWheel as error:
-            more = sourcebuilds.lacking(solver, question, error, standing)
+            with concerning(step, f"environment {question.name!r} for {question.target.platform}"):
+                more = sourcebuilds.lacking(solver, question, error, standing)
             if more is None:
                 raise
             question = more

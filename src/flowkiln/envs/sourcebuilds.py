@@ -20,7 +20,7 @@ from flowkiln.envs.lock import LockedSource
 from flowkiln.envs.spec import normal_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from flowkiln._base.platforms import Platform
     from flowkiln.envs.builtwheels import BuiltWheel
@@ -49,10 +49,30 @@ class Sources(Protocol):
         """The wheel of a build that was done before, None where nobody has it."""
 
 
-def directs(solver: Solver, question: Question, previous: Mapping[str, LockedWheel]) -> Question:
-    """``question`` with the wheel of every direct reference. Raises the errors of sources and builds."""
+def handed(solver: Solver, question: Question, previous: Mapping[str, LockedWheel]) -> Question:
+    """``question`` with the wheel of every direct reference, and those that were built for the lock that stands.
+
+    Raises the errors of sources and builds.
+    """
+    wheels = (*_directs(solver, question, previous), *_standing(solver, question, previous.values()))
+    return replace(question, handed=(*question.handed, *wheels))
+
+
+def _standing(solver: Solver, question: Question, previous: Iterable[LockedWheel]) -> Iterator[HandedWheel]:
+    """Wheels of source distributions in the lock that stands: versions to keep, as far as they are within reach."""
+    direct = {one.name for one in question.spec.direct}
+    for wheel in previous:
+        if wheel.build is None or wheel.build.source.kind != "sdist" or solver.builder is None:
+            continue
+        if wheel.name in direct or wheel.build.python != question.target.python or _upgraded(wheel.name, question):
+            continue
+        found = solver.builder.find(wheel.build)
+        if found is not None and found.sha256 == wheel.sha256:
+            yield replace(_as_handed(found, wheel.build.source), index=wheel.index)
+
+
+def _directs(solver: Solver, question: Question, previous: Mapping[str, LockedWheel]) -> Iterator[HandedWheel]:
     assert solver.builder is not None or not question.spec.direct
-    handed = []
     for reference in question.spec.direct:
         assert solver.builder is not None
         if not _wanted(reference.name, question):
@@ -61,8 +81,8 @@ def directs(solver: Solver, question: Question, previous: Mapping[str, LockedWhe
         own = standing.build.source if standing is not None and standing.build is not None else None
         source = solver.builder.pin(reference, own, upgrade=_upgraded(reference.name, question))
         ready = solver.builder.wheel(reference, source)
-        handed.append(ready or _built(solver, question, reference.name, source, standing, direct=True))
-    return replace(question, handed=(*question.handed, *handed))
+        built = ready or _built(solver, question, reference.name, source, standing)
+        yield replace(built, direct=True)
 
 
 def lacking(
@@ -76,15 +96,15 @@ def lacking(
     names = [name for name in error.data.get("packages", ()) if name not in there]
     if solver.builder is None or not names or solver.offline:
         return None
-    handed = []
+    found = []
     for name in names:
         file = _sdist(solver, question, name, error, previous.get(name))
         assert file.sha256 is not None
         source = LockedSource(kind="sdist", url=redact.url(file.url), sha256=file.sha256, size=file.size)
         index = error.data["indexes"].get(name)
-        one = _built(solver, question, name, source, previous.get(name), direct=False)
-        handed.append(replace(one, index=redact.url(index).rstrip("/") if index else None))
-    return replace(question, handed=(*question.handed, *handed))
+        one = _built(solver, question, name, source, previous.get(name))
+        found.append(replace(one, index=redact.url(index).rstrip("/") if index else None))
+    return replace(question, handed=(*question.handed, *found))
 
 
 def _built(
@@ -93,8 +113,6 @@ def _built(
     name: str,
     source: LockedSource,
     standing: LockedWheel | None,
-    *,
-    direct: bool,
 ) -> HandedWheel:
     """The wheel of ``source``: that of the lock that stands, where it was built of the same one."""
     assert solver.builder is not None
@@ -108,6 +126,10 @@ def _built(
         built = solver.builder.build(
             name, source, platform=target.platform, python=target.python, glibc=target.glibc
         )
+    return _as_handed(built, source)
+
+
+def _as_handed(built: BuiltWheel, source: LockedSource) -> HandedWheel:
     return HandedWheel(
         name=built.name,
         version=built.version,
@@ -117,7 +139,6 @@ def _built(
         path=built.path,
         url=source.url,
         build=replace(built.build, source=source),
-        direct=direct,
     )
 
 
@@ -134,8 +155,8 @@ def _sdist(
         version = _version(file)
         if file.is_source and file.sha256 and version and (allowed is None or file.sha256 in allowed):
             found.setdefault(version, file)
-    fitting = sorted(_fitting(question, name, error, found), reverse=True)
     kept = standing.version if standing is not None and not _upgraded(name, question) else None
+    fitting = sorted(_fitting(question, name, error, found, kept), reverse=True)
     for version in fitting:
         if str(version) == kept:
             return found[version]
@@ -146,11 +167,12 @@ def _sdist(
 
 
 def _fitting(
-    question: Question, name: str, error: NoWheel, found: Mapping[Version, IndexFile]
+    question: Question, name: str, error: NoWheel, found: Mapping[Version, IndexFile], kept: str | None
 ) -> Iterator[Version]:
-    ranges = [_specifiers(str(error.data["ranges"].get(name, "*")))]
+    told = [_specifiers(str(error.data["ranges"].get(name, "*")))]
     lines = (*question.spec.requirements, *question.spec.constraints, *question.pins)
-    ranges += [[Requirement(line).specifier] for line in lines if normal_name(Requirement(line).name) == name]
+    asking = [[Requirement(line).specifier] for line in lines if normal_name(Requirement(line).name) == name]
+    ranges = [*told, *asking]
     asked = any(one.prereleases for options in ranges for one in options)
     exact = {str(part) for options in ranges for one in options for part in one if part.operator == "=="}
     for version, file in found.items():
@@ -163,7 +185,9 @@ def _fitting(
             continue
         if not _allows(file.requires_python or "", Version(question.full_python)):
             continue
-        if all(any(one.contains(version, prereleases=True) for one in options) for options in ranges):
+        # A version to keep was tried first, and stands in no range that the solver tells of.
+        limits = asking if str(version) == kept else ranges
+        if all(any(one.contains(version, prereleases=True) for one in options) for options in limits):
             yield version
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from flowkiln._base import redact
 from flowkiln.envs import errors, provided
+from flowkiln.envs.spec import normal_name
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,7 +26,10 @@ _NO_VERSION = re.compile(
     r"only (?P<b>[A-Za-z0-9][\w.-]*?)[<=>!~ ].*? (?:is|are) available"
 )
 _NOT_FOUND = re.compile(r"\b([A-Za-z0-9][\w.-]*) was not found in the package registry")
-_NO_WHEEL = re.compile(r"\b([A-Za-z0-9][\w.-]*?)(?:==\S+)? ha(?:s|ve) no (?:usable )?wheels")
+_NO_WHEEL = re.compile(
+    r"(?<![\w.<>=!~-])([A-Za-z0-9][\w.-]*?)(?:[<>=!~]+\S+)? ha(?:s|ve) no (?:usable )?wheels"
+    r"|Wheels are required for `([^`]+)`"
+)
 _STATUS = re.compile(r"HTTP status (?:client|server) error \((?P<status>\d{3})[^)]*\) for url \((?P<url>[^)]+)\)")
 _DENIED = re.compile(r"An index(?: URL)? \((?P<url>[^)]+)\) .*?\b(?P<status>40[13])\b")
 _UNREACHABLE = ("error sending request", "Failed to fetch", "operation timed out", "Request failed after")
@@ -170,7 +174,7 @@ def _unsolvable(said: str, question: Question, _: Solver) -> errors.EnvError | N
     if "unsatisfiable" not in said and "cannot be used" not in said:
         return None
     if "no wheels with a matching" in said or "has no usable wheels" in said or "no wheels" in said:
-        names = sorted(set(_NO_WHEEL.findall(said)))
+        names = sorted({normal_name(one or other) for one, other in _NO_WHEEL.findall(said)})
         what = f"no wheel of {', '.join(names)} fits" if names else "no wheel fits"
         return errors.NoWheel(
             _says(question, f"{what} ({_accepts(question)})", said),

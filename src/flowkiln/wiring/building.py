@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import closing
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
@@ -67,6 +68,11 @@ class Building:
             shelf=self._shelf,
         )
         return Builder(means)
+
+    def close(self) -> None:
+        """Ends the connections to the engine; it can be used again."""
+        if "_bakery" in self.__dict__:
+            self._bakery.close()
 
     # -- as envs.sourcebuilds.Sources ----------------------------------------------------------------------------
 
@@ -186,14 +192,14 @@ class Building:
         plan = indexes.plan_of(self._settings, spec)
         return Solver(plan=plan, offline=self._settings.flag("offline"), reporter=Silent())
 
-    def _archive(self, source: LockedSource) -> Path:
+    def _archive(self, name: str, source: LockedSource) -> Path:
         from flowkiln.envs.artefact import Artefact
         from flowkiln.wiring.trees import Host
 
-        artefact = Artefact(
-            name=source.url.rpartition("/")[2], url=source.url, sha256=source.sha256, size=source.size
-        )
-        return Host(self._settings).fetcher().fetch(artefact, paths.cache_root() / "partial")
+        artefact = Artefact(name=name, url=source.url, sha256=source.sha256, size=source.size)
+        fetcher = Host(self._settings).fetcher()
+        with closing(fetcher):
+            return fetcher.fetch(artefact, paths.cache_root() / "partial")
 
     def _shelf(self) -> Shelf | None:
         from flowkiln.wiring.baking import team_repository

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -171,8 +172,9 @@ def _make(
         standing = read(folder)
 
         def resolved(request: Request) -> Resolution:
-            solver = solver_of(request, settings, reporter)
-            return _resolved(request, standing.get(request.name), solver, policy)
+            with closing(_builder(request, settings, reporter)) as builder:
+                solver = replace(solver_of(request, settings, reporter), builder=builder)
+                return _resolved(request, standing.get(request.name), solver, policy)
 
         answers = parallel.together(resolved, wanting, at_once=AT_ONCE)
         made = {answer.lock.name: answer.lock for answer in answers}
@@ -202,7 +204,6 @@ def solver_of(request: Request, settings: Settings, reporter: Reporter) -> Solve
         reporter=reporter,
         limits=_limits(settings),
         conda=conda_solver_of(request, settings, reporter) if request.spec.conda else None,
-        builder=_builder(request, settings, reporter),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -85,7 +85,8 @@ class Host:
         """The file of a wheel that was built from source: kept here, by the team, or built once more."""
         from flowkiln.wiring.building import Building
 
-        return Building(self._settings, self._reporter).restored(wheel)
+        with closing(Building(self._settings, self._reporter)) as building:
+            return building.restored(wheel)
 
     def find(self, part: PlatformLock) -> Tree | None:
         """The tree of ``part`` if it is here."""

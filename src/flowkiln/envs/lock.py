@@ -83,6 +83,17 @@ class LockedWheel:
     requires: tuple[str, ...] = ()
     build: LockedBuild | None = None
 
+    @property
+    def published(self) -> tuple[str, str] | None:
+        """URL and sha256 of the file that others can have: the wheel, or the archive that it was built of.
+
+        None for what was built of a repository or a folder, which is no file.
+        """
+        if self.build is None:
+            return self.url, self.sha256
+        source = self.build.source
+        return (source.url, source.sha256) if source.kind in {"sdist", "archive"} else None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LockedConda:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tomllib
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from hypothesis import given
@@ -16,6 +17,7 @@ from flowkiln.envs.errors import BadLockFile
 from flowkiln.envs.lock import LockedBuild, LockedSource, LockedWheel
 from tests.envs.test_lockfolder import a_wheel
 
+Kind = Literal["sdist", "archive", "git", "folder"]
 AMD64 = Platform("linux", "amd64")
 HEX = st.text("0123456789abcdef", min_size=64, max_size=64)
 TEXT = st.text(st.characters(blacklist_categories=["Cs"]), min_size=1, max_size=12)
@@ -61,7 +63,7 @@ def test_what_is_written_is_read_back(build: LockedBuild) -> None:
         ("folder", "directory", {"path": "../../lib", "subdirectory": "py"}),
     ],
 )
-def test_the_source_stands_as_pep_751_has_it(kind: str, table: str, told: dict[str, str]) -> None:
+def test_the_source_stands_as_pep_751_has_it(kind: Kind, table: str, told: dict[str, str]) -> None:
     url = "../lib" if kind == "folder" else "https://x.test/lib-1.tar.gz"
     source = LockedSource(kind=kind, url=url, sha256="a" * 64, commit="c" * 40, subdirectory="py")
     wheel = built(LockedBuild(source=source, key="sha256:" + "b" * 64, python="3.11", platform=AMD64))
@@ -91,8 +93,9 @@ def test_an_entry_that_was_damaged_is_told(old: str, new: str) -> None:
 
 def test_uv_keeps_to_sources_of_indexes_alone() -> None:
     wheels = []
-    for kind in ("sdist", "git", "folder"):
-        source = LockedSource(kind=kind, url="https://x.test/a-1.tar.gz", sha256="a" * 64)  # type: ignore[arg-type]
+    kinds: tuple[Kind, ...] = ("sdist", "git", "folder")
+    for kind in kinds:
+        source = LockedSource(kind=kind, url="https://x.test/a-1.tar.gz", sha256="a" * 64)
         build = LockedBuild(source=source, key="sha256:" + "b" * 64, python="3.11", platform=AMD64)
         wheels.append(replace(built(build), name=kind))
     told = tomllib.loads(pylock.preferences("3.11", [*wheels, a_wheel("plain")]))

@@ -183,6 +183,74 @@ def test_real_back_ends_build(dock: Dock) -> None:
     assert locked(dock.project, "docopt")["tool"]["flowkiln"]["build"]["requires"][0].startswith("setuptools==")
 
 
+EXTENSION = """
+#include <Python.h>
+#include <stdlib.h>
+static PyObject *answer(PyObject *self, PyObject *none) { return PyLong_FromLong(CALL); }
+static PyMethodDef methods[] = {{"answer", answer, METH_NOARGS, ""}, {NULL, NULL, 0, NULL}};
+static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "demo", "", -1, methods};
+PyMODINIT_FUNC PyInit_demo(void) { return PyModule_Create(&module); }
+"""
+SETUP = """
+from setuptools import Extension, setup
+setup(name="demo", version="1.0", ext_modules=[Extension("demo", ["demo.c"])])
+"""
+
+
+def extension(call: str) -> dict[str, str]:
+    """The files of a project that is compiled."""
+    return {"setup.py": SETUP, "demo.c": EXTENSION.replace("CALL", call)}
+
+
+@pytest.fixture
+def compiling(dock: Dock) -> Dock:
+    """A project whose builds have a compiler, and setuptools from PyPI."""
+    index = dock.project.environ["FLOWKILN_INDEXES"]
+    dock.project.environ |= {
+        "FLOWKILN_BUILD_IMAGE": stack.base("compiler-python:3.11"),
+        "FLOWKILN_INDEXES": f"{index},pypi",
+        "FLOWKILN_PLATFORMS": "linux/amd64",
+    }
+    flow = FLOW.replace("{PACKAGES}", '{"demo": "1.0"}').replace("demo.VERSION", "demo.answer()")
+    dock.project.write("flow.py", flow)
+    return dock
+
+
+def test_an_extension_is_compiled_and_runs_on_both_backends(compiling: Dock, package_index: PackageIndex) -> None:
+    package_index.add(source("demo", files=extension("42")))
+    assert "demo 42" in compiling.project.run().ok().out
+    wheel_name = locked(compiling.project)["tool"]["flowkiln"]["wheel"]["name"]
+    assert wheel_name == "demo-1.0-cp311-cp311-linux_x86_64.whl"
+    assert "demo 42" in compiling.project.run("--with", "docker").ok().out
+    shutil.rmtree(compiling.project.home / "cache")  # what is compiled again is the same to the byte
+    assert "demo 42" in compiling.project.run("--locked").ok().out
+
+
+def test_what_is_compiled_for_one_platform_is_not_taken_for_another(
+    compiling: Dock, package_index: PackageIndex
+) -> None:
+    package_index.add(source("demo", files=extension("42")))
+    done = compiling.project.run(FLOWKILN_PLATFORMS="linux/amd64,linux/arm64")
+    done.failed(4, "error[BLD005]", "step 'start'", "linux/arm64")
+
+
+def test_a_newer_glibc_than_the_floor_is_told(compiling: Dock, package_index: PackageIndex) -> None:
+    package_index.add(source("demo", files=extension("(long)(arc4random() % 1)")))
+    compiling.project.run().failed(4, "error[BLD009]", "step 'start'", "glibc 2.36", 'glibc="2.36"')
+    flow = (compiling.project.folder / "flow.py").read_text()
+    compiling.project.write("flow.py", flow.replace('python="3.11"', 'python="3.11", glibc="2.36"'))
+    assert "demo 0" in compiling.project.run().ok().out
+
+
+def test_a_compiler_that_is_missing_is_told(dock: Dock, package_index: PackageIndex) -> None:
+    index = dock.project.environ["FLOWKILN_INDEXES"]
+    package_index.add(source("demo", files=extension("42")))
+    done = dock.project.run(FLOWKILN_INDEXES=f"{index},pypi")
+    assert done.code == 4
+    assert "error[BLD001]" in done.err
+    assert "build.image" in done.err
+
+
 def test_no_engine_is_told_with_what_to_do(project: Project, package_index: PackageIndex) -> None:
     package_index.add(source("demo"))
     declare(project)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,6 +27,13 @@ HOST = "host"
 """What a lock has for ``where`` of a wheel that was built on a machine itself."""
 LINES = 20
 """Last lines of a failed build that a message has."""
+_LACKING = re.compile(
+    r"(?i)\b(?:gcc|cc|g\+\+|c\+\+|clang|gfortran|cmake|ninja|make|rustc|cargo)[':]*:? (?:command )?not found"
+    r"|no such file or directory: '[^'\n]*(?:gcc|cc|\+\+|clang|gfortran|cmake|ninja|make|rustc|cargo)'"
+    r"|command '[^'\n]*(?:gcc|cc|\+\+|clang)' failed: no such file|fatal error: [^\n]+\.h(?:pp)?: no such file"
+    r"|unable to find [^\n]*compiler|can't find rust compiler|could not find compiler"
+)
+"""How builds say that a compiler, a tool or a header is missing."""
 _SCRIPT = Path(build_wheel.__file__)
 _DOWNLOADS = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR")
 
@@ -143,8 +151,6 @@ def _tail(said: str) -> str:
 def _hint(said: str) -> str:
     if any(text in said for text in ("Temporary failure in name resolution", "Name or service not known")):
         return "Builds have no network. The setting build.network = true gives it to them."
-    if any(text in said for text in ("gcc' failed: No such file", "cc: not found", "command 'gcc' failed")):
-        return "The setting build.image names the image that wheels are built in: one with a compiler."
-    if "command 'cc' failed" in said or "fatal error: Python.h" in said or ".h: No such file" in said:
-        return "The setting build.image names the image that wheels are built in: one with what is missing."
+    if _LACKING.search(said):
+        return "The setting build.image names the image that wheels are built in: one that has what is missing."
     return "The log has all that the build said. A newer version of the package may have a wheel."

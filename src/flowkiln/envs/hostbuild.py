@@ -88,6 +88,9 @@ class HostRunner:
     def _variables(self, job: Job, python: str, scratch: Path) -> dict[str, str]:
         passed = {name: os.environ[name] for name in _DOWNLOADS if name in os.environ} if self._network else {}
         path = f"{Path(python).parent}:/usr/local/bin:/usr/bin:/bin"
+        # Compilers write where a source lay into what they make: as if it were where containers have it.
+        mapped = f"-ffile-prefix-map={scratch}=/flowkiln-build"
+        passed |= {"CFLAGS": mapped, "CXXFLAGS": mapped}
         folders = {"HOME": str(scratch / "home"), "TMPDIR": str(scratch / "tmp"), "PATH": path}
         return {**passed, **variables_of(job), **folders}
 

@@ -78,11 +78,11 @@ class Building:
 
     def pin(self, reference: DirectReference, previous: LockedSource | None, *, upgrade: bool) -> LockedSource:
         """Where the source of ``reference`` is now; where ``previous`` says unless ``upgrade`` frees it."""
-        raise NowhereToBuild(f"{reference.name}: {previous} {upgrade}")
+        raise NowhereToBuild(f"{reference.name}: {previous} {upgrade}", hint=_HINT)
 
     def wheel(self, reference: DirectReference, source: LockedSource) -> HandedWheel | None:
         """The wheel that ``source`` is, None where it has to be built."""
-        raise NowhereToBuild(f"{reference.name}: {source}")
+        raise NowhereToBuild(f"{reference.name}: {source}", hint=_HINT)
 
     def build(
         self, name: str, source: LockedSource, *, platform: Platform, python: str, glibc: tuple[int, int] | None

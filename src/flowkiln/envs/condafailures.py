@@ -35,7 +35,7 @@ def translate(error: Exception, solver: CondaSolver, question: CondaQuestion) ->
     kind = type(error).__name__
     said = _tidy(str(error))
     if kind == "SolverError":
-        found = _unsolvable(said, solver, question)
+        found = unsolvable(said, solver, question)
     elif kind in ("GatewayError", "FetchRepoDataError", "ExtractError", "IoError"):
         found = _service(said, solver, question)
     elif kind in ("InvalidMatchSpecError", "InvalidChannelError", "InvalidUrlError", "ParseSubdirError"):
@@ -72,7 +72,8 @@ _LATER = "Try again later; `flowkiln doctor` checks proxies and certificates."
 _AGAIN = "Try again; whoever runs the channel can index it anew. Nothing was locked."
 
 
-def _unsolvable(said: str, solver: CondaSolver, question: CondaQuestion) -> errors.EnvError:
+def unsolvable(said: str, solver: CondaSolver, question: CondaQuestion) -> errors.EnvError:
+    """The error for a request that has no solution, as the solver explains it."""
     text = said.removeprefix("Cannot solve the request because of: ")
     if "timeout" in text.lower() and "candidates" not in text:
         message = _says(question, f"conda packages not chosen after {solver.limits.total:.0f} s", "")
@@ -102,7 +103,7 @@ def _hint(text: str, question: CondaQuestion) -> str:
     if found := re.search(r"__glibc >=(\d+\.\d+)", text):
         floor = next((one.version for one in question.virtual if one.name == "__glibc"), "")
         return f'They need glibc {found[1]}, the floor is {floor}: allow it with glibc="{found[1]}".'
-    if found := re.search(r"No candidates were found for (\S+)", text):
+    if found := re.search(r"(?:No candidates were found for|nothing provides(?: requested)?) (\S+)", text):
         return f"Check the spelling of {found[1]}, its version, and whether another channel has it."
     if "exclude" in text and question.exclude_newer:
         return f"exclude_newer hides what was built after {question.exclude_newer}, and what does not say when."

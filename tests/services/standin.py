@@ -6,7 +6,7 @@ the variables name, and installs nothing. In a test::
     program = stand_in(tmp_path / "bin" / "micromamba")
     ... conda-lock lock --conda program ...
     assert calls(program)[0]["arguments"][0] == "create"
-    behave(program, fail="no space left")    # or sleep=60, extra=["pip"]
+    behave(program, fail="no space left")    # or sleep=60, instead={"demo >=2": "demo <2"}
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def stand_in(path: Path) -> Path:
         import sys
         sys.path.insert(0, {str(ROOT)!r})
         from tests.services.standin import main
-        main(sys.argv[1:], __file__)
+        main(sys.argv[1:], sys.argv[0])
         """
     path.write_text(textwrap.dedent(script))
     path.chmod(0o755)
@@ -36,7 +36,7 @@ def stand_in(path: Path) -> Path:
 
 
 def behave(program: Path, **how: Any) -> None:
-    """Has the program ``sleep``, ``fail`` with a text, or plan ``extra`` packages from now on."""
+    """Has the program from now on ``sleep``, ``fail`` with a text, or plan other packages ``instead``."""
     program.with_suffix(".behave").write_text(json.dumps(how))
 
 
@@ -87,9 +87,10 @@ def _plan(arguments: list[str], how: dict[str, Any], *, micromamba: bool) -> Non
             options[word].append(next(words))
         elif not word.startswith("--"):
             specs.append(word)
+    specs = [how.get("instead", {}).get(spec, spec) for spec in specs]
     installed = _installed(options["-p"][0]) if options["-p"] else []
     try:
-        records = asyncio.run(_solve(options["--channel"], [*specs, *how.get("extra", [])], installed))
+        records = asyncio.run(_solve(options["--channel"], specs, installed))
     except Exception as error:
         if type(error).__name__ != "SolverError":
             raise
@@ -103,10 +104,11 @@ def _plan(arguments: list[str], how: dict[str, Any], *, micromamba: bool) -> Non
         if micromamba:
             said = {"success": False, "solver_problems": str(error).splitlines()}
         _say(json.dumps(said))
-        sys.exit(1)
+        _end(1)
     before = {(one["name"], one["fn"]) for one in installed}
     fresh = [one for one in records if (one["name"], one["fn"]) not in before]
     _say(json.dumps({"success": True, "actions": {"FETCH": fresh, "LINK": [_linked(one) for one in fresh]}}))
+    _end(0)
 
 
 async def _solve(channels: list[str], specs: list[str], installed: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -172,3 +174,11 @@ def _linked(one: dict[str, Any]) -> dict[str, Any]:
 
 def _say(text: str) -> None:
     sys.stdout.write(f"{text}\n")
+
+
+def _end(code: int) -> None:
+    """Ends the process at once: threads of rattler now and then crash one that is shut down in order."""
+    import os  # noqa: PLC0415
+
+    sys.stdout.flush()
+    os._exit(code)

@@ -53,6 +53,13 @@ def choose(solver: CondaSolver, question: CondaQuestion, pool: Pool, wanted: Map
     raise failure
 
 
+def prove(solver: CondaSolver, question: CondaQuestion, unmet: Sequence[str]) -> None:
+    """Guarantees that an answer lacks nothing. Raises ``WrongAnswer`` with what is ``unmet``."""
+    if unmet and solver.driven is not None:
+        message = f"environment {question.label}: what {solver.driven.solver} chose does not answer the request"
+        raise WrongAnswer("\n".join((message, *unmet[:16])), hint=_OTHER, step=next(iter(question.steps), None))
+
+
 class _Runner:
     """The programs, found and checked once, and the time that is left for all attempts together."""
 
@@ -136,6 +143,7 @@ class _Runner:
         """The packages of the lock that conda-lock wrote. Raises ``WrongAnswer``."""
         by_place = {one.place: one for listed in attempt.pool.values() for one in listed}
         by_place |= {one.place: one for one in attempt.installed}
+        step = next(iter(self.question.steps), None)
         chosen: dict[str, Candidate] = {}
         for entry in condalock.load(path.read_text(encoding="utf-8"), path)["package"]:
             if entry["manager"] != "conda" or entry["name"].startswith("__"):
@@ -143,11 +151,9 @@ class _Runner:
             place = unquote("/".join(urlsplit(entry["url"]).path.split("/")[-3:]))
             if place not in by_place:
                 message = f"environment {self.question.label}: {self.driven.solver} chose {Path(place).name}"
-                raise WrongAnswer(f"{message}, which was not among what it may choose from", hint=_OTHER)
+                message = f"{message}, which was not among what it may choose from"
+                raise WrongAnswer(message, hint=_OTHER, step=step)
             chosen[by_place[place].name] = by_place[place]
-        if lacking := sorted(self.wanted.keys() - chosen.keys()):
-            message = f"environment {self.question.label}: {self.driven.solver} left out {', '.join(lacking)}"
-            raise WrongAnswer(message, hint=_OTHER)
         return condapool.needed(chosen, self.wanted)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from flowkiln._base import files, paths, redact
@@ -21,13 +22,10 @@ if TYPE_CHECKING:
     from flowkiln.envs.condaquestion import CondaQuestion, CondaSolver
     from flowkiln.envs.errors import EnvError
 
-_REFUSED = re.compile(r"Could not lock the environment for platform [\w-]+:?\s*(?P<said>.*)", re.DOTALL)
-_COMMAND = re.compile(r"\n\s*Command: \[.*", re.DOTALL)
-_UNSOLVABLE = re.compile(
-    r"unsatisfiable|solver_problems|packages ?not ?found|could not solve|resolvepackagenotfound"
-    r"|not available from current channels|nothing provides|conflict",
-    re.IGNORECASE,
-)
+_REFUSED = re.compile(r"Could not lock the environment for platform [a-z0-9-]+(?:: |\n)")
+_SECTION = re.compile(r"^(?:    (Command|STDOUT|STDERR):[ \n]|(Traceback) \(most recent)", re.MULTILINE)
+_UNSOLVABLE = re.compile(r"unsatisfiable|not ?found|could not solve|nothing provides|conflict", re.IGNORECASE)
+_UNEXPLAINED = "the solver gave no reason"
 _LOCAL = re.compile(r"(?:file://)?(?:/[^\s'\",/]+)*/\.scratch-[^\s'\",/]+/channels/(?P<number>\d+)")
 
 
@@ -43,43 +41,68 @@ def translate(
         message = f"{what}: {name} chose no conda packages within {solver.limits.total:.0f} s and was ended"
         hint = "Raise the limit with FLOWKILN_LOCK_TIMEOUT=600 (`lock-timeout`), or name exact versions."
         return LockTimeout(message, hint=hint, step=step, retryable=True)
-    said = _explanation(finished, solver)
-    if said is not None and _UNSOLVABLE.search(said):
-        error = condafailures.unsolvable(said, solver, question)
+    said = _Said.of(finished.stderr)
+    if said is not None and said.unsolvable:
+        error = condafailures.unsolvable(_readable(said.explanation, solver), solver, question)
         error.step = step
         return error
     log = _write_log(finished, arguments, question)
-    lines = (said or _last_words(finished.stderr, solver)).splitlines()[-condafailures.LINES :]
+    words = finished.stderr if said is None else said.stderr or said.message
+    lines = _readable(words, solver).splitlines()[-condafailures.LINES :]
     message = "\n".join([f"{what}: conda-lock with {name} ended with {finished.code}", *lines])
     return SolverFailed(message, hint='Try it alone, or set `conda.solver = "rattler"`.', step=step, log=log)
 
 
-def _explanation(finished: Finished, solver: CondaSolver) -> str | None:
-    """What the solver itself said; None where conda-lock did not get so far as to ask it."""
-    found = _REFUSED.search(finished.stderr)
-    if found is None:
-        return None
-    said = _COMMAND.sub("", found["said"]).strip()
-    document = _document(said)
-    if isinstance(document, dict):
-        problems = document.get("solver_problems") or document.get("message") or document.get("error")
-        said = "\n".join(map(str, problems)) if isinstance(problems, list) else str(problems or said)
-    return _readable(said, solver)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Said:
+    """What conda-lock shows of a solver that failed: ``answer`` is the JSON that the solver printed, if it did."""
+
+    message: str
+    answer: Any
+    stderr: str
+
+    @classmethod
+    def of(cls, text: str) -> _Said | None:
+        """The end of conda-lock's output; None where the solver was not asked or did not fail."""
+        found = list(_REFUSED.finditer(text))
+        if not found:
+            return None
+        parts = _SECTION.split(text[found[-1].end() :])
+        sections = {one or two: rest for one, two, rest in zip(*(iter(parts[1:]),) * 3, strict=True)}
+        message = parts[0].strip()
+        answer = _document(sections.get("STDOUT", "")) or _document(message)
+        return cls(message=message, answer=answer, stderr=sections.get("STDERR", "").strip())
+
+    @property
+    def unsolvable(self) -> bool:
+        """Whether the solver said that there is no answer, rather than that something broke."""
+        if isinstance(self.answer, dict):
+            kind = str(self.answer.get("exception_name", ""))
+            return "solver_problems" in self.answer or bool(_UNSOLVABLE.search(kind or self.message))
+        # of a program that moves packages conda-lock shows the message alone
+        return not self.stderr and bool(self.message)
+
+    @property
+    def explanation(self) -> str:
+        """Why there is no answer, as the solver says it."""
+        if isinstance(self.answer, dict):
+            problems = self.answer.get("solver_problems") or self.answer.get("message") or self.answer.get("error")
+            tree = self.stderr.partition("Could not solve for environment specs")[2].strip()
+            if tree:
+                return tree
+            return "\n".join(map(str, problems)) if isinstance(problems, list) else str(problems or _UNEXPLAINED)
+        return self.message if self.message != "None" else _UNEXPLAINED
 
 
 def _document(said: str) -> Any:
-    """conda-lock shows JSON without a message as Python would."""
+    """The JSON in ``said``; conda-lock shows one without a message as Python would."""
+    whole = said[said.find("{") : said.rfind("}") + 1]
     for read in (json.loads, ast.literal_eval):
         try:
-            return read(said)
+            return read(whole)
         except (ValueError, SyntaxError):
             continue
     return None
-
-
-def _last_words(text: str, solver: CondaSolver) -> str:
-    """The error at the end of a Python program's traceback, else all lines."""
-    return _readable(text.rpartition("\n  File ")[2].partition("\n")[2] or text, solver)
 
 
 def _readable(text: str, solver: CondaSolver) -> str:

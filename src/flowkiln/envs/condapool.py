@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from flowkiln.envs import condaspec
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
     from flowkiln._base.json import JSONObject
     from flowkiln.envs.condaquestion import CondaQuestion
@@ -169,3 +169,27 @@ def needed(chosen: Mapping[str, Candidate], roots: Iterable[str]) -> list[Candid
     """What of ``chosen`` the request needs, by name: what a solver left over of earlier packages is not in it."""
     names = reachable({name: [one] for name, one in chosen.items()}, roots)
     return [chosen[name] for name in sorted(names) if name in chosen]
+
+
+def unmet(
+    chosen: Sequence[Candidate],
+    asked: Iterable[str],
+    virtual: Mapping[str, Any],
+    matches: Callable[[str, Any], bool],
+) -> list[str]:
+    """What the request and the packages of ``chosen`` need and do not have; empty for an answer that holds.
+
+    ``virtual`` are the platform's packages by name; ``matches`` tells whether a match spec is true of a record.
+    """
+    there = {one.name: one.record for one in chosen} | dict(virtual)
+
+    def wrong(spec: str, *, required: bool) -> bool:
+        record = there.get(condaspec.name_of(spec))
+        return required if record is None else not matches(spec, record)
+
+    found = [f"asked for was {spec}" for spec in asked if wrong(spec, required=True)]
+    for one in chosen:
+        who, limits = f"{one.name} {one.version}", one.entry.get("constrains", ())
+        found += [f"{who} needs {spec}" for spec in one.depends if wrong(spec, required=True)]
+        found += [f"{who} excludes all but {spec}" for spec in limits if wrong(spec, required=False)]
+    return found

@@ -25,7 +25,6 @@ from rattler.networking import AddHeadersMiddleware, MirrorMiddleware, RetryMidd
 from rattler.package_streaming import PackageArchive, download_to_writer
 
 from flowkiln.envs import authorities, condacontents, condadriven, condafailures, condaloop, condapool, condaspec
-from flowkiln.envs.channels import DEFAULT
 from flowkiln.envs.condaerrors import BrokenChannel
 from flowkiln.envs.condapool import Candidate, Pool
 from flowkiln.envs.condaquestion import CondaAnswer, CondaQuestion, CondaSolver
@@ -54,6 +53,7 @@ def ask(solver: CondaSolver, question: CondaQuestion) -> CondaAnswer:
     else:
         pool, wanted = condaloop.run(work.candidates(), solver, question)
         chosen = condadriven.choose(solver, question, pool, wanted)
+        condadriven.prove(solver, question, condapool.unmet(chosen, work.asked, work.virtual, _matches))
         packages = condaloop.run(work.rows([one.record for one in chosen]), solver, question)
     return CondaAnswer(packages, tuple(channel.shown for channel in work.channels))
 
@@ -76,6 +76,20 @@ class _Work:
         self.sources = [rattler.Channel(channel.shown) for channel in self.channels]
         self.subdirs: Any = [subdir_of(question.platform), NOARCH]
 
+    @property
+    def asked(self) -> list[str]:
+        """The match specs of the request, Python's among them, without their channels."""
+        return [_anywhere(spec) for spec in (*self.specs, self.question.python_spec)]
+
+    @property
+    def virtual(self) -> dict[str, rattler.PackageRecord]:
+        """The platform's packages by name, as records."""
+        subdir = self.subdirs[0]
+        return {
+            one.name: rattler.PackageRecord(one.name, one.version, rattler.BuildString(one.build), 0, subdir)
+            for one in self.question.virtual
+        }
+
     async def answer(self) -> tuple[LockedConda, ...]:
         """The packages, complete. Raises ``EnvError``."""
         return await self.rows(await self._told(self._solved()))
@@ -93,10 +107,10 @@ class _Work:
         asked: dict[str, list[str]] = {}
         for spec in (*self.specs, self.question.python_spec):
             asked.setdefault(condaspec.name_of(spec), []).append(spec)
-        found = await self._told(self._everything(asked))
+        places = {channel.shown: number for number, channel in enumerate(self.channels)}
+        found = await self._told(self._everything(asked, places))
         # Not every solver is told of several specs for one name, or of what stands in brackets.
         odd = {name for name, specs in asked.items() if len(specs) > 1 or specs[0].endswith("]")}
-        places = {channel.shown: number for number, channel in enumerate(self.channels)}
         directed = {
             name: places[channel]
             for name, specs in asked.items()
@@ -105,17 +119,17 @@ class _Work:
         rest = {name: condaspec.rest_of(specs[0]) for name, specs in asked.items()}
         return condapool.admitted(found, directed, odd), rest | dict.fromkeys(odd, "")
 
-    async def _everything(self, asked: Mapping[str, Sequence[str]]) -> list[Candidate]:
+    async def _everything(self, asked: Mapping[str, Sequence[str]], places: Mapping[str, int]) -> list[Candidate]:
         """All packages that could have a part in an answer, of every channel."""
         wanted = [rattler.MatchSpec(name) for name in sorted(asked)]
         matching = {name: [rattler.MatchSpec(_anywhere(spec)) for spec in specs] for name, specs in asked.items()}
-        by_channel = await self.gateway.query(
+        listed = await self.gateway.query(
             self.sources, self.subdirs, wanted, recursive=True, channel_relations="disabled"
         )
         cutoff = self._cutoff()
         return [
-            _candidate(record, number, matching.get(record.name.normalized, ()), cutoff)
-            for number, records in enumerate(by_channel)
+            _candidate(record, places[record.channel.rstrip("/")], matching.get(record.name.normalized, ()), cutoff)
+            for records in listed
             for record in records
         ]
 
@@ -296,6 +310,10 @@ def _candidate(
     )
 
 
+def _matches(spec: str, record: rattler.PackageRecord) -> bool:
+    return rattler.MatchSpec(spec).matches(record)
+
+
 def _anywhere(spec: str) -> str:
     """A match spec without its channel."""
     return spec.rpartition("::")[2]
@@ -372,17 +390,3 @@ def _plain(url: str) -> str:
     """``url`` without user and password, its token kept."""
     parts = urlsplit(url)
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl().rstrip("/")
-
-
-def versions_of(packages: Iterable[LockedConda]) -> dict[str, str]:
-    """Name -> version of conda packages."""
-    return {one.name: one.version for one in packages}
-
-
-def python_of(packages: Iterable[LockedConda], question: CondaQuestion) -> str:
-    """The full version of the Python among ``packages``. Raises ``BrokenChannel`` where there is none."""
-    found = next((one for one in packages if one.name == "python"), None)
-    if found is None:
-        message = f"environment {question.label}: the channels have no package `python`"
-        raise BrokenChannel(message, hint=f"Name a channel that has one, as {DEFAULT}.")
-    return found.version

@@ -12,8 +12,11 @@ the variables name, and installs nothing. In a test::
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 from typing import Any
 
@@ -46,10 +49,18 @@ def calls(program: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
+def ended(pid: int) -> bool:
+    """Whether a process ends within some seconds; it need not have been waited for."""
+    for _ in range(100):
+        done = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False)
+        if done.stdout.strip()[:1] in ("", "Z"):
+            return True
+        time.sleep(0.05)
+    return False
+
+
 def main(arguments: list[str], script: str) -> None:
     """Answers one call."""
-    import os  # noqa: PLC0415 - tests that make the executable have it already, the executable does not
-    import time  # noqa: PLC0415
 
     program = Path(script).resolve()
     how = {}
@@ -113,7 +124,6 @@ def _plan(arguments: list[str], how: dict[str, Any], *, micromamba: bool) -> Non
 
 async def _solve(channels: list[str], specs: list[str], installed: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The records of a solve; what is installed and not named stays where it can."""
-    import os  # noqa: PLC0415
     import warnings  # noqa: PLC0415
 
     import rattler  # noqa: PLC0415
@@ -129,7 +139,8 @@ async def _solve(channels: list[str], specs: list[str], installed: list[dict[str
     gateway = rattler.Gateway(cache_dir=Path(os.environ["CONDA_PKGS_DIRS"]) / "repodata")
     sources = [rattler.Channel(url) for url in channels]
     platforms: Any = [os.environ["CONDA_SUBDIR"], "noarch"]
-    named = {rattler.MatchSpec(spec).name.normalized for spec in specs}
+    wanted = [rattler.MatchSpec(spec) for spec in specs]
+    named = {spec.name.normalized for spec in wanted}
     kept = {one["fn"] for one in installed if one["name"] not in named}
     rest = sorted({one["name"] for one in installed} - named)
     locked: list[Any] = []
@@ -140,7 +151,7 @@ async def _solve(channels: list[str], specs: list[str], installed: list[dict[str
         warnings.simplefilter("ignore")
         found = await rattler.solve(
             sources,
-            [*specs, *rest],
+            [*wanted, *rest],
             gateway=gateway,
             platforms=platforms,
             locked_packages=locked,
@@ -178,7 +189,6 @@ def _say(text: str) -> None:
 
 def _end(code: int) -> None:
     """Ends the process at once: threads of rattler now and then crash one that is shut down in order."""
-    import os  # noqa: PLC0415
 
     sys.stdout.flush()
     os._exit(code)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from flowkiln.envs.errors import EnvError
 
 _REFUSED = re.compile(r"Could not lock the environment for platform [a-z0-9-]+(?:: |\n)")
-_SECTION = re.compile(r"^(?:    (Command|STDOUT|STDERR):[ \n]|(Traceback) \(most recent)", re.MULTILINE)
+_SECTION = re.compile(r"^    (Command|STDOUT|STDERR):[ \n]", re.MULTILINE)
 _UNSOLVABLE = re.compile(r"unsatisfiable|not ?found|could not solve|nothing provides|conflict", re.IGNORECASE)
 _UNEXPLAINED = "the solver gave no reason"
 _LOCAL = re.compile(r"(?:file://)?(?:/[^\s'\",/]+)*/\.scratch-[^\s'\",/]+/channels/(?P<number>\d+)")
@@ -67,8 +67,9 @@ class _Said:
         found = list(_REFUSED.finditer(text))
         if not found:
             return None
-        parts = _SECTION.split(text[found[-1].end() :])
-        sections = {one or two: rest for one, two, rest in zip(*(iter(parts[1:]),) * 3, strict=True)}
+        shown, _, after = text[found[-1].end() :].rpartition("\nTraceback (most recent call last)")
+        parts = _SECTION.split(shown or after)  # the last traceback is conda-lock's own
+        sections = dict(zip(parts[1::2], parts[2::2], strict=True))
         message = parts[0].strip()
         answer = _document(sections.get("STDOUT", "")) or _document(message)
         return cls(message=message, answer=answer, stderr=sections.get("STDERR", "").strip())

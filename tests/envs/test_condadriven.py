@@ -288,7 +288,7 @@ def test_a_program_of_another_name_is_still_what_the_setting_says(url: str, tmp_
 @pytest.mark.parametrize(
     ("script", "said"),
     [
-        ("#!/bin/sh\necho 'conda-lock, version 2.5.7'\n", r"conda-lock 2\.5 .* is too old"),
+        ("#!/bin/sh\necho 'conda-lock, version 2.5.7'\n", r"conda-lock 2\.5\.7 .* is too old"),
         ("#!/bin/sh\necho 'something else'\n", "not a usable conda-lock"),
         ("", "not a usable conda-lock"),
     ],

@@ -127,7 +127,8 @@ def _conda_solver(settings: Settings) -> Finding:
         text = "rattler" if known else "rattler, which is not installed: needed where conda packages are locked"
         return Finding("conda solver", "ok", text, origin)
     program, conda_lock = condadriven.find(driven, os.environ), condadriven.find_conda_lock(os.environ)
-    return Finding("conda solver", "ok", f"{program}\ndriven by {conda_lock}", origin)
+    version = condadriven.check_version(conda_lock)
+    return Finding("conda solver", "ok", f"{program}\ndriven by conda-lock {version}, {conda_lock}", origin)
 
 
 def _interpreters(settings: Settings) -> Finding:

@@ -20,7 +20,7 @@ from urllib.parse import unquote, urlsplit
 from flowkiln._base import command, files, paths
 from flowkiln._base.errors import ToolMissing
 from flowkiln.envs import condadrivenfailures, condalock, condapool
-from flowkiln.envs.condaerrors import CondaConflict, CondaLockUnusable, SolverMissing, WrongAnswer
+from flowkiln.envs.condaerrors import CondaConflict, CondaLockUnusable, SolverFailed, SolverMissing, WrongAnswer
 from flowkiln.envs.subdirs import NOARCH, subdir_of
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from flowkiln.envs.condaquestion import CondaQuestion, CondaSolver, Driven
     from flowkiln.envs.virtual import Virtual
 
-OLDEST = (4, 0)
+OLDEST = (4, 0, 0)
 """The oldest conda-lock that is driven."""
 
 _INSTALL = "Install it with `uv tool install 'conda-lock>=4,<5'` or pip, or name a file with FLOWKILN_CONDA_LOCK."
@@ -51,6 +51,13 @@ def choose(solver: CondaSolver, question: CondaQuestion, pool: Pool, wanted: Map
             failure = error
     assert failure is not None
     raise failure
+
+
+def ready(solver: CondaSolver) -> None:
+    """Guarantees that the programs are there. Raises ``SolverMissing`` and ``CondaLockUnusable``."""
+    if solver.driven is not None:
+        find(solver.driven, solver.environ)
+        find_conda_lock(solver.environ)
 
 
 def prove(solver: CondaSolver, question: CondaQuestion, unmet: Sequence[str]) -> None:
@@ -76,20 +83,30 @@ class _Runner:
 
     def run(self, attempt: Attempt) -> list[Candidate]:
         """The answer to one attempt. Raises ``CondaConflict`` where there is none, ``EnvError`` for all else."""
-        left = max(self.ends - time.monotonic(), 0.1)
         with files.scratch_folder(paths.cache_root() / "scratch") as folder:
             arguments = self._arguments(folder, attempt)
-            finished = command.run(
+            finished = self._finished(arguments, folder)
+            answer = folder / "conda-lock.yml"
+            if finished.code != 0 or finished.ended != "exit" or not answer.exists():
+                error = condadrivenfailures.translate(finished, arguments, self.solver, self.question)
+                if isinstance(error, SolverFailed):
+                    check_version(self.conda_lock)
+                raise error
+            return self._read(answer, attempt)
+
+    def _finished(self, arguments: Sequence[str | Path], folder: Path) -> command.Finished:
+        left = max(self.ends - time.monotonic(), 0.1)
+        try:
+            return command.run(
                 arguments,
                 environment=self._environment(folder),
                 folder=folder,
                 limits=command.Limits(total=left, stall=left),  # a solver says nothing while it works
                 tick=self._tick,
             )
-            answer = folder / "conda-lock.yml"
-            if finished.code != 0 or finished.ended != "exit" or not answer.exists():
-                raise condadrivenfailures.translate(finished, arguments, self.solver, self.question)
-            return self._read(answer, attempt)
+        except ToolMissing:
+            check_version(self.conda_lock)
+            raise
 
     def _tick(self, seconds: float) -> None:
         if round(seconds) % 5 == 0:
@@ -247,7 +264,7 @@ def find(driven: Driven, environ: Mapping[str, str]) -> Path:
 def find_conda_lock(environ: Mapping[str, str]) -> Path:
     """The conda-lock program: ``FLOWKILN_CONDA_LOCK``, else the one beside this Python, else the one on PATH.
 
-    Raises ``CondaLockUnusable`` when there is none or it is too old.
+    Raises ``CondaLockUnusable`` when there is none.
     """
     told = environ.get("FLOWKILN_CONDA_LOCK")
     beside = Path(sys.executable).with_name("conda-lock")
@@ -260,14 +277,22 @@ def find_conda_lock(environ: Mapping[str, str]) -> Path:
         found = Path(named) if named else None
     if found is None:
         raise CondaLockUnusable("conda-lock, which drives `conda.solver`, was not found", hint=_INSTALL)
-    found = found.absolute()
-    version = _version(found)
+    return found.absolute()
+
+
+def check_version(program: Path) -> str:
+    """The version of a conda-lock program. Raises ``CondaLockUnusable`` for one that is too old or is none.
+
+    It takes as long as a small solve, so a call that gave a lock does without.
+    """
+    version = _version(program)
     if version is None:
-        raise CondaLockUnusable(f"{found} is not a usable conda-lock", hint=_INSTALL)
+        raise CondaLockUnusable(f"{program} is not a usable conda-lock", hint=_INSTALL)
+    shown = ".".join(map(str, version))
     if version < OLDEST:
-        message = f"conda-lock {'.'.join(map(str, version))} at {found} is too old; 4.0 or newer is needed"
+        message = f"conda-lock {shown} at {program} is too old; 4.0 or newer is needed"
         raise CondaLockUnusable(message, hint=_INSTALL)
-    return found
+    return shown
 
 
 @lru_cache(maxsize=8)
@@ -280,5 +305,5 @@ def _version(program: Path) -> tuple[int, ...] | None:
         )
     except ToolMissing:
         return None
-    match = re.search(r"conda-lock\D*(\d+)\.(\d+)", finished.stdout)
+    match = re.search(r"conda-lock\D*(\d+)\.(\d+)\.(\d+)", finished.stdout)
     return tuple(map(int, match.groups())) if match else None

@@ -51,6 +51,7 @@ def ask(solver: CondaSolver, question: CondaQuestion) -> CondaAnswer:
     if solver.driven is None:
         packages = condaloop.run(work.answer(), solver, question)
     else:
+        condadriven.ready(solver)
         pool, wanted = condaloop.run(work.candidates(), solver, question)
         chosen = condadriven.choose(solver, question, pool, wanted)
         condadriven.prove(solver, question, condapool.unmet(chosen, work.asked, work.virtual, _matches))

@@ -80,7 +80,7 @@ _AGAIN = "Try again; whoever runs the channel can index it anew. Nothing was loc
 def unsolvable(said: str, solver: CondaSolver, question: CondaQuestion) -> errors.EnvError:
     """The error for a request that has no solution, as the solver explains it."""
     text = said.removeprefix("Cannot solve the request because of: ")
-    if "timeout" in text.lower() and "candidates" not in text:
+    if text == "Solve operation has been cancelled":
         message = _says(question, f"conda packages not chosen after {solver.limits.total:.0f} s", "")
         return errors.LockTimeout(message, hint="Name exact versions of what you know, or raise `lock-timeout`.")
     if solver.offline and _ABSENT.search(text):

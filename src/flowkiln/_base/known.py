@@ -51,6 +51,18 @@ TABLE: tuple[Setting, ...] = (
         help="Conda channels as names or URLs, first has precedence. Default: as conda is told, or conda-forge.",
     ),
     Setting(
+        key="conda.solver",
+        kind="text",
+        default="rattler",
+        choices=("rattler", "conda", "mamba", "micromamba"),
+        help="Who chooses conda packages: rattler, which is built in, or one of the others, driven by conda-lock.",
+    ),
+    Setting(
+        key="conda.program",
+        kind="path",
+        help="The program of `conda.solver`. Default: the one on PATH, or that CONDA_EXE or MAMBA_EXE names.",
+    ),
+    Setting(
         key="credentials",
         kind="pairs",
         default=(),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flowkiln._base import parallel, platforms
@@ -13,13 +14,12 @@ from flowkiln.envs.lockfolder import INCOMPLETE, INDEX
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from pathlib import Path
 
     from flowkiln._base.command import Limits
     from flowkiln._base.platforms import Platform
     from flowkiln._base.report import Reporter
     from flowkiln._base.settings import Settings
-    from flowkiln.envs.condaquestion import CondaSolver
+    from flowkiln.envs.condaquestion import CondaSolver, Driven
     from flowkiln.envs.lock import EnvLock
     from flowkiln.envs.lockfolder import LockFolder
     from flowkiln.envs.resolve import Resolution
@@ -222,7 +222,23 @@ def conda_solver_of(request: Request, settings: Settings, reporter: Reporter) ->
     plan = channels.plan(request.spec.channels, settings.items("channels") or ())
     if plan.ignored:
         reporter.warn(f"{request.label}: settings of conda without effect here: {', '.join(plan.ignored)}")
-    return CondaSolver(plan=plan, offline=settings.flag("offline"), reporter=reporter, limits=_limits(settings))
+    return CondaSolver(
+        plan=plan,
+        offline=settings.flag("offline"),
+        reporter=reporter,
+        limits=_limits(settings),
+        driven=driven_of(settings),
+    )
+
+
+def driven_of(settings: Settings) -> Driven | None:
+    """The program that chooses conda packages, where that is not rattler."""
+    from flowkiln.envs.condaquestion import Driven
+
+    solver, program = settings.text("conda.solver"), settings.text("conda.program")
+    if solver is None or solver == "rattler":
+        return None
+    return Driven(solver=solver, program=Path(program) if program else None)
 
 
 def _limits(settings: Settings) -> Limits:

@@ -79,6 +79,10 @@ def locked(project: Project, name: str = "demo", platform: str = "linux-amd64") 
     return next(one for one in packages if one["name"] == name)
 
 
+def source_hash(name: str, **more: Any) -> str:
+    return source(name, files=sources(name, **more)).sha256
+
+
 def files(folder: Path) -> dict[str, str]:
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir())}
 
@@ -384,6 +388,45 @@ def test_the_newest_source_that_everything_allows_is_built(here: Project, packag
     assert "demo 1.5" in here.run().ok().out  # nothing moves without need
     here.flowkiln("env", "lock", "--upgrade", "demo", "flow.py").ok()
     assert "demo 1.6" in here.run().ok().out
+
+
+def test_the_sources_of_a_lock_of_another_tool_are_built(here: Project, package_index: PackageIndex) -> None:
+    package_index.add(source("demo", files=sources("demo", requires=["helper"])), wheel("helper", "1.0"))
+    url, sha256 = f"{package_index.base}/files/demo/demo-1.0.tar.gz", source_hash("demo", requires=["helper"])
+    here.write(
+        "pylock.toml",
+        f"""
+lock-version = "1.0"
+created-by = "somebody"
+
+[[packages]]
+name = "demo"
+version = "1.0"
+sdist = {{ name = "demo-1.0.tar.gz", url = "{url}", hashes = {{ sha256 = "{sha256}" }} }}
+""",
+    )
+    flow = FLOW.replace("packages={PACKAGES}", 'source="pylock.toml"')
+    here.write("flow.py", flow)
+    assert "demo 1.0" in here.run().ok().out
+    entry = locked(here)
+    assert entry["sdist"]["hashes"]["sha256"] == sha256
+    assert entry["tool"]["flowkiln"]["wheel"]["name"] == "demo-1.0-py3-none-any.whl"
+    flow = flow.replace('python="3.11"', 'python="3.11", platforms=["linux/amd64", "linux/arm64"]')
+    here.write("flow.py", flow)
+    again = here.run().ok()
+    assert "building" not in again.err
+    assert locked(here, platform="linux-arm64") == entry
+
+
+def test_what_is_compiled_elsewhere_is_not_compiled_for_nothing(here: Project, package_index: PackageIndex) -> None:
+    package_index.add(source("demo", files=sources("demo", before="raise SystemExit('built in vain')")))
+    files = {"demo.py": "VERSION = 1"}
+    package_index.add(wheel("demo", "1.0", tag="cp311-cp311-manylinux_2_17_x86_64", files=files))
+    done = here.run().ok()  # arm64 was not asked for by name
+    assert "building" not in done.err
+    done = here.run(FLOWKILN_PLATFORMS="linux/arm64,linux/amd64")
+    done.failed(4, "error[ENV003]", "step 'start'", "linux/arm64", "demo")
+    assert "building" not in done.err
 
 
 def test_a_source_that_changed_is_not_built(here: Project, package_index: PackageIndex) -> None:

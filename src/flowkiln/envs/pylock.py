@@ -41,12 +41,13 @@ class FoundWheel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FoundPackage:
-    """One package of uv's answer: every wheel that uv thinks may fit."""
+    """One package of uv's answer, or of a lock: every wheel that may fit, and its source distribution."""
 
     name: str
     version: str
     wheels: tuple[FoundWheel, ...]
     index: str | None = None
+    sdist: FoundWheel | None = None
 
 
 def serialise(python: str, wheels: Iterable[LockedWheel]) -> str:
@@ -150,26 +151,25 @@ def read_uv(text: str) -> tuple[FoundPackage, ...]:
 
 def found(entry: dict[str, Any]) -> FoundPackage:
     """A package of anybody's pylock file. URLs are without credentials."""
-    wheels = []
     archive = entry.get("archive")
     listed = [archive] if archive and _place(archive).endswith(".whl") else []
-    for wheel in (*entry.get("wheels", []), *listed):
-        url = _place(wheel)
-        name = wheel.get("name") or unquote(urlsplit(url).path.rpartition("/")[2])
-        wheels.append(
-            FoundWheel(
-                filename=name,
-                url=redact.url(url),
-                sha256=wheel.get("hashes", {}).get("sha256"),
-                size=wheel.get("size"),
-                upload_time=_time(wheel.get("upload-time")),
-            )
-        )
     return FoundPackage(
         name=normal_name(entry["name"]),
         version=str(entry.get("version", "")),
-        wheels=tuple(wheels),
+        wheels=tuple(_file(wheel) for wheel in (*entry.get("wheels", []), *listed)),
         index=redact.url(entry["index"]) if entry.get("index") else None,
+        sdist=_file(entry["sdist"]) if entry.get("sdist") else None,
+    )
+
+
+def _file(told: dict[str, Any]) -> FoundWheel:
+    url = _place(told)
+    return FoundWheel(
+        filename=told.get("name") or unquote(urlsplit(url).path.rpartition("/")[2]),
+        url=redact.url(url),
+        sha256=told.get("hashes", {}).get("sha256"),
+        size=told.get("size"),
+        upload_time=_time(told.get("upload-time")),
     )
 
 

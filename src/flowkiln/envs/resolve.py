@@ -96,7 +96,10 @@ def resolve(
     if spec.given is not None:
         wanted = tuple(sorted({*targets(spec, host, previous), *also}))
         full = pythons.full(python, solver.patches)
-        taken = sourcefile.locked(name, spec, wanted, python=full, required={*spec.platforms, *also}, steps=steps)
+        required = {*spec.platforms, *also}
+        taken = sourcefile.locked(name, spec, wanted, python=full, required=required, steps=steps)
+        with concerning(next(iter(steps), None), f"environment {name!r}"):
+            taken = sourcebuilds.completed(solver, taken, previous, required | {host})
         return Resolution(taken, [], _differences(taken))
     if spec.conda:
         condaside.load()

@@ -13,21 +13,21 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
 
 from flowkiln._base import redact
-from flowkiln.envs import given, indexpages
-from flowkiln.envs.builderrors import NoSource
+from flowkiln.envs import given, handing, indexpages, wheelrepack
+from flowkiln.envs.builderrors import BadBuild, BuildError, NoSource
 from flowkiln.envs.handing import HandedWheel
-from flowkiln.envs.lock import LockedSource
+from flowkiln.envs.lock import AbsentPlatform, LockedSource
 from flowkiln.envs.spec import normal_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from flowkiln._base.platforms import Platform
     from flowkiln.envs.builtwheels import BuiltWheel
     from flowkiln.envs.direct import DirectReference
-    from flowkiln.envs.errors import NoWheel
+    from flowkiln.envs.errors import EnvError, NoWheel
     from flowkiln.envs.indexpages import IndexFile
-    from flowkiln.envs.lock import LockedBuild, LockedWheel
+    from flowkiln.envs.lock import EnvLock, LockedBuild, LockedWheel, PlatformLock
     from flowkiln.envs.uv import Question, Solver
 
 
@@ -39,6 +39,9 @@ class Sources(Protocol):
 
     def wheel(self, reference: DirectReference, source: LockedSource) -> HandedWheel | None:
         """The wheel that ``source`` is, None where it has to be built."""
+
+    def builds_for(self, platform: Platform) -> bool:
+        """Whether something here builds for ``platform`` itself."""
 
     def build(
         self, name: str, source: LockedSource, *, platform: Platform, python: str, glibc: tuple[int, int] | None
@@ -99,12 +102,68 @@ def lacking(
     found = []
     for name in names:
         file = _sdist(solver, question, name, error, previous.get(name))
+        if file is None:
+            return None
         assert file.sha256 is not None
         source = LockedSource(kind="sdist", url=redact.url(file.url), sha256=file.sha256, size=file.size)
         index = error.data["indexes"].get(name)
         one = _built(solver, question, name, source, previous.get(name))
         found.append(replace(one, index=redact.url(index).rstrip("/") if index else None))
     return replace(question, handed=(*question.handed, *found))
+
+
+def completed(solver: Solver, lock: EnvLock, previous: EnvLock | None, required: Collection[Platform]) -> EnvLock:
+    """A lock of another tool with the wheels that are to be built of its source distributions.
+
+    A platform that is not ``required`` and cannot be built for is recorded as absent. Raises the errors of builds.
+    """
+    parts: list[PlatformLock] = []
+    absent = list(lock.absent)
+    failed: list[EnvError] = []
+    for part in lock.platforms:
+        try:
+            parts.append(_completed(solver, part, previous.on(part.platform) if previous else None))
+        except BuildError as error:
+            if part.platform in required:
+                raise
+            failed.append(error)
+            reason = error.message.splitlines()[0]
+            absent.append(AbsentPlatform(platform=part.platform, reason=reason))
+    if failed and not parts:
+        raise failed[0]
+    return replace(lock, platforms=tuple(parts), absent=tuple(sorted(absent, key=lambda one: one.platform)))
+
+
+def _completed(solver: Solver, part: PlatformLock, previous: PlatformLock | None) -> PlatformLock:
+    standing = {one.name: one for one in previous.wheels} if previous is not None else {}
+    wheels = []
+    for wheel in part.wheels:
+        own = standing.get(wheel.name)
+        if not given.is_unbuilt(wheel):
+            wheels.append(wheel)
+        elif (
+            own is not None and own.build is not None and wheel.build is not None and _same(own.build, wheel.build)
+        ):
+            wheels.append(replace(own, requires=wheel.requires))
+        else:
+            wheels.append(_built_of(solver, wheel, part))
+    return replace(part, wheels=tuple(wheels))
+
+
+def _same(one: LockedBuild, other: LockedBuild) -> bool:
+    return one.source == other.source and one.python == other.python
+
+
+def _built_of(solver: Solver, wheel: LockedWheel, part: PlatformLock) -> LockedWheel:
+    assert wheel.build is not None
+    if solver.builder is None:
+        raise NoSource(f"{wheel.name} {wheel.version} has no wheel, and nothing may be built")
+    source = wheel.build.source
+    built = solver.builder.build(wheel.name, source, platform=part.platform, python=part.python, glibc=part.glibc)
+    if Version(built.version) != Version(wheel.version):
+        message = f"{wheel.name}: the source of version {wheel.version} built as {built.version}"
+        raise BadBuild(message)
+    return replace(handing.locked(_as_handed(built, source), wheel.requires), index=wheel.index)
 
 
 def _built(
@@ -144,24 +203,32 @@ def _as_handed(built: BuiltWheel, source: LockedSource) -> HandedWheel:
 
 def _sdist(
     solver: Solver, question: Question, name: str, error: NoWheel, standing: LockedWheel | None
-) -> IndexFile:
-    """The source distribution to build: the locked one where it will do, else the newest."""
+) -> IndexFile | None:
+    """The source distribution to build: the locked one where it will do, else the newest.
+
+    None for one that has compiled wheels for other platforms, where nothing here builds for the target: it would
+    be compiled for nothing.
+    """
+    assert solver.builder is not None
     index = error.data["indexes"].get(name)
     url = f"{str(index).rstrip('/')}/{name}/"
     page = indexpages.fetch([url], solver.plan).get(url) if index else None
     allowed = dict(question.spec.hashes).get(name)
     found: dict[Version, IndexFile] = {}
+    compiled: set[Version | None] = set()
     for file in indexpages.files(page or "", url):
         version = _version(file)
+        if file.is_wheel and not wheelrepack.is_pure(file.name):
+            compiled.add(version)
         if file.is_source and file.sha256 and version and (allowed is None or file.sha256 in allowed):
             found.setdefault(version, file)
     kept = standing.version if standing is not None and not _upgraded(name, question) else None
     fitting = sorted(_fitting(question, name, error, found, kept), reverse=True)
-    for version in fitting:
-        if str(version) == kept:
-            return found[version]
-    if fitting:
-        return found[fitting[0]]
+    chosen = next((one for one in fitting if str(one) == kept), fitting[0] if fitting else None)
+    if chosen in compiled and not solver.builder.builds_for(question.target.platform):
+        return None
+    if chosen is not None:
+        return found[chosen]
     message = f"{error.message}\nand there is no source distribution of {name} to build one from"
     raise NoSource(message, hint=error.hint, step=error.step, log=error.log, data=error.data)
 

@@ -84,6 +84,10 @@ class Building:
         """The wheel that ``source`` is, None where it has to be built."""
         raise NowhereToBuild(f"{reference.name}: {source}", hint=_HINT)
 
+    def builds_for(self, platform: Platform) -> bool:
+        """Whether something here builds for ``platform`` itself."""
+        return platform in self._native()
+
     def build(
         self, name: str, source: LockedSource, *, platform: Platform, python: str, glibc: tuple[int, int] | None
     ) -> BuiltWheel:

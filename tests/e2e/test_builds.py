@@ -426,7 +426,8 @@ def test_what_is_compiled_elsewhere_is_not_compiled_for_nothing(here: Project, p
     assert "building" not in done.err
     done = here.run(FLOWKILN_PLATFORMS="linux/arm64,linux/amd64")
     done.failed(4, "error[ENV003]", "step 'start'", "linux/arm64", "demo")
-    assert "building" not in done.err
+    assert "building demo" not in done.err
+    assert "--no-build" not in done.err
 
 
 def test_a_source_that_changed_is_not_built(here: Project, package_index: PackageIndex) -> None:

@@ -26,6 +26,8 @@ _NO_VERSION = re.compile(
     r"only (?P<b>[A-Za-z0-9][\w.-]*?)[<=>!~ ].*? (?:is|are) available"
 )
 _NOT_FOUND = re.compile(r"\b([A-Za-z0-9][\w.-]*) was not found in the package registry")
+_UNTOLD = ("warning:", "hint: Wheels are required for")
+"""Lines of uv's that are told elsewhere, or are about a switch of its own that is always set."""
 _NO_WHEEL = re.compile(
     r"(?<![\w.<>=!~-])([A-Za-z0-9][\w.-]*?)(?:[<>=!~]+\S+)? ha(?:s|ve) no (?:usable )?wheels"
     r"|Wheels are required for `([^`]+)`"
@@ -66,7 +68,7 @@ def _tidy(lines: list[str]) -> str:
 
 
 def _says(question: Question, what: str, said: str) -> str:
-    lines = [line for line in said.splitlines() if line.strip() and not line.startswith("warning:")]
+    lines = [line for line in said.splitlines() if line.strip() and not line.startswith(_UNTOLD)]
     if len(lines) > LINES:
         # uv ends with what it concludes, and with hints: both ends say more than the middle.
         head, tail = lines[: LINES - _TAIL], lines[-_TAIL:]

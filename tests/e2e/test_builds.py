@@ -452,3 +452,21 @@ def test_two_commands_at_once_build_once(here: Project, package_index: PackageIn
     records = list((here.home / "cache" / "built").glob("*/build.json"))
     assert len(records) == 1
     assert json.loads(records[0].read_text())["name"] == "demo"
+
+
+def test_a_build_ends_with_the_command_that_was_killed(here: Project, package_index: PackageIndex) -> None:
+    before = "import time\nprint('sleeping', flush=True)\nos.execvp('sleep', ['sleep', '86399'])"
+    package_index.add(source("demo", files=sources("demo", before=before)))
+    process = here.start("-m", "flowkiln", "env", "lock", "flow.py")
+    limit = time.monotonic() + 60
+    while not _sleepers():
+        assert time.monotonic() < limit, process.communicate()
+        time.sleep(0.05)
+    process.kill()
+    process.communicate(timeout=60)
+    while _sleepers():
+        assert time.monotonic() < limit
+        time.sleep(0.05)
+    package_index.remove("demo")
+    package_index.add(source("demo"))
+    assert "demo 1.0" in here.run().ok().out

@@ -113,9 +113,9 @@ def channels_of(plan: ChannelPlan) -> tuple[Place, ...]:
     found = []
     for channel in plan.channels:
         for asked in channel.asked:
-            url, login = bare(asked), plan.login(asked)
+            url, giver = bare(asked), plan.giver(asked)
             token = "/t/" in asked and "/t/" not in url
-            who = "token in its URL" if token else str(login) if login else None
+            who = "token in its URL" if token else str(giver) if giver else None
             found.append(_place(CHANNEL, url, channel.origin, who))
     return tuple(found)
 
@@ -162,7 +162,7 @@ def _shown(name: str | None, spec: EnvSpec | None, settings: Settings, *, asked:
     from flowkiln.envs import indexes as table_of_precedence
 
     plan = table_of_precedence.plan_of(settings, spec)
-    conda = channels.plan(spec.channels, settings.items("channels") or ()) if spec and spec.conda else None
+    conda = channels.plan_of(settings, spec) if spec and spec.conda else None
     places = described(plan, () if conda is None else channels_of(conda))
     if asked:
         problems = {index.shown: doctor.asked(index, plan)[0] for index in plan.everywhere}

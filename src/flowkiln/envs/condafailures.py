@@ -157,8 +157,8 @@ def _missing(what: str, url: str, subdir: str) -> errors.EnvError:
 def _denied(what: str, url: str, status: str) -> errors.EnvError:
     parts = urlsplit(bare(url))
     shown = f"{parts.scheme}://{parts.netloc}{parts.path.rpartition('/')[0].rpartition('/')[0]}"
-    hint = "Put user and password or /t/TOKEN/ into the channel's URL of your own settings, or use ~/.netrc."
-    return condaerrors.ChannelDenied(f"{what}: {shown} refused access ({status})", hint=hint)
+    hint = "Name who gives the password: a command (`credentials`), ~/.netrc, the keyring, or the channel's URL."
+    return condaerrors.ChannelDenied(f"{what}: {shown} refused access ({status})", hint=hint, data={"url": shown})
 
 
 def _where(said: str, solver: CondaSolver) -> str:

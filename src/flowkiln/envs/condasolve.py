@@ -7,16 +7,13 @@ configuration gets in, and no credentials get into what rattler keeps.
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
 import hashlib
 import json
-import os
-import threading
 import warnings
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 import rattler
@@ -24,8 +21,16 @@ from rattler.exceptions import SolverError
 from rattler.networking import AddHeadersMiddleware, MirrorMiddleware, RetryMiddleware
 from rattler.package_streaming import PackageArchive, download_to_writer
 
-from flowkiln.envs import authorities, condacontents, condadriven, condafailures, condaloop, condapool, condaspec
-from flowkiln.envs.condaerrors import BrokenChannel
+from flowkiln.envs import (
+    condaaccess,
+    condacontents,
+    condadriven,
+    condafailures,
+    condaloop,
+    condapool,
+    condaspec,
+)
+from flowkiln.envs.condaerrors import BrokenChannel, ChannelDenied
 from flowkiln.envs.condapool import Candidate, Pool
 from flowkiln.envs.condaquestion import CondaAnswer, CondaQuestion, CondaSolver
 from flowkiln.envs.lock import LockedConda
@@ -34,7 +39,7 @@ from flowkiln.envs.subdirs import NOARCH, subdir_of
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterable, Mapping, Sequence
 
-    from flowkiln.envs.channels import Channel, ChannelPlan
+    from flowkiln.envs.channels import Channel
     from flowkiln.envs.virtual import Virtual
 
 Result = TypeVar("Result")
@@ -42,21 +47,20 @@ Result = TypeVar("Result")
 _ORDINARY = r'python[build="^(?!.*_cp\d+t$).*$"]'
 """Builds of Python with the GIL: the others have an ABI of their own, which wheels and locks do not have."""
 _AT_ONCE = 16
-_CERTIFICATES = threading.Lock()
 
 
 def ask(solver: CondaSolver, question: CondaQuestion) -> CondaAnswer:
-    """Solves ``question``. Raises the ``EnvError`` that says what is wrong, naming the environment."""
+    """Solves ``question``. Raises the ``EnvError`` that says what is wrong, naming the environment.
+
+    A channel that refuses the login is asked once more with another one, where a command or the keyring has one.
+    """
     work = _Work(solver, question)
-    if solver.driven is None:
-        packages = condaloop.run(work.answer(), solver, question)
-    else:
-        condadriven.ready(solver)
-        pool, wanted = condaloop.run(work.candidates(), solver, question)
-        chosen = condadriven.choose(solver, question, pool, wanted)
-        condadriven.prove(solver, question, condapool.unmet(chosen, work.asked, work.virtual, _matches))
-        packages = condaloop.run(work.rows([one.record for one in chosen]), solver, question)
-    return CondaAnswer(packages, tuple(channel.shown for channel in work.channels))
+    try:
+        return work.whole()
+    except ChannelDenied as error:
+        if solver.offline or not solver.plan.renew_used(str(error.data["url"]), work.logins):
+            raise
+    return _Work(solver, question).whole()
 
 
 class _Work:
@@ -65,8 +69,10 @@ class _Work:
     def __init__(self, solver: CondaSolver, question: CondaQuestion) -> None:
         self.solver = solver
         self.question = question
-        self.channels, self.specs = _directed(solver.plan, question.specs)
-        self.client = client(solver, self.channels)
+        self.channels, self.specs = condaaccess.directed(solver.plan, question.specs)
+        addresses = [url for channel in self.channels for url in channel.asked]
+        self.logins = {url: None if solver.offline else solver.plan.credentials(url) for url in addresses}
+        self.client = client(solver, self.channels, self.logins)
         action: Any = "force-cache-only" if solver.offline else "cache-or-fetch"
         (solver.folder / "repodata").mkdir(parents=True, exist_ok=True)
         self.gateway = rattler.Gateway(
@@ -76,6 +82,19 @@ class _Work:
         )
         self.sources = [rattler.Channel(channel.shown) for channel in self.channels]
         self.subdirs: Any = [subdir_of(question.platform), NOARCH]
+
+    def whole(self) -> CondaAnswer:
+        """The answer, of whoever is to solve. Raises ``EnvError``."""
+        solver, question = self.solver, self.question
+        if solver.driven is None:
+            packages = condaloop.run(self.answer(), solver, question)
+        else:
+            condadriven.ready(solver)
+            pool, wanted = condaloop.run(self.candidates(), solver, question)
+            chosen = condadriven.choose(solver, question, pool, wanted)
+            condadriven.prove(solver, question, condapool.unmet(chosen, self.asked, self.virtual, _matches))
+            packages = condaloop.run(self.rows([one.record for one in chosen]), solver, question)
+        return CondaAnswer(packages, tuple(channel.shown for channel in self.channels))
 
     @property
     def asked(self) -> list[str]:
@@ -326,68 +345,22 @@ def _virtual(one: Virtual) -> rattler.GenericVirtualPackage:
     )
 
 
-def _directed(plan: ChannelPlan, specs: Sequence[str]) -> tuple[tuple[Channel, ...], tuple[str, ...]]:
-    """The channels to ask, those that only a match spec names last, and the specs with their channels as URLs."""
-    channels = {channel.shown: channel for channel in plan.channels}
-    directed = []
-    for spec in specs:
-        name = condaspec.channel_of(spec)
-        if name is None:
-            directed.append(spec)
-            continue
-        channel = plan.named(name)
-        channels.setdefault(channel.shown, channel)
-        directed.append(condaspec.in_channel(spec, channel.shown))
-    return tuple(channels.values()), tuple(directed)
-
-
-def client(solver: CondaSolver, channels: Sequence[Channel]) -> rattler.Client:
-    """A client that asks for ``channels`` without credentials and sends them where they belong.
+def client(
+    solver: CondaSolver, channels: Sequence[Channel], logins: Mapping[str, tuple[str, str] | None]
+) -> rattler.Client:
+    """A client that asks for ``channels`` without credentials and sends those of ``logins`` where they belong.
 
     rattler keeps URLs with its repodata: so it is given URLs without secrets, and tokens and passwords are added
     below it, to each request.
     """
-    mirrors = {channel.shown: [_plain(url) for url in channel.asked] for channel in channels}
+    mirrors = {channel.shown: [condaaccess.plain(url) for url in channel.asked] for channel in channels}
     moved = {shown: urls for shown, urls in mirrors.items() if urls != [shown]}
-    known = [url for channel in channels for url in channel.asked]
 
     def headers(host: str, path: str) -> dict[str, str] | None:
-        login = _login(host, path, known, solver)
-        if login is None:
-            return None
-        return {"Authorization": "Basic " + base64.b64encode(":".join(login).encode()).decode()}
+        return condaaccess.headers(host, path, logins, solver.plan.netrc)
 
     middlewares: list[Any] = [RetryMiddleware(2), AddHeadersMiddleware(headers)]
     if moved:
         middlewares.insert(0, MirrorMiddleware(moved))
-    with _CERTIFICATES:
-        before = {name: os.environ.get(name) for name in authorities.NATIVE}
-        try:
-            _set({**dict.fromkeys(authorities.NATIVE), **authorities.variables(solver.environ)})
-            return rattler.Client(middlewares, user_agent="flowkiln", timeout=int(solver.limits.stall))
-        finally:
-            _set(before)
-
-
-def _set(variables: Mapping[str, str | None]) -> None:
-    # rattler's TLS reads its certificates from the process's variables, once, when a client is made.
-    for name, value in variables.items():
-        if value is None:
-            os.environ.pop(name, None)
-        elif os.environ.get(name) != value:
-            os.environ[name] = value
-
-
-def _login(host: str, path: str, known: Sequence[str], solver: CondaSolver) -> tuple[str, str] | None:
-    """User and password for a request: those in the URL of the channel that it belongs to, else netrc's."""
-    for url in known:
-        parts = urlsplit(url)
-        if parts.hostname == host and path.startswith(f"{parts.path.rstrip('/')}/") and parts.username is not None:
-            return unquote(parts.username), unquote(parts.password or "")
-    return solver.plan.credentials(f"https://{host}/")
-
-
-def _plain(url: str) -> str:
-    """``url`` without user and password, its token kept."""
-    parts = urlsplit(url)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl().rstrip("/")
+    with condaaccess.certificates(solver.environ):
+        return rattler.Client(middlewares, user_agent="flowkiln", timeout=int(solver.limits.stall))

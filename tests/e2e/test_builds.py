@@ -20,6 +20,7 @@ import pytest
 from tests import stack
 from tests.e2e.containers import Dock, docked
 from tests.e2e.project import Project
+from tests.services import canary
 from tests.services.index import PackageIndex
 from tests.services.projects import project as sources
 from tests.services.projects import source
@@ -470,3 +471,26 @@ def test_a_build_ends_with_the_command_that_was_killed(here: Project, package_in
     package_index.remove("demo")
     package_index.add(source("demo"))
     assert "demo 1.0" in here.run().ok().out
+
+
+def test_the_password_of_an_index_is_nowhere_after_a_build(dock: Dock, package_index: PackageIndex) -> None:
+    secret = "kiln-canary-51b0"
+    told = "print('variables', sorted(os.environ.items()))"
+    package_index.add(source("demo", files=sources("demo", before=told, build_requires=["basis"])))
+    package_index.add(wheel("basis", "1.0"))
+    package_index.require("reader", secret)
+    url = package_index.url_with("reader", secret)
+    repository = f"{stack.registry('plain').address}/team/canary-{os.getpid()}"
+    settings = {"FLOWKILN_INDEXES": url, "FLOWKILN_IMAGES_REPOSITORY": repository}
+    done = dock.project.run(**settings).ok()
+    assert "demo 1.0" in done.out
+    failing = {**settings, "FLOWKILN_CACHE": str(dock.project.home / "other"), "FLOWKILN_BUILD_WHERE": "host"}
+    failed = dock.project.run("--locked", **failing)
+    assert secret not in done.out + done.err + failed.out + failed.err
+    assert canary.find(secret, dock.project.folder, dock.project.home, pairs=["reader"]) == []
+    (record,) = (dock.project.home / "cache" / "built").glob("*/build.json")
+    tag = f"fkw-{record.parent.name}"
+    command = [stack.tool("crane"), "manifest", "--insecure", f"{repository}:{tag}"]
+    manifest = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "demo-1.0-py3-none-any.whl" in manifest
+    assert secret not in manifest

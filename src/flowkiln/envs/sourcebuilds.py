@@ -210,8 +210,8 @@ def _sdist(
     be compiled for nothing.
     """
     assert solver.builder is not None
-    index = error.data["indexes"].get(name)
-    url = f"{str(index).rstrip('/')}/{name}/"
+    index = redact.url(str(error.data["indexes"].get(name) or ""))
+    url = f"{index.rstrip('/')}/{name}/"
     page = indexpages.fetch([url], solver.plan).get(url) if index else None
     allowed = dict(question.spec.hashes).get(name)
     found: dict[Version, IndexFile] = {}

@@ -490,7 +490,7 @@ def test_the_password_of_an_index_is_nowhere_after_a_build(dock: Dock, package_i
     assert canary.find(secret, dock.project.folder, dock.project.home, pairs=["reader"]) == []
     (record,) = (dock.project.home / "cache" / "built").glob("*/build.json")
     tag = f"fkw-{record.parent.name}"
-    command = [stack.tool("crane"), "manifest", "--insecure", f"{repository}:{tag}"]
+    command = [str(stack.tool("crane")), "manifest", "--insecure", f"{repository}:{tag}"]
     manifest = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert "demo-1.0-py3-none-any.whl" in manifest
     assert secret not in manifest

@@ -142,6 +142,24 @@ TABLE: tuple[Setting, ...] = (
         help="Variables of the launcher that steps in a locked environment may see.",
     ),
     Setting(
+        key="build.where",
+        kind="text",
+        default="container",
+        choices=("container", "host", "never"),
+        help="Where packages without a wheel are built: in a container of the platform, on this machine itself "
+        "(their code can then do what you can do), or nowhere.",
+    ),
+    Setting(
+        key="build.image",
+        kind="text",
+        default="python:{python}",
+        help="Image that wheels are built in; `{python}` stands for X.Y. It brings the compilers.",
+    ),
+    Setting(key="build.network", kind="flag", default=False, help="Whether builds of wheels may use the network."),
+    Setting(
+        key="build.timeout", kind="count", default=1800, help="Seconds after which a build of a wheel is ended."
+    ),
+    Setting(
         key="images.base",
         kind="text",
         default="python:{python}-slim",

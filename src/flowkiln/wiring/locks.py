@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from flowkiln.envs.resolve import Resolution
     from flowkiln.envs.spec import EnvSpec
     from flowkiln.envs.uv import Solver
+    from flowkiln.wiring.building import Building
     from flowkiln.wiring.policy import Policy
 
 AT_ONCE = 4
@@ -170,8 +172,9 @@ def _make(
         standing = read(folder)
 
         def resolved(request: Request) -> Resolution:
-            solver = solver_of(request, settings, reporter)
-            return _resolved(request, standing.get(request.name), solver, policy)
+            with closing(_builder(request, settings, reporter)) as builder:
+                solver = replace(solver_of(request, settings, reporter), builder=builder)
+                return _resolved(request, standing.get(request.name), solver, policy)
 
         answers = parallel.together(resolved, wanting, at_once=AT_ONCE)
         made = {answer.lock.name: answer.lock for answer in answers}
@@ -202,6 +205,13 @@ def solver_of(request: Request, settings: Settings, reporter: Reporter) -> Solve
         limits=_limits(settings),
         conda=conda_solver_of(request, settings, reporter) if request.spec.conda else None,
     )
+
+
+def _builder(request: Request, settings: Settings, reporter: Reporter) -> Building:
+    """What builds wheels for ``request``; nothing is asked of an engine before something has to be built."""
+    from flowkiln.wiring.building import Building
+
+    return Building(settings, reporter, spec=request.spec, folder=request.declared.absolute().parent)
 
 
 def conda_solver_of(request: Request, settings: Settings, reporter: Reporter) -> CondaSolver:

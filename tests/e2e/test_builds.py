@@ -509,9 +509,8 @@ def test_the_password_of_an_index_is_nowhere_after_a_build(dock: Dock, package_i
 def test_uv_builds_the_same_sources_of_our_lock(here: Project, package_index: PackageIndex) -> None:
     package_index.add(source("demo", files=sources("demo", requires=["helper"])), wheel("helper", "1.0"))
     here.flowkiln("env", "lock", "flow.py").ok()
-    environ = here.variables(
-        UV_CACHE_DIR=str(here.home / "uv"), UV_NO_CONFIG="1", VIRTUAL_ENV=str(here.home / "venv")
-    )
+    venv = str(here.home / "venv")
+    environ = here.variables(UV_CACHE_DIR=str(here.home / "uv"), UV_NO_CONFIG="1", VIRTUAL_ENV=venv)
     lock = here.folder / "flow.locks" / "pylock.start-linux-amd64.toml"
     program = uv.find(environ)
     for words in (["venv", "-q", venv], ["pip", "sync", "-q", "--preview", str(lock)]):

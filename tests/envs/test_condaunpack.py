@@ -110,6 +110,28 @@ def test_hard_links_are_files(cases: Channel, tmp_path: Path) -> None:
     assert (tmp_path / "out" / "share" / "hard" / "two.txt").read_bytes() == b"one\n"
 
 
+def test_links_through_links_that_stay_inside_are_fine(tmp_path: Path) -> None:
+    members = [
+        Member("a/b/c/up", Link("../../..")),
+        Member("a/t", Link("b/c/up/lib/x")),
+        Member("circle", Link("circle")),
+        Member("lib/x", b"x"),
+    ]
+    found = opened(package(tmp_path / "channel", "good", members=members), tmp_path / "out")
+    assert {file.path: file.target for file in found.files if file.target}["a/t"] == "b/c/up/lib/x"
+
+
+def test_a_link_counts_from_where_its_file_goes(tmp_path: Path) -> None:
+    for number, (target, fine) in enumerate([("../../../../share/x", True), ("../../../../../x", False)]):
+        link = {"site-packages/pure/data": Link(target)}
+        path = package(tmp_path / str(number), "pure", noarch="python", files=link)
+        if fine:
+            assert opened(path, tmp_path / "fine").files[0].target == target
+        else:
+            with pytest.raises(HostileConda, match="outside of the environment"):
+                opened(path, tmp_path / "refused")
+
+
 HOSTILE = (
     "dotdot",
     "dotdot-unlisted",
@@ -142,6 +164,10 @@ def test_a_hostile_package_is_refused_and_nothing_leaves(cases: Channel, tmp_pat
         ([Member("lib/python3.11/EXTERNALLY-MANAGED", b"")], "belongs to the environment"),
         ([Member("a/b", b""), Member("a", b"")], "is a file and its folder"),
         ([Member("a", Link("/etc/passwd"))], "outside of the environment"),
+        ([Member("a/b/c/l", Link("../../..")), Member("a/t", Link("b/c/l/../../x"))], "'a/t': a link .* outside"),
+        ([Member("a/b/l", Link("../..")), Member("a/t", Link("b/l/..")), Member("u", Link("a/t"))], "outside"),
+        ([Member("a", Link(""))], "a link to ''"),
+        ([Member("a", Link("\udcff"))], "which is no UTF-8"),
         ([Member("a", Link("b", hard=True)), Member("b", b"")], "a hard link"),
         ([Member("a\x01b", b"")], "control character"),
     ],

@@ -5,13 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import posixpath
 import re
 import shutil
 from functools import partial
 from typing import IO, TYPE_CHECKING, Any, cast
 
-from flowkiln.envs import condaarchive
+from flowkiln.envs import condaarchive, links
 from flowkiln.envs.condapackage import CondaFile, CondaPackage
 from flowkiln.envs.installer import EXECUTABLE_MODE, FILE_MODE
 from flowkiln.envs.installerrors import CondaMismatch, CondaUnreadable, HostileConda
@@ -36,6 +35,8 @@ _KEPT = ("build_number", "constrains", "depends", "license", "noarch", "subdir",
 _BLOCK = 1 << 20
 _SHOWN = 8
 _SITE, _PROGRAMS = "site-packages/", "python-scripts/"
+_SITE_ANYWHERE = "lib/python3/site-packages/"
+"""As deep as where Python has its modules; which Python it is, joining several packages knows."""
 
 Told = dict[str, "dict[str, Any]"]
 """What a package says of its files, by path."""
@@ -69,6 +70,7 @@ class _Unpacking:
         self._check_identity()
         self._check_names()
         found = self._write(folder)
+        self._check_links(found)
         self._check_complete(found)
         files = [self._file(path, *found[path]) for path in sorted(found) if not path.endswith(".pyc")]
         scripts = sorted({match[2] for path in found if (match := _SCRIPT.fullmatch(path))})
@@ -185,8 +187,7 @@ class _Unpacking:
         found: Mapping[str, tuple[int, str, bool, str]],
     ) -> tuple[int, str, bool, str]:
         if member.issym():
-            self._check_link(path, member.linkname)
-            target = member.linkname.encode()
+            target = self._target(path, member.linkname)
             return len(target), hashlib.sha256(target).hexdigest(), False, member.linkname
         if path.endswith(".pyc"):
             return member.size, "", False, ""
@@ -213,13 +214,25 @@ class _Unpacking:
             raise self._refuse(path, "has another sha256 than it is listed with")
         return member.size, sha256, executable, ""
 
-    def _check_link(self, path: str, target: str) -> None:
-        """A link stays inside of the prefix, wherever its file goes."""
-        if target.startswith("/") or "\0" in target or not target:
-            raise self._refuse(path, f"a link to {target!r}, outside of the environment")
-        inside = posixpath.normpath(posixpath.join(posixpath.dirname(path), target))
-        if inside == ".." or inside.startswith("../"):
-            raise self._refuse(path, f"a link to {target!r}, outside of the environment")
+    def _target(self, path: str, target: str) -> bytes:
+        try:
+            data = target.encode()
+        except UnicodeEncodeError:
+            raise self._refuse(path, f"a link to {target!r}, which is no UTF-8") from None
+        if not target or "\0" in target:
+            raise self._refuse(path, f"a link to {target!r}")
+        return data
+
+    def _check_links(self, found: Mapping[str, tuple[int, str, bool, str]]) -> None:
+        """Every link stays inside of the prefix, followed through the package's other links."""
+        targets = {self._installed(path): row[3] for path, row in found.items() if row[3]}
+        for path, row in found.items():
+            if row[3] and links.leaves(self._installed(path), targets):
+                raise self._refuse(path, f"a link to {row[3]!r}, outside of the environment")
+
+    def _installed(self, path: str) -> str:
+        place, inside = self._placed(path)
+        return {"prefix": "", "site": _SITE_ANYWHERE, "scripts": "bin/"}[place] + inside
 
     def _check_complete(self, found: Mapping[str, object]) -> None:
         lacking = sorted(self._told.keys() - found.keys())

@@ -17,6 +17,7 @@ import stat
 from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import quote
 
 from flowkiln.envs import links
 from flowkiln.envs.condapackage import CondaPackage, Relocation
@@ -36,6 +37,7 @@ FILE_MODE = 0o444
 EXECUTABLE_MODE = 0o555
 LINK_MODE = stat.S_IFLNK | 0o777
 TREE_SCHEMA = 1
+_NO_CHANNEL = "https://channel.invalid"
 
 
 class Entry(NamedTuple):
@@ -160,14 +162,24 @@ def _conda_entry(file: CondaFile, path: str) -> Entry:
 
 
 def _conda_record(one: CondaPackage, paths: Sequence[str]) -> bytes:
-    """What conda's tools read of an installed package, without URLs, host paths and times."""
+    """What conda's tools read of an installed package, without host paths and times.
+
+    They want a URL. The true one may name a private host, and would make two environments of one: this one is
+    equal everywhere and resolves nowhere.
+    """
+    subdir = one.record.get("subdir") or "noarch"
     document = {
         **one.record,
+        "build_number": one.record.get("build_number", 0),
+        "depends": one.record.get("depends", []),
+        "subdir": subdir,
         "name": one.name,
         "version": one.version,
         "build": one.build,
         "fn": one.filename,
         "sha256": one.sha256,
+        "channel": _NO_CHANNEL,
+        "url": f"{_NO_CHANNEL}/{quote(subdir)}/{quote(one.filename)}",
         "files": list(paths),
     }
     return (json.dumps(document, ensure_ascii=False, indent=1, sort_keys=True) + "\n").encode()

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from flowkiln._base import parallel, redact
+from flowkiln._base.errors import concerning
 from flowkiln.envs import bounds, condaside, passed, provided, pylock, pythons, requirements, sourcefile, variants
 from flowkiln.envs.errors import EnvError, HashMismatch, NoWheel, UnsupportedTarget, UvUnusable
 from flowkiln.envs.lock import AbsentPlatform, EnvLock, LockedWheel, PlatformLock
@@ -83,7 +84,10 @@ def resolve(
     if spec.given is not None:
         wanted = tuple(sorted({*targets(spec, host, previous), *also}))
         full = pythons.full(python, solver.patches)
-        taken = sourcefile.locked(name, spec, wanted, python=full, required={*spec.platforms, *also}, steps=steps)
+        with concerning(next(iter(steps), None)):
+            taken = sourcefile.locked(
+                name, spec, wanted, python=full, required={*spec.platforms, *also}, steps=steps
+            )
         return Resolution(taken, [], _differences(taken))
     if spec.conda:
         condaside.load()

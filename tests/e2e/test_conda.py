@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import shutil
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.images import elves
 from tests.services import unavailable
 from tests.services.condachannel import _wheel
 from tests.services.condapackages import PLACEHOLDER
@@ -244,20 +244,32 @@ def test_a_lock_stays_until_an_upgrade_and_then_moves_that_package_only(
     }
 
 
-def test_an_image_of_another_architecture_is_baked_without_running_it(mixed: Project, tmp_path: Path) -> None:
+def test_shown_3_an_arm64_image_of_a_mixed_environment_is_baked_without_running_it(
+    mixed: Project, package_index: PackageIndex, tmp_path: Path
+) -> None:
+    """A07, E14: only programs of that architecture, the prefix written, and the same image from two caches."""
+    for arch, machine in (("x86_64", elves.AMD64), ("aarch64", elves.ARM64)):
+        files: dict[str, bytes | str] = {"fast/__init__.py": "", "fast/_fast.so": elves.shared(machine=machine)}
+        package_index.add(wheel("fast", tag=f"cp311-cp311-manylinux_2_17_{arch}", files=files))
+    both = '@pypi(packages={"fast": "*"})\n    @conda(packages={"numpy": "*", "prefix-binary": "*"})'
+    text = (mixed.folder / "flow.py").read_text()
+    mixed.write("flow.py", text.replace('@conda(packages={"numpy": "*"})', both))
     mixed.flowkiln("env", "lock", "flow.py").ok()
-    digests = []
+    images = []
     for number in ("one", "two"):
         bake = ("env", "bake", "flow.py:start", "--to", f"oci:{tmp_path / number}", "--platform", "linux/arm64")
         mixed.flowkiln(*bake, FLOWKILN_CACHE=str(tmp_path / f"cache-{number}")).ok()
-        digests.append(hashlib.sha256((tmp_path / number / "index.json").read_bytes()).hexdigest())
-    assert digests[0] == digests[1]
-    files = {name: data for name, data in layout_files(tmp_path / "one") if name.startswith("opt/env/")}
-    machines = {struct.unpack_from("<H", data, 18)[0] for data in files.values() if data[:4] == b"\x7fELF"}
-    assert machines == {183}
-    assert "opt/env/lib/python3.11/site-packages/numpy/__init__.py" in files
-    left = [name for name, data in files.items() if PLACEHOLDER.encode() in data]
+        images.append(json.loads((tmp_path / number / "index.json").read_bytes())["manifests"])
+    assert images[0] == images[1]
+    files_of = {name: data for name, data in layout_files(tmp_path / "one") if name.startswith("opt/")}
+    elf = {name: data for name, data in files_of.items() if data[:4] == b"\x7fELF" and data[4] == 2}
+    machines = {name: struct.unpack_from("<H", data, 18)[0] for name, data in elf.items()}
+    assert set(machines.values()) == {elves.ARM64}
+    site = "opt/env/lib/python3.11/site-packages"
+    numpy = next(name for name in machines if name.startswith(f"{site}/numpy/"))
+    assert {f"{site}/fast/_fast.so", "opt/env/bin/python3.11", numpy} <= set(machines)
+    left = [name for name, data in files_of.items() if PLACEHOLDER.encode() in data]
     assert [name for name in left if not name.startswith("opt/env/.flowkiln/")] == []
-    named = [data for name, data in files.items() if "/_sysconfigdata_" in name and b"'/opt/env" in data]
-    assert named
-    assert b"\0/opt/env/lib/python3.11\0" in files["opt/env/bin/python3.11"]
+    assert [data for name, data in files_of.items() if "/_sysconfigdata_" in name and b"'/opt/env" in data]
+    assert b"\0/opt/env/lib/python3.11\0" in files_of["opt/env/bin/python3.11"]
+    assert b"-Wl,-rpath,/opt/env/lib\0" in files_of["opt/env/lib/libprefix.so"]

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 import trustme
+from rattler.exceptions import SolverError
 
 from flowkiln._base import paths
 from flowkiln._base.command import Limits
-from flowkiln.envs import channels
+from flowkiln.envs import channels, condafailures
 from flowkiln.envs.condaerrors import (
     BrokenChannel,
     ChannelDenied,
@@ -102,6 +103,16 @@ def test_a_conflict_keeps_the_explanation(url: str) -> None:
         solved(url, "old-leaf", "demo >=2")
     for part in ("old-leaf", "leaf >=2", "leaf <2"):
         assert part in caught.value.message
+
+
+def test_the_solvers_own_limit_is_no_conflict_and_a_name_is_no_limit(tmp_path: Path) -> None:
+    needing = ("needing", "1", {"depends": ["timeout-tool <2"]})
+    url = made(tmp_path / "channel", needing, ("timeout-tool", "2"), ("leaf", "1")).url
+    with pytest.raises(CondaConflict, match="timeout-tool"):
+        solved(url, "needing", "timeout-tool")
+    solver = conda_solver(url)
+    told = condafailures.translate(SolverError("Solve operation has been cancelled"), solver, question("leaf"))
+    assert isinstance(told, LockTimeout)
 
 
 def test_a_package_that_no_channel_has_is_named(url: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import platform
 import re
@@ -116,6 +117,20 @@ def _uv(settings: Settings) -> Finding:  # noqa: ARG001
     return Finding("uv", "ok", str(found), "FLOWKILN_UV" if os.environ.get("FLOWKILN_UV") else "")
 
 
+def _conda_solver(settings: Settings) -> Finding:
+    from flowkiln.envs import condadriven
+    from flowkiln.wiring.locks import driven_of
+
+    driven, origin = driven_of(settings), settings.origin("conda.solver")
+    if driven is None:
+        known = importlib.util.find_spec("rattler") is not None
+        text = "rattler" if known else "rattler, which is not installed: needed where conda packages are locked"
+        return Finding("conda solver", "ok", text, origin)
+    program, conda_lock = condadriven.find(driven, os.environ), condadriven.find_conda_lock(os.environ)
+    version = condadriven.check_version(conda_lock)
+    return Finding("conda solver", "ok", f"{program}\ndriven by conda-lock {version}, {conda_lock}", origin)
+
+
 def _interpreters(settings: Settings) -> Finding:
     from flowkiln.wiring.trees import Host
 
@@ -220,6 +235,7 @@ CHECKS: dict[str, Callable[[Settings], Finding]] = {
     "python": _python,
     "machine": _machine,
     "uv": _uv,
+    "conda solver": _conda_solver,
     "interpreters": _interpreters,
     "settings": _settings,
     "cache": _cache,

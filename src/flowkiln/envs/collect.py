@@ -45,6 +45,7 @@ Kind = Literal[
     "index",
     "log",
     "memory",
+    "built",
     "scratch",
 ]
 ORDER: tuple[Kind, ...] = get_args(Kind)
@@ -60,6 +61,7 @@ _AGEING: dict[str, Kind] = {
     "logs": "log",
     "bounds": "memory",
     "passed": "memory",
+    "built": "built",
 }
 """Folders whose entries go when nobody used them for long: each is made again when it is needed."""
 _WHOLE: tuple[Kind, ...] = ("image", "tree")

@@ -95,6 +95,11 @@ def name_of(spec: str) -> str:
     return found["name"].lower() if found else spec
 
 
+def rest_of(spec: str) -> str:
+    """What follows the name in a match spec in the normal form: version and build."""
+    return spec.rpartition("::")[2].partition(" ")[2]
+
+
 def channel_of(spec: str) -> str | None:
     """The channel that a match spec names, None where it names none."""
     found = _SPEC.fullmatch(spec)

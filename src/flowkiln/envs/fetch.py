@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import random
+import shutil
 import threading
 from typing import TYPE_CHECKING
 
 from flowkiln._base import files, redact
 from flowkiln.envs.artefact import Artefact
+from flowkiln.envs.builderrors import BuiltAbsent
 from flowkiln.envs.download import Partial, receive
 from flowkiln.envs.installerrors import DownloadFailed, InstallError, NotCached, WrongHash
 from flowkiln.envs.transport import Network, Transport
@@ -20,6 +22,8 @@ from flowkiln.envs.transport import Network, Transport
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from flowkiln.envs.lock import LockedWheel
 
 __all__ = ["Artefact", "Fetcher", "Network"]
 
@@ -37,7 +41,8 @@ class Fetcher:
     """Downloads artefacts. Threads may share it; ``workers`` is how many it is meant to serve at once.
 
     ``retries`` counts attempts in a row without progress, ``backoff`` is the first pause in seconds, doubled each
-    time and jittered. ``offline`` turns every download that needs a network into NotCached.
+    time and jittered. ``offline`` turns every download that needs a network into NotCached. ``built`` brings
+    a wheel that was built, and so is on no server: the path of a file that stays.
     """
 
     def __init__(
@@ -49,10 +54,12 @@ class Fetcher:
         large_at_once: int = 3,
         retries: int = 5,
         backoff: float = 0.5,
+        built: Callable[[LockedWheel], Path] | None = None,
     ) -> None:
         self.network = network or Network()
         self.offline = offline
         self.workers = workers
+        self._built = built
         self._retries = retries
         self._backoff = backoff
         self._transport = Transport(self.network, connections=workers)
@@ -90,6 +97,18 @@ class Fetcher:
             digest = self._complete(artefact, partial, _ignore, threading.Event())
             partial.finish()
         return partial.path, digest
+
+    def built(self, wheel: LockedWheel, folder: Path) -> Path:
+        """The path of a copy in ``folder`` of a wheel that was built. Raises the errors of builds."""
+        if self._built is None:
+            message = f"{wheel.filename} was built from source, and nothing here brings such wheels"
+            raise BuiltAbsent(message)
+        found = self._built(wheel)
+        with files.disk_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            copy = folder / f"{wheel.sha256}.built"
+            shutil.copyfile(found, copy)
+        return copy
 
     def close(self) -> None:
         """Closes idle connections."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from flowkiln.envs.artefact import Artefact
 from flowkiln.envs.installerrors import NotCached
+from flowkiln.envs.lock import LockedWheel
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -70,11 +71,16 @@ class Gatherer:
         names = [
             locked.filename
             for locked in missing
-            if not locked.url.startswith("file:") and not (self._partial / locked.sha256).exists()
+            if not _is_local(locked) and not (self._partial / locked.sha256).exists()
         ]
         if fetcher.offline and names:
             message = "--offline, and the cache lacks:" + "".join(f"\n  {name}" for name in sorted(names))
             raise NotCached(message, hint="Run the same command once without --offline.", data={"missing": names})
+
+
+def _is_local(locked: Locked) -> bool:
+    """Whether no network may be needed for it: what is built, or a file."""
+    return locked.url.startswith("file:") or (isinstance(locked, LockedWheel) and locked.build is not None)
 
 
 class _Crew:
@@ -132,6 +138,8 @@ class _Crew:
                 self._done.put((locked, error))
 
     def _fetch(self, locked: Locked) -> Path:
+        if isinstance(locked, LockedWheel) and locked.build is not None:
+            return self._fetcher.built(locked, self._partial)
         artefact = Artefact(name=locked.name, url=locked.url, sha256=locked.sha256, size=locked.size)
 
         def advance(amount: int) -> None:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Literal
 from flowkiln._base import json
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from flowkiln._base.platforms import Platform
 
 LOCK_SCHEMA = 1
@@ -29,7 +31,8 @@ class LockedSource:
     * ``folder``: ``url`` is a path relative to the declaring file's folder, with ``/``.
 
     ``sha256`` (hex) is that of the file; of a commit or folder, that of the archive that flowkiln makes of it.
-    ``url`` carries no credentials; ``size`` is in bytes.
+    ``url`` carries no credentials; ``size`` is in bytes; ``base`` is the folder that a relative ``url`` starts at,
+    where this machine has it.
     """
 
     kind: Literal["sdist", "archive", "git", "folder"]
@@ -39,6 +42,7 @@ class LockedSource:
     commit: str | None = None
     ref: str | None = None
     subdirectory: str | None = None
+    base: Path | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,11 +50,14 @@ class LockedBuild:
     """How a wheel of a lock came to be: its source, and what built it.
 
     ``key`` is the identity of the build (``sha256:...``); ``requires`` are the build requirements as locked
-    (``setuptools==80.9.0``), sorted; ``where`` is the digest of the image that it was built in, or ``host``.
+    (``setuptools==80.9.0``), sorted; ``python`` (``X.Y``) and ``platform`` are those that it was built with and on;
+    ``where`` is the image that it was built in, with its digest, or ``host``.
     """
 
     source: LockedSource
     key: str
+    python: str
+    platform: Platform
     requires: tuple[str, ...] = ()
     where: str = "host"
 
@@ -75,6 +82,17 @@ class LockedWheel:
     upload_time: str | None = None
     requires: tuple[str, ...] = ()
     build: LockedBuild | None = None
+
+    @property
+    def published(self) -> tuple[str, str] | None:
+        """URL and sha256 of the file that others can have: the wheel, or the archive that it was built of.
+
+        None for what was built of a repository or a folder, which is no file.
+        """
+        if self.build is None:
+            return self.url, self.sha256
+        source = self.build.source
+        return (source.url, source.sha256) if source.kind in {"sdist", "archive"} else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from flowkiln._base import digests, files, paths
-from flowkiln.envs import condalock, lockbases, lockindex, pylock
+from flowkiln.envs import builtwheels, condalock, lockbases, lockindex, pylock
 from flowkiln.envs.errors import BadLockFile
 from flowkiln.envs.lock import EnvLock, PlatformLock
 
@@ -257,7 +257,7 @@ class LockFolder:
         part = PlatformLock(
             platform=place.platform,
             python=python,
-            wheels=wheels,
+            wheels=tuple(builtwheels.based(wheel, self.path.parent) for wheel in wheels),
             glibc=place.glibc,
             python_minimum=place.python_minimum,
             python_below=place.python_below,

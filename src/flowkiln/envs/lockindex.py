@@ -14,7 +14,8 @@ from flowkiln._base.platforms import Platform
 from flowkiln.envs import lockbases, pylock
 from flowkiln.envs.errors import BadLockFile
 from flowkiln.envs.lock import LOCK_SCHEMA, AbsentPlatform
-from flowkiln.envs.pylock import AGAIN, quoted
+from flowkiln.envs.pylock import AGAIN
+from flowkiln.envs.tomltext import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

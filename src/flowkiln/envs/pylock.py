@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from flowkiln._base import digests, redact
+from flowkiln.envs import builtentries
 from flowkiln.envs.errors import BadLockFile
 from flowkiln.envs.lock import LockedWheel
 from flowkiln.envs.spec import normal_name
+from flowkiln.envs.tomltext import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -39,12 +41,13 @@ class FoundWheel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FoundPackage:
-    """One package of uv's answer: every wheel that uv thinks may fit."""
+    """One package of uv's answer, or of a lock: every wheel that may fit, and its source distribution."""
 
     name: str
     version: str
     wheels: tuple[FoundWheel, ...]
     index: str | None = None
+    sdist: FoundWheel | None = None
 
 
 def serialise(python: str, wheels: Iterable[LockedWheel]) -> str:
@@ -60,10 +63,9 @@ def serialise(python: str, wheels: Iterable[LockedWheel]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def quoted(text: str) -> str:
-    """``text`` as a TOML basic string."""
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
-    return '"' + re.sub(r"[\x00-\x1f\x7f]", lambda m: f"\\u{ord(m[0]):04X}", escaped) + '"'
+def preferences(python: str, wheels: Iterable[LockedWheel]) -> str:
+    """What uv is told of versions to keep: those of indexes alone, for others it is handed a wheel."""
+    return serialise(python, [one for one in wheels if one.build is None or one.build.source.kind == "sdist"])
 
 
 def _block(wheel: LockedWheel) -> list[str]:
@@ -76,6 +78,8 @@ def _block(wheel: LockedWheel) -> list[str]:
         lines.append(f"index = {quoted(wheel.index)}")
     if wheel.requires:
         lines += ["dependencies = [", *(f"  {{ name = {quoted(name)} }}," for name in wheel.requires), "]"]
+    if wheel.build is not None:
+        return [*lines, *builtentries.block(wheel, wheel.build)]
     lines += [
         "",
         "[[packages.wheels]]",
@@ -113,6 +117,8 @@ def read_ours(text: str, path: Path) -> tuple[str, tuple[LockedWheel, ...]]:
 
 
 def _ours(entry: dict[str, Any]) -> LockedWheel:
+    if "tool" in entry:
+        return builtentries.read(entry)
     (wheel,) = entry["wheels"]
     sha256 = wheel["hashes"]["sha256"]
     if not digests.is_digest(f"sha256:{sha256}"):
@@ -145,25 +151,30 @@ def read_uv(text: str) -> tuple[FoundPackage, ...]:
 
 def found(entry: dict[str, Any]) -> FoundPackage:
     """A package of anybody's pylock file. URLs are without credentials."""
-    wheels = []
-    for wheel in entry.get("wheels", []):
-        url = wheel.get("url") or wheel.get("path") or ""
-        name = wheel.get("name") or unquote(urlsplit(url).path.rpartition("/")[2])
-        wheels.append(
-            FoundWheel(
-                filename=name,
-                url=redact.url(url),
-                sha256=wheel.get("hashes", {}).get("sha256"),
-                size=wheel.get("size"),
-                upload_time=_time(wheel.get("upload-time")),
-            )
-        )
+    archive = entry.get("archive")
+    listed = [archive] if archive and _place(archive).endswith(".whl") else []
     return FoundPackage(
         name=normal_name(entry["name"]),
         version=str(entry.get("version", "")),
-        wheels=tuple(wheels),
+        wheels=tuple(_file(wheel) for wheel in (*entry.get("wheels", []), *listed)),
         index=redact.url(entry["index"]) if entry.get("index") else None,
+        sdist=_file(entry["sdist"]) if entry.get("sdist") else None,
     )
+
+
+def _file(told: dict[str, Any]) -> FoundWheel:
+    url = _place(told)
+    return FoundWheel(
+        filename=told.get("name") or unquote(urlsplit(url).path.rpartition("/")[2]),
+        url=redact.url(url),
+        sha256=told.get("hashes", {}).get("sha256"),
+        size=told.get("size"),
+        upload_time=_time(told.get("upload-time")),
+    )
+
+
+def _place(file: dict[str, Any]) -> str:
+    return str(file.get("url") or file.get("path") or "")
 
 
 def _time(value: object) -> str | None:

@@ -9,7 +9,20 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from flowkiln._base import parallel, redact
-from flowkiln.envs import bounds, condaside, passed, provided, pylock, pythons, requirements, sourcefile, variants
+from flowkiln._base.errors import concerning
+from flowkiln.envs import (
+    bounds,
+    condaside,
+    handing,
+    passed,
+    provided,
+    pylock,
+    pythons,
+    requirements,
+    sourcebuilds,
+    sourcefile,
+    variants,
+)
 from flowkiln.envs.errors import EnvError, HashMismatch, NoWheel, UnsupportedTarget, UvUnusable
 from flowkiln.envs.lock import AbsentPlatform, EnvLock, LockedWheel, PlatformLock
 from flowkiln.envs.spec import DEFAULT_PLATFORMS, normal_name
@@ -83,7 +96,10 @@ def resolve(
     if spec.given is not None:
         wanted = tuple(sorted({*targets(spec, host, previous), *also}))
         full = pythons.full(python, solver.patches)
-        taken = sourcefile.locked(name, spec, wanted, python=full, required={*spec.platforms, *also}, steps=steps)
+        required = {*spec.platforms, *also}
+        taken = sourcefile.locked(name, spec, wanted, python=full, required=required, steps=steps)
+        with concerning(next(iter(steps), None), f"environment {name!r}"):
+            taken = sourcebuilds.completed(solver, taken, previous, required | {host})
         return Resolution(taken, [], _differences(taken))
     if spec.conda:
         condaside.load()
@@ -272,12 +288,13 @@ def _platform(job: _Job, platform: Platform, lead: PlatformLock | None, *, follo
         spec=job.spec,
         target=Target(platform, job.python, glibc),
         full_python=side.full_python if side else job.full_python,
-        preferred=pylock.serialise(job.python, preferred.wheels) if preferred else None,
+        preferred=pylock.preferences(job.python, preferred.wheels) if preferred else None,
         upgrade=False if follow else job.upgrade,
         steps=job.steps,
         conda=lock.conda,
     )
-    question, wheels, answer = _wheels(job.solver, question)
+    standing = {wheel.name: wheel for wheel in preferred.wheels} if preferred else {}
+    question, wheels, answer = _wheels(job.solver, question, standing)
     # With a Python of conda's the patch is in the lock: nothing else is to be bound.
     minimum, below = (None, None) if side else bounds.find(job.solver, question, wheels)
     lock = replace(
@@ -315,9 +332,27 @@ def _conda(job: _Job, platform: Platform, own: PlatformLock | None, lead: Platfo
     return side
 
 
-def _wheels(solver: Solver, question: Question) -> tuple[Question, tuple[LockedWheel, ...], Answer]:
-    """The wheels that uv chooses, those that conda provides left out, with the question that this answers."""
-    question, answer = _pinned(solver, question)
+def _wheels(
+    solver: Solver, question: Question, standing: Mapping[str, LockedWheel]
+) -> tuple[Question, tuple[LockedWheel, ...], Answer]:
+    """The wheels that uv chooses, those that conda provides left out, with the question that this answers.
+
+    What has no wheel is built, and kept as the lock that stands has it.
+    """
+    step = question.steps[0] if question.steps else None
+    with concerning(step, f"environment {question.name!r} for {question.target.platform}", named=question.name):
+        question = sourcebuilds.handed(solver, question, standing)
+    while True:
+        try:
+            question, answer = _pinned(solver, question)
+        except NoWheel as error:
+            with concerning(step, f"environment {question.name!r} for {question.target.platform}"):
+                more = sourcebuilds.lacking(solver, question, error, standing)
+            if more is None:
+                raise
+            question = more
+        else:
+            break
     packages = [one for one in pylock.read_uv(answer.pylock) if not provided.is_stub(one.version)]
     if packages and not answer.trace.edges:
         message = "this uv does not tell what needs what, which locks record"
@@ -344,10 +379,15 @@ def _wheel(
     question: Question, solver: Solver, answer: Answer, package: FoundPackage, packages: Sequence[FoundPackage]
 ) -> LockedWheel:
     """The one wheel of ``package``: the one whose metadata was used, if the target takes it. Proof that it fits."""
+    used = answer.trace.chosen.get((package.name, package.version), "")
+    names = {one.name for one in packages}
+    requires = tuple(sorted(answer.trace.edges.get(package.name, set()) & names))
+    for one in question.handed:
+        if one.name == package.name and (one.direct or one.filename == used):
+            return handing.locked(one, requires)
     allowed = dict(question.spec.hashes).get(package.name)
     fitting = {wheel.filename: wheel for wheel in package.wheels if question.target.rank(wheel.filename)}
     usable = {name: wheel for name, wheel in fitting.items() if allowed is None or (wheel.sha256 or "") in allowed}
-    used = answer.trace.chosen.get((package.name, package.version), "")
     filename = used if used in usable else question.target.best(usable)
     if filename is None:
         raise _none_fits(question, package, fitting)
@@ -359,7 +399,6 @@ def _wheel(
     index = pinned.shown if pinned is not None else package.index or answer.trace.indexes.get(package.name)
     if index is None and len(solver.plan.indexes) == 1:
         index = solver.plan.indexes[0].shown
-    names = {one.name for one in packages}
     return LockedWheel(
         name=package.name,
         version=package.version,
@@ -369,7 +408,7 @@ def _wheel(
         size=chosen.size,
         index=redact.url(index).rstrip("/") if index else None,
         upload_time=chosen.upload_time,
-        requires=tuple(sorted(answer.trace.edges.get(package.name, set()) & names)),
+        requires=requires,
     )
 
 

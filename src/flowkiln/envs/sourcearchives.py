@@ -6,6 +6,7 @@ What was pinned or brought lies below ``sources`` in the cache under its sha256.
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
@@ -18,7 +19,6 @@ from flowkiln.envs.repositories import Repository, public
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from pathlib import Path
     from typing import IO
 
     from flowkiln.envs.direct import DirectReference
@@ -46,7 +46,7 @@ def pin(
     if source is not None and not upgrade:
         return source
     if reference.kind == "archive":
-        return _archive(reference, cache, fetcher)
+        return _archive(reference, folder, cache, fetcher)
     repository = Repository(url=reference.url, cache=cache, environ=environ, offline=fetcher.offline)
     commit = repository.commit_of(reference.ref)
     sha256, size = _kept(cache, lambda stream: repository.archive(commit, reference.subdirectory, stream))
@@ -74,7 +74,8 @@ def archive_of(
         os.utime(kept)  # used now, for garbage collection
         return kept
     if source.kind in {"sdist", "archive"}:
-        return _downloaded(source, name, cache, fetcher)
+        artefact = Artefact(name=name, url=_whole(source.url, folder), sha256=source.sha256, size=source.size)
+        return _fetched(artefact, cache, fetcher)
     if source.kind == "folder":
         sha256, _ = _kept(cache, lambda stream: sourcefolders.archive(folder / source.url, stream, environ=environ))
         what = f"the folder {source.url} has changed since it was locked"
@@ -132,23 +133,24 @@ def _folder(reference: DirectReference, folder: Path, cache: Path, environ: Mapp
     )
 
 
-def _archive(reference: DirectReference, cache: Path, fetcher: Fetcher) -> LockedSource:
+def _archive(reference: DirectReference, folder: Path, cache: Path, fetcher: Fetcher) -> LockedSource:
     """A file by its URL: with the hash that the request states, else with that of what is there now."""
-    shown = redact.url(reference.url)
+    shown, url = redact.url(reference.url), _whole(reference.url, folder)
     if reference.sha256 is None:
         with files.locked(_place(cache, digests.hexdigits(digests.of_bytes(shown.encode()))).with_suffix(".lock")):
-            path, sha256 = fetcher.fetch_any(reference.name, reference.url, cache / "partial")
+            path, sha256 = fetcher.fetch_any(reference.name, url, cache / "partial")
             size = path.stat().st_size
             _keep(path, _place(cache, sha256))
     else:
-        artefact = Artefact(name=reference.name, url=reference.url, sha256=reference.sha256)
+        artefact = Artefact(name=reference.name, url=url, sha256=reference.sha256)
         path = _fetched(artefact, cache, fetcher)
         sha256, size = reference.sha256, path.stat().st_size
     return LockedSource(kind="archive", url=shown, sha256=sha256, size=size, subdirectory=reference.subdirectory)
 
 
-def _downloaded(source: LockedSource, name: str, cache: Path, fetcher: Fetcher) -> Path:
-    return _fetched(Artefact(name=name, url=source.url, sha256=source.sha256, size=source.size), cache, fetcher)
+def _whole(url: str, folder: Path) -> str:
+    """``url``, or that of a file that is named by its path."""
+    return url if "://" in url else Path(os.path.normpath(folder.absolute() / url)).as_uri()
 
 
 def _fetched(artefact: Artefact, cache: Path, fetcher: Fetcher) -> Path:

@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flowkiln._base.errors import FlowkilnError
 from flowkiln.envs import directforms, requirements
 from flowkiln.envs.direct import DirectReference
 from flowkiln.envs.directerrors import BadReference, FolderMissing, NoProject, ReferencesContradict, SourceError
-from flowkiln.envs.errors import BadSource, FlowkilnError
+from flowkiln.envs.errors import BadSource
 from flowkiln.envs.sources import file_spec, merge, project_spec, spec
 
 H = "a" * 64

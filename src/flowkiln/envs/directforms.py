@@ -192,6 +192,11 @@ def _archive(name: str, url: str, told: Mapping[str, Any], place: str) -> Direct
 def _path(name: str, told: Mapping[str, Any], base: Path, place: str) -> DirectReference:
     path = Path(os.path.normpath(base.absolute() / Path(str(told["path"])).expanduser()))
     if path.is_file():
+        if path.suffix == ".whl":
+            hint = "Publish it to an index, or ask for its source."
+            raise BadReference(
+                f"{place}{name}: {path.name} is a wheel in a file that no other machine has", hint=hint
+            )
         return _archive(name, path.as_posix(), told, place)
     if not path.is_dir():
         what = f"{place}{name} is asked for in {path}, where nothing is"

@@ -111,7 +111,7 @@ def _spec(given: Mapping[str, Any], found: _Found, where: str) -> EnvSpec:
     asked = packageoptions.read(given.get("packages", {}), folder=found.folder, where=where)
     found.listed.requirements += asked.requirements
     found.listed.direct += asked.direct
-    siblings.code(found.listed)
+    code = siblings.code(found.listed)
     direct = siblings.references(found.listed, found.folder)
     packageoptions.settle(found.listed)
     pins = {**found.pins, **packageoptions.index_pins(given, where=where)}
@@ -129,6 +129,7 @@ def _spec(given: Mapping[str, Any], found: _Found, where: str) -> EnvSpec:
         winners=tuple(sorted((str(path), normal_name(str(one))) for path, one in given.get("winners", {}).items())),
         index_pins=tuple(sorted(pins.items())),
         direct=direct,
+        code=tuple(sorted(code.values())),
         cuda=variants.check(given["cuda"], where) if "cuda" in given and _from_pypi(found, given) else None,
         **_conda(given, where),
     )

@@ -94,24 +94,11 @@ class Building:
 
     def wheel(self, reference: DirectReference, source: LockedSource) -> HandedWheel | None:
         """The wheel that ``source`` is, None where it has to be built."""
-        from packaging.utils import parse_wheel_filename
-
         from flowkiln.envs import sourcearchives
-        from flowkiln.envs.handing import HandedWheel
 
         if not sourcearchives.is_wheel(source):
             return None
-        path = self._archive(reference.name, source)
-        filename = sourcearchives.filename(source)
-        return HandedWheel(
-            name=reference.name,
-            version=str(parse_wheel_filename(filename)[1]),
-            filename=filename,
-            sha256=source.sha256,
-            size=path.stat().st_size,
-            path=path,
-            url=source.url,
-        )
+        return sourcearchives.wheel_of_archive(reference.name, source, self._archive(reference.name, source))
 
     def builds_for(self, platform: Platform) -> bool:
         """Whether something here builds for ``platform`` itself."""

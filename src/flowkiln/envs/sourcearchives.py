@@ -154,7 +154,7 @@ def _archive(reference: DirectReference, folder: Path, cache: Path, fetcher: Fet
     """A file by its URL: with the hash that the request states, else with that of what is there now."""
     shown, url = redact.url(reference.url), _whole(reference.url, folder)
     if reference.sha256 is None:
-        with files.locked(_place(cache, digests.hexdigits(digests.of_bytes(shown.encode()))).with_suffix(".lock")):
+        with files.locked(_lock(_place(cache, digests.hexdigits(digests.of_bytes(shown.encode()))))):
             path, sha256 = fetcher.fetch_any(reference.name, url, cache / "partial")
             size = path.stat().st_size
             _keep(path, _place(cache, sha256))
@@ -172,7 +172,7 @@ def _whole(url: str, folder: Path) -> str:
 
 def _fetched(artefact: Artefact, cache: Path, fetcher: Fetcher) -> Path:
     target = _place(cache, artefact.sha256)
-    with files.locked(target.with_suffix(".lock")):
+    with files.locked(_lock(target)):
         if not target.is_file() or digests.of_file(target) != f"sha256:{artefact.sha256}":
             _keep(fetcher.fetch(artefact, cache / "partial"), target)
     return target
@@ -197,3 +197,7 @@ def _keep(path: Path, target: Path) -> None:
 
 def _place(cache: Path, sha256: str) -> Path:
     return cache / "sources" / "archives" / sha256
+
+
+def _lock(place: Path) -> Path:
+    return place.with_name(f".{place.name}.lock")

@@ -5,7 +5,7 @@ The package itself is one archive, ``flowkiln-linked-files-1-0.tar.bz2``, whose 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -56,10 +56,6 @@ class KeptFiles:
     def to_json(self) -> JSONObject:
         """The record that travels with the package; no paths of this machine."""
         return {"schema": SCHEMA, "filename": self.filename, "linked": to_json(self.linked)}
-
-    def at(self, path: Path) -> KeptFiles:
-        """The same, in another file."""
-        return replace(self, path=path)
 
 
 def kept_from_json(document: dict[str, Any], path: Path) -> KeptFiles:

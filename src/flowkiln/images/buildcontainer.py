@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from flowkiln.envs.builds import Job
 
 FOLDER = "/flowkiln-build"
-_LABELS = {"io.flowkiln.kind": "build"}
 _USER = 1000
 _SCRIPT = Path(build_wheel.__file__)
 _MOST = 8 << 30
@@ -131,12 +130,12 @@ class ContainerRunner:
             "User": f"{_USER}:{_USER}",
             "WorkingDir": "/",
             "Env": [f"{name}={value}" for name, value in sorted(variables.items())],
-            **confined(network=self._network, podman=self._engine.podman),
+            **confined("build", network=self._network, podman=self._engine.podman),
         }
 
 
-def confined(*, network: bool, podman: bool) -> JSONObject:
-    """The part of a container's description that keeps what it runs to itself."""
+def confined(kind: str, *, network: bool, podman: bool) -> JSONObject:
+    """The part of a container's description that keeps what it runs to itself; ``kind`` labels it."""
     host: JSONObject = {
         "NetworkMode": "default" if network else "none",
         "CapDrop": ["ALL"],
@@ -146,7 +145,7 @@ def confined(*, network: bool, podman: bool) -> JSONObject:
     if not podman:
         host["LogConfig"] = {"Type": "json-file", "Config": {"max-size": str(_LOG), "max-file": "1"}}
     return {
-        "Labels": dict(_LABELS),
+        "Labels": {"io.flowkiln.kind": kind},
         "NetworkDisabled": not network,
         "Healthcheck": {"Test": ["NONE"]},
         "HostConfig": host,

@@ -176,7 +176,7 @@ class LinkRunner:
             "User": "0:0",
             "WorkingDir": "/",
             "Env": [f"{name}={value}" for name, value in sorted(variables.items())],
-            **buildcontainer.confined(network=self._network, podman=self._engine.podman),
+            **buildcontainer.confined("link", network=self._network, podman=self._engine.podman),
         }
 
 

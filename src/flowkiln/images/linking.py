@@ -56,7 +56,7 @@ class Means:
     reporter: Reporter
 
 
-class LinkScripts:
+class ContainerLinker:
     """Runs link scripts, those of an environment once. Threads may share it."""
 
     def __init__(self, means: Means) -> None:

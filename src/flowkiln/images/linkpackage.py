@@ -11,6 +11,7 @@ import json
 import posixpath
 from typing import TYPE_CHECKING
 
+from flowkiln._base import relocate
 from flowkiln.envs import condaunpack, linkedfiles
 from flowkiln.envs.builderrors import BadLinking
 from flowkiln.envs.installerrors import InstallError
@@ -91,7 +92,7 @@ def _entry(one: Change, label: str) -> tuple[JSONObject, Member]:
     data = one.file.read_bytes()
     sha256 = hashlib.sha256(data).hexdigest()
     row = {"_path": one.path, "path_type": "hardlink", "sha256": sha256, "size_in_bytes": len(data)}
-    if PREFIX.encode() in data:
+    if any(PREFIX.encode(encoding) in data for encoding in relocate.ENCODINGS):
         row |= {"file_mode": "binary" if b"\0" in data else "text", "prefix_placeholder": PREFIX}
     mode = 0o755 if one.executable else 0o644
     return row, Member(one.path, "file", mode, len(data), str(one.file), sha256)
@@ -99,11 +100,11 @@ def _entry(one: Change, label: str) -> tuple[JSONObject, Member]:
 
 def _relative(one: Change, label: str) -> str:
     """A link's target from where it lies. Raises ``BadLinking`` where it leaves the environment."""
-    target = one.target
+    target, folder = one.target, posixpath.dirname(one.path)
     if target == PREFIX or target.startswith(f"{PREFIX}/"):
         inside = target.removeprefix(PREFIX).lstrip("/") or "."
-        return posixpath.relpath(inside, posixpath.dirname(one.path) or ".")
-    end = posixpath.normpath(posixpath.join(posixpath.dirname(one.path), target))
+        target = posixpath.relpath(inside, folder or ".")
+    end = posixpath.normpath(posixpath.join(folder, target))
     if target.startswith("/") or end == ".." or end.startswith("../"):
-        raise refuse(label, "made links that leave the environment:", (f"{one.path} -> {target}",))
+        raise refuse(label, "made links that leave the environment:", (f"{one.path} -> {one.target}",))
     return target

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from flowkiln.envs.handing import HandedWheel
     from flowkiln.envs.lock import EnvLock, LinkedFiles, LockedBuild, LockedSource, LockedWheel, PlatformLock
     from flowkiln.envs.uv import Solver
-    from flowkiln.images.linking import LinkScripts
+    from flowkiln.images.linking import ContainerLinker
     from flowkiln.images.wheelshelf import WheelShelf
     from flowkiln.wiring.baking import Bakery
 
@@ -71,7 +71,7 @@ class Building:
         return Builder(means)
 
     @cached_property
-    def linker(self) -> LinkScripts:
+    def linker(self) -> ContainerLinker:
         """What runs link scripts of conda packages."""
         from flowkiln.wiring.linking import link_scripts
 

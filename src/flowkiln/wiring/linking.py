@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from flowkiln._base.report import Reporter
     from flowkiln._base.settings import Settings
     from flowkiln.images.linkcontainer import LinkJob, LinkRunner
-    from flowkiln.images.linking import LinkScripts
+    from flowkiln.images.linking import ContainerLinker
     from flowkiln.images.wheelshelf import LinkedShelf
     from flowkiln.wiring.baking import Bakery
 
@@ -27,14 +27,14 @@ def link_scripts(
     reporter: Reporter,
     bakery: Callable[[], Bakery],
     where: Callable[[str, Platform], str],
-) -> LinkScripts:
+) -> ContainerLinker:
     """What runs link scripts; ``where`` names the image for a Python and a platform. Nothing is asked before."""
     from flowkiln.envs.describing import Describer
-    from flowkiln.images.linking import LinkScripts, Means
+    from flowkiln.images.linking import ContainerLinker, Means
     from flowkiln.wiring.trees import Host
 
     cache = paths.cache_root()
-    return LinkScripts(
+    return ContainerLinker(
         Means(
             cache=cache,
             describer=Describer(cache, Host(settings, reporter).fetcher),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -71,9 +72,11 @@ def channel(conda_channel: Channel, tmp_path: Path) -> Channel:
 
 
 @pytest.fixture
-def dock(project: Project, channel: Channel, channel_server: ChannelServer) -> Iterator[Dock]:
+def dock(
+    project: Project, channel: Channel, channel_server: ChannelServer, request: pytest.FixtureRequest
+) -> Iterator[Dock]:
     """A project with the channel and an engine."""
-    for one in docked(project):
+    for one in docked(project, getattr(request, "param", "overlay2")):
         url = channel_server.mount(f"link-{os.getpid()}-{channel.folder.parent.name}", channel)
         project.environ |= {"FLOWKILN_CHANNELS": url, "FLOWKILN_BUILD_IMAGE": one.base}
         declare(project)
@@ -119,6 +122,7 @@ def proof(project: Project) -> dict[str, Any]:
     return {key: found[key] for key in ("env_id", "tree_digest", "lock_id")}
 
 
+@pytest.mark.parametrize("dock", ["overlay2", "containerd"], indirect=True)
 def test_allowed_scripts_run_once_and_are_the_same_in_processes_and_containers(
     dock: Dock, channel: Channel
 ) -> None:
@@ -182,6 +186,35 @@ def test_a_new_lock_keeps_what_was_linked_and_conda_lock_files_hold_conda_packag
     changed = dock.project.flowkiln("env", "lock", "flow.py", DOCKER_HOST="unix:///nowhere.sock").ok()
     assert "link_scripts names generic, and no package of that name is locked" in changed.err
     assert linked(dock.project) == kept
+
+
+def test_a_lock_of_another_tool_is_taken_with_what_its_scripts_leave(dock: Dock) -> None:
+    dock.project.flowkiln("env", "lock", "flow.py").ok()
+    before = linked(dock.project)
+    text = (dock.project.folder / "flow.locks" / "start.conda-lock.yml").read_text()
+    dock.project.write("conda-lock.yml", text)
+    flow = (dock.project.folder / "flow.py").read_text()
+    dock.project.write("flow.py", flow.replace('packages={"post-link": "*"}', 'source="conda-lock.yml"'))
+    assert "ran ran" in dock.project.run().ok().out
+    assert linked(dock.project) == before
+
+
+def test_an_interrupt_ends_the_scripts(dock: Dock, channel: Channel) -> None:
+    add(channel, "sleep 86397")
+    declare(dock.project, '["scripted"]', '{"scripted": "*"}')
+    process = dock.project.start("-m", "flowkiln", "env", "lock", "flow.py")
+    wait_for(_sleepers, process)
+    process.send_signal(2)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "Traceback" not in err
+    wait_for(lambda: not _sleepers())
+    assert not (dock.project.folder / "flow.locks").exists()
+
+
+def _sleepers() -> list[str]:
+    found = subprocess.run(["pgrep", "-f", "^sleep 86397$"], capture_output=True, text=True, check=False)
+    return found.stdout.split()
 
 
 def test_scripts_run_in_the_order_of_dependencies(dock: Dock, channel: Channel) -> None:

@@ -84,6 +84,11 @@ def test_links_that_leave_are_refused(tmp_path: Path, target: str) -> None:
         linkpackage.write(tmp_path / "x", (Change(path="share/out", target=target),), "linux-64", "label")
 
 
+def test_names_that_are_no_text_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadLinking, match="no UTF-8"):
+        linkpackage.write(tmp_path / "x", (Change(path="share/\udcff", target="x"),), "linux-64", "label")
+
+
 @pytest.mark.parametrize("path", ["bin/python3.12", "conda-meta/other.json", ".flowkiln/tree.json", "pyvenv.cfg"])
 def test_what_belongs_to_the_environment_is_refused(tmp_path: Path, path: str) -> None:
     (tmp_path / "in").mkdir()

@@ -32,6 +32,9 @@ _SHOWN = 8
 
 def write(path: Path, changes: tuple[Change, ...], subdir: str, label: str) -> tuple[str, int]:
     """Writes the package of ``changes`` to ``path``; its sha256 and size. Raises ``BadLinking``."""
+    unreadable = tuple(repr(one.path) for one in changes if not _is_text(f"{one.path}{one.target}"))
+    if unreadable:
+        raise refuse(label, "made names that are no UTF-8:", unreadable)
     found = [_entry(one, label) for one in changes]
     info = {
         "index.json": {
@@ -76,6 +79,14 @@ def refuse(label: str, what: str, paths: tuple[str, ...]) -> BadLinking:
     more = f" and {len(paths) - _SHOWN} more" if len(paths) > _SHOWN else ""
     message = f"{label}: its link scripts {what} {', '.join(paths[:_SHOWN])}{more}"
     return BadLinking(message, data={"paths": list(paths)})
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _entry(one: Change, label: str) -> tuple[JSONObject, Member]:

@@ -66,6 +66,14 @@ def mixed(
     return project
 
 
+SEEN = """\
+import os
+for name in ("ACTIVATED_HOME", "ACTIVATED_PATHS", "ENV_VARS_ONE"):
+    print(os.environ[name].replace(os.environ["CONDA_PREFIX"], "@"))
+"""
+"""Says what activation set, with the prefix as a sign."""
+
+
 def environments(project: Project, flow: str = "Activating") -> dict[str, dict[str, Any]]:
     """What the last run recorded of the environment of each step."""
     run = (project.folder / "id").read_text().strip()
@@ -210,6 +218,13 @@ def test_activation_is_the_same_in_processes_and_containers(mixed: Project) -> N
     assert as_processes == in_containers
     assert set(activated) <= set(as_processes["start"]["variables"])
     assert "ENV_VARS_ONE" not in as_processes["end"]["variables"]
+    run = (mixed.folder / "id").read_text().strip()
+    for env, one in (("flow.py:end", "1"), (f"Activating/{run}/end/2", "the step's")):
+        for words in (("--with", "docker"), ()):
+            seen = mixed.flowkiln("env", "exec", env, *words, "--", "python", "-c", SEEN).ok().out
+            assert seen.splitlines() == ["@/share/activated", "a:", one]
+    words = ("env", "exec", "flow.py:end", "--with", "docker", "--", "no-such-program")
+    mixed.flowkiln(*words).failed(127, "no-such-program could not be started: No such file or directory")
 
 
 def test_scripts_of_packages_are_refused_with_the_step(mixed: Project) -> None:

@@ -223,8 +223,8 @@ def test_activation_is_the_same_in_processes_and_containers(mixed: Project) -> N
         for words in (("--with", "docker"), ()):
             seen = mixed.flowkiln("env", "exec", env, *words, "--", "python", "-c", SEEN).ok().out
             assert seen.splitlines() == ["@/share/activated", "a:", one]
-    words = ("env", "exec", "flow.py:end", "--with", "docker", "--", "no-such-program")
-    mixed.flowkiln(*words).failed(127, "no-such-program could not be started: No such file or directory")
+    absent = ("env", "exec", "flow.py:end", "--with", "docker", "--", "no-such-program")
+    mixed.flowkiln(*absent).failed(127, "no-such-program could not be started: No such file or directory")
 
 
 def test_scripts_of_packages_are_refused_with_the_step(mixed: Project) -> None:
@@ -257,6 +257,47 @@ def test_a_lock_stays_until_an_upgrade_and_then_moves_that_package_only(
         "flowkiln.lock",
         "start.conda-lock.yml",
     }
+
+
+def test_an_upgrade_in_a_mixed_environment_moves_only_what_it_must_on_both_sides(
+    mixed: Project,
+    package_index: PackageIndex,
+    conda_channel: Channel,
+    channel_server: ChannelServer,
+    tmp_path: Path,
+) -> None:
+    older = conda_channel.mirror(tmp_path / "older")
+    for subdir in ("linux-64", "linux-aarch64"):
+        for path in (older.folder / subdir).glob("numpy-2.*"):
+            older.omit(path)
+    channel_server.mount("main", older.index())
+    package_index.add(wheel("user", "1.0", requires=("numpy<2", "beta")), wheel("beta", "1.0"))
+    text = (mixed.folder / "flow.py").read_text()
+    text = text.replace('@pypi(packages={"alpha": "*"})', '@pypi(packages={"alpha": "*", "user": "*"})')
+    mixed.write("flow.py", text.replace('"env-vars": "*"', '"env-vars": "*", "numpy": "*"'))
+    mixed.flowkiln("env", "lock", "flow.py").ok()
+    first = versions(mixed, "end")
+    assert [first[name] for name in ("numpy", "user", "beta", "alpha")] == ["1.26.4", "1.0", "1.0", "1.0"]
+    told = mixed.flowkiln("env", "why", "python", "flow.py:end").ok().out
+    assert "\n  user 1.0 -> numpy 1.26.4 -> python 3.11.2\n" in told
+
+    channel_server.mount("main", conda_channel)
+    package_index.add(
+        wheel("user", "2.0", requires=("numpy>=2", "beta")), wheel("user", "1.1", requires=("numpy<2",))
+    )
+    package_index.add(wheel("beta", "2.0"), wheel("alpha", "2.0"))
+
+    def upgraded(name: str) -> dict[str, str]:
+        before = versions(mixed, "end")
+        mixed.flowkiln("env", "lock", "--upgrade", name, "flow.py").ok()
+        now = versions(mixed, "end")
+        return {one: now.get(one, "gone") for one in before if now.get(one) != before[one]}
+
+    assert upgraded("beta") == {"beta": "2.0"}
+    assert upgraded("user") == {"user": "1.1", "beta": "gone"}  # the newest that the numpy of the lock allows
+    mixed.flowkiln("env", "lock", "--upgrade", "absent", "flow.py").failed(2)
+    assert upgraded("numpy") == {"numpy": "2.2.6", "user": "2.0"}  # its 1.1 does not accept this one
+    assert versions(mixed, "end")["alpha"] == "1.0"
 
 
 def test_shown_3_an_arm64_image_of_a_mixed_environment_is_baked_without_running_it(

@@ -70,7 +70,7 @@ def preferences(python: str, wheels: Iterable[LockedWheel]) -> str:
 
 
 def _block(wheel: LockedWheel, names: Collection[str]) -> list[str]:
-    """The entry of a wheel in a file with packages ``names``: others that it needs are no ``dependencies`` there."""
+    """The entry of a wheel in a file with packages ``names``: others that it needs are no dependencies there."""
     lines = [
         "[[packages]]",
         f"name = {quoted(wheel.name)}",

@@ -66,6 +66,7 @@ def mixed(
     return project
 
 
+DOCKER = ("--with", "docker")
 SEEN = """\
 import os
 for name in ("ACTIVATED_HOME", "ACTIVATED_PATHS", "ENV_VARS_ONE"):
@@ -192,11 +193,12 @@ def test_the_example_is_the_same_as_processes_and_in_containers(
         assert (proof["level"], proof["vouched"]) == ("digest", "engine")
     before = locks(project, "mixed/pyproject.locks")
     stop()
-    for words in ((), ("--with", "docker")):
+    for words in ((), DOCKER):
         done = project.python("mixed/weather.py", "run", "--verify-env", "full", *words).ok()
         assert results(done.out) == texts[0]
-    other = project.python("mixed/stations.py", "run").ok()
-    assert results(other.out)[0] == "741 hours that all airports have"
+    others = [results(project.python("mixed/stations.py", "run", *words).ok().out) for words in ((), DOCKER)]
+    assert others[0] == others[1]
+    assert others[0][0] == "741 hours that all airports have"
     assert locks(project, "mixed/pyproject.locks") == before
 
 

@@ -238,6 +238,24 @@ def test_scripts_of_packages_are_refused_with_the_step(mixed: Project) -> None:
     assert not list(mixed.home.rglob("post-link-ran.txt"))
 
 
+def test_a_driver_too_old_for_cuda_is_refused_at_launch_and_an_unknown_one_is_recorded(mixed: Project) -> None:
+    text = (mixed.folder / "flow.py").read_text()
+    mixed.write("flow.py", text.replace('python="3.11",', 'python="3.11", cuda="12.4",'))
+    mixed.run("--run-id-file", "id").ok()
+    run = (mixed.folder / "id").read_text().strip()
+    opened = (mixed.folder / ".flowkiln" / "flows" / "Activating" / "runs" / run).read_text().splitlines()[0]
+    recorded = [one["driver"] for one in json.loads(opened)["locks"].values()]
+    assert recorded == [{"cuda": "12.4", "found": None}] * 2
+    version = mixed.write("version", "NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.104.05  Sat Aug 19\n")
+    patch = (
+        f"from pathlib import Path\nfrom flowkiln.envs import driver\ndriver.KERNEL_FILE = Path({str(version)!r})\n"
+    )
+    mixed.environ["PYTHONPATH"] = str(mixed.write("patch/sitecustomize.py", patch).parent)
+    for words in (DOCKER, ()):
+        done = mixed.run(*words)
+        done.failed(17, "[ENV085] step 'start': the lock is for CUDA 12.4", "driver 550.54.14", "has 535.104.05")
+
+
 def test_a_lock_stays_until_an_upgrade_and_then_moves_that_package_only(
     mixed: Project, conda_channel: Channel, channel_server: ChannelServer, tmp_path: Path
 ) -> None:

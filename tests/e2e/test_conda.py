@@ -229,6 +229,14 @@ def test_activation_is_the_same_in_processes_and_containers(mixed: Project) -> N
     mixed.flowkiln(*absent).failed(127, "no-such-program could not be started: No such file or directory")
 
 
+def test_libraries_that_no_package_brings_are_named_for_conda_packages_too(mixed: Project) -> None:
+    words = ("env", "bake", "flow.py:end", "--to", "oci:images", "--platform", "linux/amd64")
+    baked = mixed.flowkiln(*words).ok()
+    (told,) = re.findall(r"neither its packages nor its base have (.*)\. If it is used", baked.err)
+    # the interpreter is Debian's, whose module nis needs what no package of the channel has
+    assert told == "libnsl.so.2 (needed by python), libtirpc.so.3 (needed by python)"
+
+
 def test_scripts_of_packages_are_refused_with_the_step(mixed: Project) -> None:
     text = (mixed.folder / "flow.py").read_text()
     mixed.write("flow.py", text.replace('{"numpy": "*"}', '{"post-link": "*"}'))

@@ -230,6 +230,7 @@ def test_activation_is_the_same_in_processes_and_containers(mixed: Project) -> N
 
 
 def test_libraries_that_no_package_brings_are_named_for_conda_packages_too(mixed: Project) -> None:
+    mixed.flowkiln("env", "lock", "flow.py").ok()
     words = ("env", "bake", "flow.py:end", "--to", "oci:images", "--platform", "linux/amd64")
     baked = mixed.flowkiln(*words).ok()
     (told,) = re.findall(r"neither its packages nor its base have (.*)\. If it is used", baked.err)

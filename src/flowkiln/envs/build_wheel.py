@@ -2,8 +2,9 @@
 
 On the standard library alone, for it runs under whatever Python the build environment has. It calls the project's
 back end (PEP 517) in the project's folder. The request names ``root``, ``backend``, ``backend_path``, ``known``
-(build requirements that are installed) and ``answer``, a folder; there it leaves the wheel with ``answer.json``:
-``{"wheel": NAME}``, or ``{"requires": [...]}`` where the back end asks for more than is known.
+(build requirements that are installed), ``seconds`` after which it gives up, and ``answer``, a folder. There it
+leaves the wheel with ``answer.json``: ``{"wheel": NAME}``, or ``{"requires": [...]}`` where the back end asks for
+more than is known.
 """
 
 from __future__ import annotations
@@ -11,15 +12,21 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Any
+
+TOO_LONG = 124
+"""Exit code of a build that gave up."""
 
 
 def main(path: str) -> None:
     """Answers the request in the file at ``path``."""
     request: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
     root, answer = Path(request["root"]), Path(request["answer"])
+    signal.signal(signal.SIGALRM, lambda *_: os._exit(TOO_LONG))
+    signal.alarm(request["seconds"])  # whoever asked may be gone, and then nobody else ends it
     os.chdir(root)
     sys.argv = ["build_wheel"]
     sys.path[:0] = [str(root / one) for one in request["backend_path"]]

@@ -45,7 +45,8 @@ class ChannelDenied(EnvError):
     """A conda channel answered 401 or 403.
 
     Credentials come from the URL of the channel in your own settings (``https://USER:PASSWORD@HOST/NAME``,
-    ``https://HOST/t/TOKEN/NAME``) or from ``~/.netrc``, never from a lock.
+    ``https://HOST/t/TOKEN/NAME``), a command (setting ``credentials``), ``~/.netrc`` or the keyring (setting
+    ``keyring``), never from a lock. ``flowkiln env indexes`` shows who gives them.
     """
 
     code = "ENV049"

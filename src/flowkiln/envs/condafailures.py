@@ -120,7 +120,8 @@ def _service(said: str, solver: CondaSolver, question: CondaQuestion) -> errors.
     what = f"environment {question.name!r} for {question.platform}"
     about = _where(said, solver)
     if "no usable repodata cache" in said:
-        message = f"{what}: {about} was not read before, and the network is off"
+        found = re.search(rf"(?<={re.escape(about)})/[a-z0-9-]+(?=/)", said)
+        message = f"{what}: {about}{found[0] if found else ''} was not read before, and the network is off"
         return errors.Offline(message, hint="Lock once without --offline.")
     if found := _NO_SUBDIR.search(said):
         return _missing(what, bare(found["url"]), found["subdir"])
@@ -157,8 +158,8 @@ def _missing(what: str, url: str, subdir: str) -> errors.EnvError:
 def _denied(what: str, url: str, status: str) -> errors.EnvError:
     parts = urlsplit(bare(url))
     shown = f"{parts.scheme}://{parts.netloc}{parts.path.rpartition('/')[0].rpartition('/')[0]}"
-    hint = "Put user and password or /t/TOKEN/ into the channel's URL of your own settings, or use ~/.netrc."
-    return condaerrors.ChannelDenied(f"{what}: {shown} refused access ({status})", hint=hint)
+    hint = "Name who gives the password: a command (`credentials`), ~/.netrc, the keyring, or the channel's URL."
+    return condaerrors.ChannelDenied(f"{what}: {shown} refused access ({status})", hint=hint, data={"url": shown})
 
 
 def _where(said: str, solver: CondaSolver) -> str:

@@ -7,16 +7,14 @@ configuration gets in, and no credentials get into what rattler keeps.
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
+import functools
 import hashlib
 import json
-import os
-import threading
 import warnings
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 import rattler
@@ -24,8 +22,17 @@ from rattler.exceptions import SolverError
 from rattler.networking import AddHeadersMiddleware, MirrorMiddleware, RetryMiddleware
 from rattler.package_streaming import PackageArchive, download_to_writer
 
-from flowkiln.envs import authorities, condacontents, condadriven, condafailures, condaloop, condapool, condaspec
-from flowkiln.envs.condaerrors import BrokenChannel
+from flowkiln.envs import (
+    condaabsence,
+    condaaccess,
+    condacontents,
+    condadriven,
+    condafailures,
+    condaloop,
+    condapool,
+    condaspec,
+)
+from flowkiln.envs.condaerrors import BrokenChannel, ChannelDenied
 from flowkiln.envs.condapool import Candidate, Pool
 from flowkiln.envs.condaquestion import CondaAnswer, CondaQuestion, CondaSolver
 from flowkiln.envs.lock import LockedConda
@@ -34,7 +41,7 @@ from flowkiln.envs.subdirs import NOARCH, subdir_of
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterable, Mapping, Sequence
 
-    from flowkiln.envs.channels import Channel, ChannelPlan
+    from flowkiln.envs.channels import Channel
     from flowkiln.envs.virtual import Virtual
 
 Result = TypeVar("Result")
@@ -42,21 +49,20 @@ Result = TypeVar("Result")
 _ORDINARY = r'python[build="^(?!.*_cp\d+t$).*$"]'
 """Builds of Python with the GIL: the others have an ABI of their own, which wheels and locks do not have."""
 _AT_ONCE = 16
-_CERTIFICATES = threading.Lock()
 
 
 def ask(solver: CondaSolver, question: CondaQuestion) -> CondaAnswer:
-    """Solves ``question``. Raises the ``EnvError`` that says what is wrong, naming the environment."""
+    """Solves ``question``. Raises the ``EnvError`` that says what is wrong, naming the environment.
+
+    A channel that refuses the login is asked once more with another one, where a command or the keyring has one.
+    """
     work = _Work(solver, question)
-    if solver.driven is None:
-        packages = condaloop.run(work.answer(), solver, question)
-    else:
-        condadriven.ready(solver)
-        pool, wanted = condaloop.run(work.candidates(), solver, question)
-        chosen = condadriven.choose(solver, question, pool, wanted)
-        condadriven.prove(solver, question, condapool.unmet(chosen, work.asked, work.virtual, _matches))
-        packages = condaloop.run(work.rows([one.record for one in chosen]), solver, question)
-    return CondaAnswer(packages, tuple(channel.shown for channel in work.channels))
+    try:
+        return work.whole()
+    except ChannelDenied as error:
+        if solver.offline or not solver.plan.renew_used(str(error.data["url"]), work.logins):
+            raise
+    return _Work(solver, question).whole()
 
 
 class _Work:
@@ -65,8 +71,10 @@ class _Work:
     def __init__(self, solver: CondaSolver, question: CondaQuestion) -> None:
         self.solver = solver
         self.question = question
-        self.channels, self.specs = _directed(solver.plan, question.specs)
-        self.client = client(solver, self.channels)
+        self.channels, self.specs = condaaccess.directed(solver.plan, question.specs)
+        addresses = [url for channel in self.channels for url in channel.asked]
+        self.logins = {url: None if solver.offline else solver.plan.credentials(url) for url in addresses}
+        self.client = client(solver, self.channels, self.logins)
         action: Any = "force-cache-only" if solver.offline else "cache-or-fetch"
         (solver.folder / "repodata").mkdir(parents=True, exist_ok=True)
         self.gateway = rattler.Gateway(
@@ -74,13 +82,31 @@ class _Work:
             default_config=rattler.SourceConfig(cache_action=action),
             client=self.client,
         )
-        self.sources = [rattler.Channel(channel.shown) for channel in self.channels]
         self.subdirs: Any = [subdir_of(question.platform), NOARCH]
+        self.sources = [self._source(channel.shown) for channel in self.channels]
+
+    def _source(self, url: str) -> rattler.Channel | _NoarchOnly:
+        channel = rattler.Channel(url)
+        alone = self.solver.offline and condaabsence.known(self.solver.folder, url, self.subdirs[0])
+        return _NoarchOnly(channel, self.gateway) if alone else channel
+
+    def whole(self) -> CondaAnswer:
+        """The answer, of whoever is to solve. Raises ``EnvError``."""
+        solver, question = self.solver, self.question
+        if solver.driven is None:
+            packages = condaloop.run(self.answer(), solver, question)
+        else:
+            condadriven.ready(solver)
+            pool, wanted = condaloop.run(self.candidates(), solver, question)
+            chosen = condadriven.choose(solver, question, pool, wanted)
+            condadriven.prove(solver, question, condapool.unmet(chosen, self.asked, self.virtual, _matches))
+            packages = condaloop.run(self.rows([one.record for one in chosen]), solver, question)
+        return CondaAnswer(packages, tuple(channel.shown for channel in self.channels))
 
     @property
     def asked(self) -> list[str]:
         """The match specs of the request, Python's among them, without their channels."""
-        return [_anywhere(spec) for spec in (*self.specs, self.question.python_spec)]
+        return [condaspec.anywhere(spec) for spec in (*self.specs, self.question.python_spec)]
 
     @property
     def virtual(self) -> dict[str, rattler.PackageRecord]:
@@ -93,7 +119,19 @@ class _Work:
 
     async def answer(self) -> tuple[LockedConda, ...]:
         """The packages, complete. Raises ``EnvError``."""
-        return await self.rows(await self._told(self._solved()))
+        records = await self._told(self._solved())
+        await self._remember(records)
+        return await self.rows(records)
+
+    async def _remember(self, records: Iterable[rattler.RepoDataRecord]) -> None:
+        """Notes which channels have nothing for the platform, once they were read."""
+        if self.solver.offline:
+            return
+        subdir = self.subdirs[0]
+        used = {record.channel.rstrip("/") for record in records if record.url.rsplit("/", 2)[-2] == subdir}
+        for channel in self.channels:
+            there = channel.shown in used or await self.gateway.names([rattler.Channel(channel.shown)], [subdir])
+            condaabsence.note(self.solver.folder, channel.shown, subdir, absent=not there)
 
     async def rows(self, records: Iterable[rattler.RepoDataRecord]) -> tuple[LockedConda, ...]:
         """The packages of ``records`` by name, complete. Raises ``EnvError``."""
@@ -110,6 +148,7 @@ class _Work:
             asked.setdefault(condaspec.name_of(spec), []).append(spec)
         places = {channel.shown: number for number, channel in enumerate(self.channels)}
         found = await self._told(self._everything(asked, places))
+        await self._remember([one.record for one in found])
         # Not every solver is told of several specs for one name, or of what stands in brackets.
         odd = {name for name, specs in asked.items() if len(specs) > 1 or specs[0].endswith("]")}
         directed = {
@@ -123,7 +162,9 @@ class _Work:
     async def _everything(self, asked: Mapping[str, Sequence[str]], places: Mapping[str, int]) -> list[Candidate]:
         """All packages that could have a part in an answer, of every channel."""
         wanted = [rattler.MatchSpec(name) for name in sorted(asked)]
-        matching = {name: [rattler.MatchSpec(_anywhere(spec)) for spec in specs] for name, specs in asked.items()}
+        matching = {
+            name: [rattler.MatchSpec(condaspec.anywhere(spec)) for spec in specs] for name, specs in asked.items()
+        }
         listed = await self.gateway.query(
             self.sources, self.subdirs, wanted, recursive=True, channel_relations="disabled"
         )
@@ -273,6 +314,27 @@ class _Work:
         return await PackageArchive.from_url(self.client, url)
 
 
+class _NoarchOnly:
+    """A channel that is known to have nothing for the platform, as a source of what it has for all."""
+
+    def __init__(self, channel: rattler.Channel, gateway: rattler.Gateway) -> None:
+        self._channel = channel
+        self._gateway = gateway
+
+    async def fetch_package_records(
+        self, platform: rattler.Subdir, name: rattler.PackageName
+    ) -> list[rattler.RepoDataRecord]:
+        """The records of ``name``; the reader's own protocol."""
+        if str(platform) != NOARCH:
+            return []
+        found = await self._gateway.query([self._channel], [platform], [name.normalized], recursive=False)
+        return [record for records in found for record in records]
+
+    def package_names(self, platform: rattler.Subdir) -> list[str]:  # noqa: ARG002  the reader's own protocol
+        """None: only a request without a name asks for all."""
+        return []
+
+
 async def _each(call: Any, items: Sequence[Any]) -> list[Any]:
     """``call`` of each item, in order, some at once; the first failure ends the others."""
     gate = asyncio.Semaphore(_AT_ONCE)
@@ -293,6 +355,7 @@ def _candidate(
     record: rattler.RepoDataRecord, number: int, specs: Iterable[rattler.MatchSpec], cutoff: datetime | None
 ) -> Candidate:
     entry = json.loads(record.to_json())
+    built = record.indexed_timestamp or record.timestamp  # as rattler's own solve reads a cut-off
     for key in ("fn", "url", "channel"):
         entry.pop(key, None)
     return Candidate(
@@ -304,7 +367,7 @@ def _candidate(
         filename=record.file_name,
         depends=tuple(record.depends),
         sha256=entry.get("sha256"),
-        recent=cutoff is not None and (record.timestamp is None or record.timestamp > cutoff),
+        recent=cutoff is not None and (built is None or built > cutoff),
         fits=all(spec.matches(record) for spec in specs),
         entry=entry,
         record=record,
@@ -315,79 +378,26 @@ def _matches(spec: str, record: rattler.PackageRecord) -> bool:
     return rattler.MatchSpec(spec).matches(record)
 
 
-def _anywhere(spec: str) -> str:
-    """A match spec without its channel."""
-    return spec.rpartition("::")[2]
-
-
 def _virtual(one: Virtual) -> rattler.GenericVirtualPackage:
     return rattler.GenericVirtualPackage(
         rattler.PackageName(one.name), rattler.Version(one.version), rattler.BuildString(one.build)
     )
 
 
-def _directed(plan: ChannelPlan, specs: Sequence[str]) -> tuple[tuple[Channel, ...], tuple[str, ...]]:
-    """The channels to ask, those that only a match spec names last, and the specs with their channels as URLs."""
-    channels = {channel.shown: channel for channel in plan.channels}
-    directed = []
-    for spec in specs:
-        name = condaspec.channel_of(spec)
-        if name is None:
-            directed.append(spec)
-            continue
-        channel = plan.named(name)
-        channels.setdefault(channel.shown, channel)
-        directed.append(condaspec.in_channel(spec, channel.shown))
-    return tuple(channels.values()), tuple(directed)
-
-
-def client(solver: CondaSolver, channels: Sequence[Channel]) -> rattler.Client:
-    """A client that asks for ``channels`` without credentials and sends them where they belong.
+def client(
+    solver: CondaSolver, channels: Sequence[Channel], logins: Mapping[str, tuple[str, str] | None]
+) -> rattler.Client:
+    """A client that asks for ``channels`` without credentials and sends those of ``logins`` where they belong.
 
     rattler keeps URLs with its repodata: so it is given URLs without secrets, and tokens and passwords are added
     below it, to each request.
     """
-    mirrors = {channel.shown: [_plain(url) for url in channel.asked] for channel in channels}
+    mirrors = {channel.shown: [condaaccess.plain(url) for url in channel.asked] for channel in channels}
     moved = {shown: urls for shown, urls in mirrors.items() if urls != [shown]}
-    known = [url for channel in channels for url in channel.asked]
 
-    def headers(host: str, path: str) -> dict[str, str] | None:
-        login = _login(host, path, known, solver)
-        if login is None:
-            return None
-        return {"Authorization": "Basic " + base64.b64encode(":".join(login).encode()).decode()}
-
+    headers = functools.partial(condaaccess.headers, logins=logins, netrc=solver.plan.netrc)
     middlewares: list[Any] = [RetryMiddleware(2), AddHeadersMiddleware(headers)]
     if moved:
         middlewares.insert(0, MirrorMiddleware(moved))
-    with _CERTIFICATES:
-        before = {name: os.environ.get(name) for name in authorities.NATIVE}
-        try:
-            _set({**dict.fromkeys(authorities.NATIVE), **authorities.variables(solver.environ)})
-            return rattler.Client(middlewares, user_agent="flowkiln", timeout=int(solver.limits.stall))
-        finally:
-            _set(before)
-
-
-def _set(variables: Mapping[str, str | None]) -> None:
-    # rattler's TLS reads its certificates from the process's variables, once, when a client is made.
-    for name, value in variables.items():
-        if value is None:
-            os.environ.pop(name, None)
-        elif os.environ.get(name) != value:
-            os.environ[name] = value
-
-
-def _login(host: str, path: str, known: Sequence[str], solver: CondaSolver) -> tuple[str, str] | None:
-    """User and password for a request: those in the URL of the channel that it belongs to, else netrc's."""
-    for url in known:
-        parts = urlsplit(url)
-        if parts.hostname == host and path.startswith(f"{parts.path.rstrip('/')}/") and parts.username is not None:
-            return unquote(parts.username), unquote(parts.password or "")
-    return solver.plan.credentials(f"https://{host}/")
-
-
-def _plain(url: str) -> str:
-    """``url`` without user and password, its token kept."""
-    parts = urlsplit(url)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl().rstrip("/")
+    with condaaccess.certificates(solver.environ):
+        return rattler.Client(middlewares, user_agent="flowkiln", timeout=int(solver.limits.stall))

@@ -6,6 +6,7 @@ one. Nothing limits the whole time: only silence counts.
 
 from __future__ import annotations
 
+import hashlib
 import random
 import shutil
 import threading
@@ -93,6 +94,21 @@ class Fetcher:
             copy = folder / f"{wheel.sha256}.built"
             shutil.copyfile(found, copy)
         return copy
+
+    def fetch_any(self, name: str, url: str, folder: Path) -> tuple[Path, str]:
+        """The path of a file in ``folder`` whose hash nobody has stated, with its sha256: whatever is there now.
+
+        The caller holds a lock on the URL. Raises as ``fetch`` does.
+        """
+        artefact = Artefact(name=name, url=url, sha256=hashlib.sha256(url.encode()).hexdigest())
+        with files.disk_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            partial = Partial(folder / f"{artefact.sha256}.url")
+            if partial.size and partial.validator is None:  # bytes of an answer that may be another one now
+                partial.discard()
+            digest = self._complete(artefact, partial, _ignore, threading.Event())
+            partial.finish()
+        return partial.path, digest
 
     def close(self) -> None:
         """Closes idle connections."""

@@ -62,7 +62,7 @@ class HostRunner:
             (scratch / name).mkdir(exist_ok=True)
         request = scratch / "request.json"
         request.write_text(
-            json.dumps(request_of(job, job.root.as_posix(), job.answer.as_posix())), encoding="utf-8"
+            json.dumps(request_of(job, job.root.as_posix(), job.answer.as_posix(), self._seconds)), encoding="utf-8"
         )
         python = self._python_of(job)
         finished = command.run(
@@ -99,13 +99,14 @@ SWITCHES = ("-s", "-P", "-B")
 """Switches of the Python that builds: nothing of the user's, nothing of the current folder."""
 
 
-def request_of(job: Job, root: str, answer: str) -> Mapping[str, object]:
+def request_of(job: Job, root: str, answer: str, seconds: float) -> Mapping[str, object]:
     """What ``build_wheel`` is asked, with the folders as the build sees them."""
     return {
         "root": root,
         "backend": job.system.backend,
         "backend_path": list(job.system.backend_path),
         "known": list(job.known),
+        "seconds": int(seconds) + 30,
         "answer": answer,
     }
 

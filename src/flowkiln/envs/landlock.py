@@ -18,6 +18,7 @@ _CREATE, _ADD, _RESTRICT = 444, 445, 446
 _VERSION = 1
 _PATH_BENEATH = 1
 _NO_NEW_PRIVS = 38
+_DEATH_SIGNAL, _KILL = 1, 9
 _WRITES = (1 << 1) | sum(1 << bit for bit in range(4, 13))
 """Writing a file; removing and making of everything."""
 _REFER, _TRUNCATE = 1 << 13, 1 << 14
@@ -84,6 +85,12 @@ def _call(number: int, *arguments: bytes | int | None) -> int:
     return found
 
 
+def end_with_parent() -> None:
+    """From now on this process is killed when the thread that started it ends: nobody waits for it then."""
+    ctypes.CDLL(None).prctl(_DEATH_SIGNAL, _KILL, 0, 0, 0)
+
+
 if __name__ == "__main__":
+    end_with_parent()
     hold(sys.argv[1], network=sys.argv[2] == "yes")
     os.execv(sys.argv[3], sys.argv[3:])  # noqa: S606  the program takes the place of this one

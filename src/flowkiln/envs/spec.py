@@ -66,6 +66,7 @@ class EnvSpec:
     * ``virtual``: pairs of a virtual package without its underscores (``cuda``) and the version it is assumed to
       have, sorted; those that a platform always has need not be named.
     * ``direct``: distributions whose source is named, sorted by name; ``requirements`` has each by its name alone.
+    * ``code``: folders of projects that travel with a flow's code instead of being installed; not in the identity.
     * ``given``: a lock of another tool; nothing else of packages then stands in the request.
 
     Build one through ``flowkiln.envs.sources``, which checks and normalises.
@@ -87,6 +88,7 @@ class EnvSpec:
     channels: tuple[str, ...] = ()
     virtual: tuple[tuple[str, str], ...] = ()
     direct: tuple[DirectReference, ...] = ()
+    code: tuple[Path, ...] = ()
     given: GivenLock | None = None
 
     @property

@@ -103,7 +103,7 @@ class ContainerRunner:
         container = self._engine.create(f"flowkiln-build-{secrets.token_hex(6)}", self._spec(job, image))
         try:
             with tempfile.TemporaryFile() as packed:
-                _pack(job, packed)
+                _pack(job, packed, self._seconds)
                 self._engine.put_archive(container, "/", _pieces(packed))
             self._engine.start(container)
             code = self._wait(container)
@@ -158,11 +158,11 @@ class ContainerRunner:
         }
 
 
-def _pack(job: Job, stream: Any) -> None:
+def _pack(job: Job, stream: Any, seconds: float) -> None:
     """A tar of the build's folder: script, request, the project's files, and empty folders to write in."""
     source = job.answer.parent / "source"
     root = PurePosixPath(FOLDER, "source", job.root.relative_to(source).as_posix()).as_posix()
-    request = json.dumps(hostbuild.request_of(job, root, f"{FOLDER}/answer")).encode()
+    request = json.dumps(hostbuild.request_of(job, root, f"{FOLDER}/answer", seconds)).encode()
     with tarfile.open(fileobj=stream, mode="w|", format=tarfile.PAX_FORMAT) as archive:
         for name in ("", "/home", "/tmp", "/answer"):  # noqa: S108  folders of the container
             folder = tarfile.TarInfo(FOLDER.lstrip("/") + name)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
-from contextlib import closing
+from dataclasses import replace
 from functools import cached_property, partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flowkiln._base import paths
@@ -12,18 +14,18 @@ from flowkiln._base.engineerrors import EngineError
 from flowkiln._base.errors import concerning
 from flowkiln._base.platforms import Platform
 from flowkiln._base.report import Silent
+from flowkiln.envs import scmversions, sourcearchives
 from flowkiln.envs.builderrors import NowhereToBuild
 from flowkiln.envs.builds import Builder, Means
 from flowkiln.envs.spec import EnvSpec
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from flowkiln._base.report import Reporter
     from flowkiln._base.settings import Settings
     from flowkiln.envs.builds import Job, Runner, Shelf
     from flowkiln.envs.builtwheels import BuiltWheel
     from flowkiln.envs.direct import DirectReference
+    from flowkiln.envs.fetch import Fetcher
     from flowkiln.envs.handing import HandedWheel
     from flowkiln.envs.lock import EnvLock, LockedBuild, LockedSource, LockedWheel
     from flowkiln.envs.uv import Solver
@@ -66,23 +68,37 @@ class Building:
             glibc=glibc_of,
             reporter=self._reporter,
             shelf=self._shelf,
+            version=self._version,
         )
         return Builder(means)
 
     def close(self) -> None:
-        """Ends the connections to the engine; it can be used again."""
+        """Ends the connections to engine and servers; it can be used again."""
         if "_bakery" in self.__dict__:
             self._bakery.close()
+        if "_fetcher" in self.__dict__:
+            self._fetcher.close()
 
     # -- as envs.sourcebuilds.Sources ----------------------------------------------------------------------------
 
     def pin(self, reference: DirectReference, previous: LockedSource | None, *, upgrade: bool) -> LockedSource:
         """Where the source of ``reference`` is now; where ``previous`` says unless ``upgrade`` frees it."""
-        raise NowhereToBuild(f"{reference.name}: {previous} {upgrade}", hint=_HINT)
+        source = sourcearchives.pin(
+            reference,
+            previous=previous,
+            upgrade=upgrade,
+            folder=self._start,
+            cache=paths.cache_root(),
+            fetcher=self._fetcher,
+            environ=os.environ,
+        )
+        return replace(source, base=self._start) if source.kind == "folder" else source
 
     def wheel(self, reference: DirectReference, source: LockedSource) -> HandedWheel | None:
         """The wheel that ``source`` is, None where it has to be built."""
-        raise NowhereToBuild(f"{reference.name}: {source}", hint=_HINT)
+        if not sourcearchives.is_wheel(source):
+            return None
+        return sourcearchives.wheel_of_archive(reference.name, source, self._archive(reference.name, source))
 
     def builds_for(self, platform: Platform) -> bool:
         """Whether something here builds for ``platform`` itself."""
@@ -171,8 +187,6 @@ class Building:
 
     def _lock(self, label: str, requires: tuple[str, ...], python: str, platform: Platform) -> EnvLock:
         """The build requirements as locked: of wheels alone, from the indexes of the request."""
-        from dataclasses import replace
-
         from flowkiln.envs.requirements import requirement
         from flowkiln.envs.resolve import resolve
 
@@ -197,13 +211,34 @@ class Building:
         return Solver(plan=plan, offline=self._settings.flag("offline"), reporter=Silent())
 
     def _archive(self, name: str, source: LockedSource) -> Path:
-        from flowkiln.envs.artefact import Artefact
+        return sourcearchives.archive_of(
+            source,
+            name=name,
+            folder=source.base or self._start,
+            cache=paths.cache_root(),
+            fetcher=self._fetcher,
+            environ=os.environ,
+        )
+
+    def _version(self, source: LockedSource) -> str | None:
+        """The version of a commit by its tags; None for what has no history."""
+        if source.kind != "git":
+            return None
+        described = sourcearchives.describe(
+            source, cache=paths.cache_root(), fetcher=self._fetcher, environ=os.environ
+        )
+        return scmversions.of(described, source.commit or "")
+
+    @property
+    def _start(self) -> Path:
+        """Where relative sources start."""
+        return self._folder or Path.cwd()
+
+    @cached_property
+    def _fetcher(self) -> Fetcher:
         from flowkiln.wiring.trees import Host
 
-        artefact = Artefact(name=name, url=source.url, sha256=source.sha256, size=source.size)
-        fetcher = Host(self._settings).fetcher()
-        with closing(fetcher):
-            return fetcher.fetch(artefact, paths.cache_root() / "partial")
+        return Host(self._settings).fetcher()
 
     def _shelf(self) -> Shelf | None:
         from flowkiln.wiring.baking import team_repository

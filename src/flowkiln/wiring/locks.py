@@ -219,7 +219,7 @@ def conda_solver_of(request: Request, settings: Settings, reporter: Reporter) ->
     from flowkiln.envs import channels
     from flowkiln.envs.condaquestion import CondaSolver
 
-    plan = channels.plan(request.spec.channels, settings.items("channels") or ())
+    plan = channels.plan_of(settings, request.spec)
     if plan.ignored:
         reporter.warn(f"{request.label}: settings of conda without effect here: {', '.join(plan.ignored)}")
     return CondaSolver(

@@ -67,13 +67,17 @@ class Host:
         from flowkiln.envs.fetch import Fetcher, Network
 
         plan = indexes.plan_of(self._settings)
-        conda = channels.plan((), self._settings.items("channels") or ())
+        conda = channels.plan_of(self._settings)
 
         def credentials(url: str) -> tuple[str, str] | None:
-            return plan.credentials(url) or conda.credentials(url)
+            own = None if conda.covers(url) else plan.credentials(url)
+            return own or conda.credentials(url)
+
+        def renew(url: str, refused: tuple[str, str] | None) -> tuple[str, str] | None:
+            return (conda if conda.covers(url) else plan).renew(url, refused)
 
         stall = float(self._settings.count("download-timeout") or 30)
-        network = Network(credentials=credentials, renew=plan.renew, stall=stall, source=conda.source)
+        network = Network(credentials=credentials, renew=renew, stall=stall, source=conda.source)
         return Fetcher(
             network,
             offline=self._settings.flag("offline"),

@@ -1,48 +1,45 @@
-"""Where symbolic links lead, followed as a system would, without looking at any disk."""
+"""Where symbolic links lead, found by following them as the kernel does, without a file system."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
-_MOST_FOLLOWED = 40
-"""Links in one path, as Linux counts; with more of them nothing opens it."""
-LONGEST_TARGET = 1024
+_MOST = 40
+"""Links in one path: at more, the kernel refuses to follow them."""
 
 
-def escaping(links: Mapping[str, str], key: Callable[[str], str] = str) -> str | None:
-    """The first of ``links`` (path -> target, relative to one root) that leaves the root; None where none does.
+def leaves(path: str, links: Mapping[str, str]) -> bool:
+    """Whether the link at ``path`` leads out of the prefix, once the other ``links`` of the prefix are followed.
 
-    Links on the way are followed, so that ``..`` is the folder above where a path really is. What is no link
-    counts as a folder. ``key`` is equal for paths that are one on the file system.
+    ``links`` are targets by path, relative to the prefix. What is not among them counts as a folder that exists:
+    somebody may make it. A circle leads nowhere, and so not outside.
     """
-    targets = {key(path): target for path, target in links.items()}
-    return next((path for path, target in sorted(links.items()) if _leaves(path, target, targets, key)), None)
-
-
-def _leaves(path: str, target: str, targets: Mapping[str, str], key: Callable[[str], str]) -> bool:
-    if target.startswith("/"):
+    target = links[path]
+    if not target or target.startswith("/") or "\0" in target:
         return True
-    todo = [*target.split("/")[::-1], *path.split("/")[-2::-1]]  # of the folder first, from the end
-    here: list[str] = []
+    at = path.split("/")[:-1]
+    pending = target.split("/")[::-1]
     followed = 0
-    while todo:
-        part = todo.pop()
+    while pending:
+        part = pending.pop()
+        if part in ("", "."):
+            continue
         if part == "..":
-            if not here:
+            if not at:
                 return True
-            here.pop()
-        elif part not in ("", "."):
-            here.append(part)
-            further = targets.get(key("/".join(here)))
-            if further is not None:
-                followed += 1
-                if followed > _MOST_FOLLOWED:
-                    return False
-                if further.startswith("/"):
-                    return True  # wherever it stands: an absolute target is outside
-                here.pop()
-                todo += further.split("/")[::-1]
+            at.pop()
+            continue
+        at.append(part)
+        found = links.get("/".join(at))
+        if found is not None:
+            followed += 1
+            if followed > _MOST:
+                return False
+            if not found or found.startswith("/"):
+                return True
+            at.pop()
+            pending += found.split("/")[::-1]
     return False

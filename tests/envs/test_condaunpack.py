@@ -168,6 +168,7 @@ def test_a_hostile_package_is_refused_and_nothing_leaves(cases: Channel, tmp_pat
         ([Member("a.pyc", b"x"), Member("b", Link("a.pyc", hard=True))], "no file that is kept"),
         ([Member("a/b", b""), Member("a", b"")], "is a file and its folder"),
         ([Member("a", Link("/etc/passwd"))], "outside of the environment"),
+        ([Member("a", Link("x" * 1025))], "too long"),
         ([Member("a/b/c/l", Link("../../..")), Member("a/t", Link("b/c/l/../../x"))], "'a/t': a link .* outside"),
         ([Member("a/b/l", Link("../..")), Member("a/t", Link("b/l/..")), Member("u", Link("a/t"))], "outside"),
         ([Member("a", Link(""))], "a link to ''"),

@@ -35,6 +35,14 @@ def test_where_links_lead(links: dict[str, str], out: bool) -> None:
     assert leaves(next(iter(links)), links) == out
 
 
+def test_names_that_are_one_on_the_file_system_are_one() -> None:
+    links = {"a/t": "b/c/l/../../etc", "a/B/c/l": "../../.."}
+    assert not leaves("a/t", links)
+    folded = {path.casefold(): target for path, target in links.items()}
+    assert leaves("a/t", folded, str.casefold)
+    assert not leaves("a/B/c/l", folded, str.casefold)
+
+
 @given(st.dictionaries(NAMES, TARGETS, min_size=1, max_size=5))
 def test_the_kernel_goes_out_of_no_link_that_stays(
     tmp_path_factory: pytest.TempPathFactory, links: dict[str, str]

@@ -184,6 +184,8 @@ class _Unpacking:
             raise self._refuse(path, f"a link to {target!r}, which is no UTF-8") from None
         if not target or "\0" in target:
             raise self._refuse(path, f"a link to {target!r}")
+        if len(data) > links.LONGEST:
+            raise self._refuse(path, f"a link to {target[:80]!r}..., which is too long")
         return data
 
     def _check_links(self, found: Mapping[str, Found]) -> None:

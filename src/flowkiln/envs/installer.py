@@ -236,7 +236,7 @@ def combine(
     _check_folders(names, case_matters=case_matters)
     if not case_matters:
         _check_case(names)
-    _check_links(files)
+    _check_links(files, case_matters=case_matters)
     return Tree(
         owners=tuple((files[path][0], files[path][1].sha256) for path in sorted(files)),
         launchers=tuple((scripts[path][0], scripts[path][1].sha256) for path in sorted(scripts)),
@@ -311,15 +311,17 @@ def _check_folders(names: Mapping[str, str], *, case_matters: bool) -> None:
         raise _conflict(folder, held[folder], names[below[folder]])
 
 
-def _check_links(files: Mapping[str, tuple[Entry, Unpacked]]) -> None:
+def _check_links(files: Mapping[str, tuple[Entry, Unpacked]], *, case_matters: bool) -> None:
     """No link leads out of the prefix, not through the links of other packages either. Raises HostileConda."""
     targets = {
         path: entry.source.decode()
         for path, (entry, _) in files.items()
         if entry.is_link and isinstance(entry.source, bytes)
     }
+    key = str if case_matters else collision_key
+    keyed = {key(path): target for path, target in targets.items()}
     for path, target in targets.items():
-        if links.leaves(path, targets):
+        if links.leaves(path, keyed, key):
             name = files[path][1].filename
             message = f"{name}: {path!r}: a link to {target!r}, outside of the environment"
             raise HostileConda(message, data={"package": name, "member": path})

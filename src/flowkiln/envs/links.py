@@ -5,19 +5,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
+LONGEST = 1024
+"""Bytes of a target: macOS makes no longer link, Linux takes four times as many."""
 _MOST = 40
 """Links in one path: at more, the kernel refuses to follow them."""
 
 
-def leaves(path: str, links: Mapping[str, str]) -> bool:
+def leaves(path: str, links: Mapping[str, str], key: Callable[[str], str] = str) -> bool:
     """Whether the link at ``path`` leads out of the prefix, once the other ``links`` of the prefix are followed.
 
     ``links`` are targets by path, relative to the prefix. What is not among them counts as a folder that exists:
-    somebody may make it. A circle leads nowhere, and so not outside.
+    somebody may make it. A circle leads nowhere, and so not outside. The paths of ``links`` are given as ``key``
+    makes them, which is equal for paths that are one on the file system.
     """
-    target = links[path]
+    target = links[key(path)]
     if not target or target.startswith("/") or "\0" in target:
         return True
     at = path.split("/")[:-1]
@@ -33,7 +36,7 @@ def leaves(path: str, links: Mapping[str, str]) -> bool:
             at.pop()
             continue
         at.append(part)
-        found = links.get("/".join(at))
+        found = links.get(key("/".join(at)))
         if found is not None:
             followed += 1
             if followed > _MOST:

@@ -228,6 +228,13 @@ def test_links_of_two_packages_that_lead_out_together_are_refused() -> None:
         installed(one, other)
 
 
+def test_where_case_does_not_matter_a_link_is_followed_by_any_of_its_names() -> None:
+    pair = conda("one", a_B_c_l="../../.."), conda("two", a_t="b/c/l/../../etc")
+    assert installed(*pair).owners
+    with pytest.raises(HostileConda, match=r"two-1\.0-0\.conda: 'a/t': a link to .* outside"):
+        installed(*pair, case_matters=False)
+
+
 def test_a_wheel_has_no_files_below_a_link_of_a_conda_package() -> None:
     wheel = made("wheel", file("lib64/x.py", scheme="data"))
     with pytest.raises(PathOwnedTwice, match="lib64"):

@@ -13,7 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks import artifacts, baking, containers, locking, materialise, stack
+from benchmarks import artifacts, baking, conda, containers, locking, materialise, stack
 from benchmarks.measure import Row
 from benchmarks.peers import Peers
 from benchmarks.running import Running
@@ -27,6 +27,7 @@ GROUPS = {
     "running": "Running flows",
     "locking": "Locking",
     "materialise": "Environments on disk",
+    "conda": "Conda environments on disk",
     "artifacts": "Artifacts",
     "baking": "Images",
     "containers": "Containers",
@@ -47,6 +48,8 @@ def measured(group: str, peers: Peers, options: argparse.Namespace) -> Iterator[
         return locking.rows(peers, folder)
     if group == "materialise":
         return materialise.rows(peers, folder)
+    if group == "conda":
+        return conda.rows(folder)
     if group == "artifacts":
         return iter(artifacts.rows(peers.flowkiln(), folder, megabytes=options.megabytes))
     return _of_images(baking.rows if group == "baking" else containers.rows, peers, folder, options.pairs)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import datetime as dt
+import itertools
 import os
 import platform
 import sys
@@ -13,7 +14,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks import artifacts, baking, conda, containers, locking, materialise, stack
+from benchmarks import artifacts, baking, conda, condalocking, containers, locking, materialise, stack
 from benchmarks.measure import Row
 from benchmarks.peers import Peers
 from benchmarks.running import Running
@@ -45,7 +46,7 @@ def measured(group: str, peers: Peers, options: argparse.Namespace) -> Iterator[
     if group == "running":
         return Running(peers, folder, wide=options.wide).rows()
     if group == "locking":
-        return locking.rows(peers, folder)
+        return itertools.chain(locking.rows(peers, folder), condalocking.rows(peers, folder))
     if group == "materialise":
         return materialise.rows(peers, folder)
     if group == "conda":

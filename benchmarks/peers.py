@@ -38,10 +38,11 @@ class Peers:
     def flowkiln(self) -> Path:
         """Python of an environment with flowkiln, built from the sources as they are now, and the same pandas."""
         source = Path(__file__).resolve().parent.parent
-        python = self._environment("flowkiln", str(source), "pandas>=2.2,<3")
+        project = f"flowkiln[conda] @ {source.as_uri()}"
+        python = self._environment("flowkiln", project, "pandas>=2.2,<3")
         if not self._built:
             install = [uv(), "pip", "install", "--quiet", "--python", str(python)]
-            run([*install, "--reinstall-package", "flowkiln", str(source)], cwd=self.root)
+            run([*install, "--reinstall-package", "flowkiln", project], cwd=self.root)
             self._built = True
         return python
 

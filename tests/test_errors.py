@@ -14,7 +14,7 @@ from tests.source import modules, relative
 
 RANGES = {
     "_base": ("CFG", "ENG", "SYS"),
-    "envs": ("ENV",),
+    "envs": ("ENV", "BLD"),
     "store": ("STO",),
     "executor": ("RUN",),
     "images": ("IMG",),

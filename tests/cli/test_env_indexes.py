@@ -6,13 +6,16 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from tests.cli.declaring import answer, flow, run
+from tests.services.channel import Channel
+from tests.services.index import Fault
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import pytest
-
+    from tests.services.channel import ChannelServer
     from tests.services.home import Home
     from tests.services.index import PackageIndex
 
@@ -142,3 +145,52 @@ def test_commands_and_the_keyring_are_named_and_not_asked(
     monkeypatch.setenv("FLOWKILN_INDEXES", "https://asked.example/simple https://ann@kept.example/simple")
     found = places(answer(capsys, "env", "indexes"))
     assert [one["login"] for one in found] == ["*** (command)", "ann (keyring)"]
+
+
+@pytest.fixture
+def channels(
+    channel_server: ChannelServer, tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> ChannelServer:
+    """A server of the channels that an environment of the project names; ``absent`` and a folder are not there."""
+    channel = Channel(tmp_path / "channel").index()
+    urls = [channel_server.mount(name, channel) for name in ("open", "closed", "kept")]
+    urls += [f"{channel_server.base}/absent", channel.url, (tmp_path / "none").as_uri()]
+    pyproject = folder / "pyproject.toml"
+    declared = f"[tool.flowkiln.envs.own]\nconda = ['alpha']\nchannels = {urls}\n"
+    pyproject.write_text(f"{pyproject.read_text()}\n{declared}")
+    monkeypatch.chdir(folder)
+    return channel_server
+
+
+def test_check_asks_channels_too(channels: ChannelServer, capsys: pytest.CaptureFixture[str]) -> None:
+    channels.fault("/closed/noarch/repodata.json", Fault(status=403), on="repodata")
+    channels.fault("/kept/noarch/repodata.json", Fault(status=503), on="repodata")
+    capsys.readouterr()
+    assert run("env", "indexes", "--check", "--json") == 5
+    found = [one for one in places(json.loads(capsys.readouterr().out)) if one["kind"] == "channel"]
+    said = [None if one["answers"] else re.sub(r".*(there is no|answers)", r"\1", one["problem"]) for one in found]
+    absent = f"there is no conda channel {channels.base}/absent (it has no noarch/repodata.json)"
+    assert said[:5] == [None, "answers 403", "answers 503", absent, None]
+    assert str(said[5]).startswith("there is no conda channel file:///")
+    assert run("env", "indexes", "--check") == 5
+    shown = capsys.readouterr().out
+    assert "not asked" not in shown
+    assert f"{channels.base}/closed answers 403" in shown
+
+
+def test_check_logs_in_to_channels_as_locking_does(
+    channels: ChannelServer, home: Home, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    channels.require("ann", CANARY)
+    teller = home.work / "teller"
+    teller.write_text(f"#!/bin/sh\necho ann\necho {CANARY}\n")
+    teller.chmod(0o755)
+    assert run("env", "indexes", "--check") == 5
+    assert f"{channels.base}/open answers 401" in capsys.readouterr().out
+    monkeypatch.setenv("FLOWKILN_CREDENTIALS", f"127.0.0.1={teller}")
+    run("env", "indexes", "--check", "--json")
+    said = capsys.readouterr().out
+    found = [one for one in places(json.loads(said)) if one["kind"] == "channel"]
+    assert [one["answers"] for one in found] == [True, True, True, False, True, False]
+    assert found[0]["login"] == "*** (command)"
+    assert CANARY not in said

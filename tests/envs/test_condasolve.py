@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import ssl
 import threading
 from dataclasses import replace
@@ -9,10 +10,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 import trustme
+from rattler.exceptions import SolverError
 
 from flowkiln._base import paths
 from flowkiln._base.command import Limits
-from flowkiln.envs import channels
+from flowkiln.envs import channels, condafailures
 from flowkiln.envs.condaerrors import (
     BrokenChannel,
     ChannelDenied,
@@ -102,6 +104,16 @@ def test_a_conflict_keeps_the_explanation(url: str) -> None:
         solved(url, "old-leaf", "demo >=2")
     for part in ("old-leaf", "leaf >=2", "leaf <2"):
         assert part in caught.value.message
+
+
+def test_the_solvers_own_limit_is_no_conflict_and_a_name_is_no_limit(tmp_path: Path) -> None:
+    needing = ("needing", "1", {"depends": ["timeout-tool <2"]})
+    url = made(tmp_path / "channel", needing, ("timeout-tool", "2"), ("leaf", "1")).url
+    with pytest.raises(CondaConflict, match="timeout-tool"):
+        solved(url, "needing", "timeout-tool")
+    solver = conda_solver(url)
+    told = condafailures.translate(SolverError("Solve operation has been cancelled"), solver, question("leaf"))
+    assert isinstance(told, LockTimeout)
 
 
 def test_a_package_that_no_channel_has_is_named(url: str) -> None:
@@ -242,6 +254,40 @@ def test_offline_uses_what_was_read_before(url: str, channel_server: ChannelServ
     channel_server.forget_requests()
     assert ask(cold, question("leaf")) == answer
     assert channel_server.total == 0
+
+
+def test_offline_a_channel_that_has_nothing_for_the_platform_is_known_to_have_nothing(
+    url: str, channel_server: ChannelServer, tmp_path: Path
+) -> None:
+    other = Channel(tmp_path / "other")
+    package(other.folder, "intel", "1.0", subdir="linux-64")
+    package(other.folder, "pure", "1.0")
+    first = channel_server.mount("first", other.index())
+    asked, offline = question("leaf", "pure", platform=ARM64), conda_solver(first, url, offline=True)
+    assert chosen(ask(conda_solver(first, url), question("leaf", "intel"))) == {"leaf": "2.0", "intel": "1.0"}
+    with pytest.raises(Offline, match="/linux-aarch64 was not read before"):
+        ask(offline, asked)
+    answer = ask(conda_solver(first, url), asked)
+    channel_server.forget_requests()
+    assert ask(offline, asked) == answer
+    assert channel_server.total == 0
+    with pytest.raises(CondaConflict, match="intel"):
+        ask(offline, question("intel", platform=ARM64))
+    package(other.folder, "arm", "1.0", subdir="linux-aarch64")
+    other.index()
+    ask(conda_solver(first, url), asked)
+    assert chosen(ask(offline, question("arm", platform=ARM64))) == {"arm": "1.0"}
+
+
+def test_a_channel_without_the_folder_for_all_platforms_is_none(
+    url: str, channel_server: ChannelServer, tmp_path: Path
+) -> None:
+    other = Channel(tmp_path / "other")
+    package(other.folder, "intel", "1.0", subdir="linux-64")
+    first = channel_server.mount("first", other.index())
+    shutil.rmtree(other.folder / "noarch")
+    with pytest.raises(NoSuchChannel, match=f"{first} .it has no noarch/repodata.json"):
+        ask(conda_solver(first, url), question("intel"))
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from flowkiln.envs import exporting, pylock, yamltext
-from flowkiln.envs.lock import PlatformLock
+from flowkiln.envs.lock import LockedBuild, LockedSource, LockedWheel, PlatformLock
 from flowkiln.envs.lockfileerrors import NoMd5, NotExportable
 from flowkiln.envs.lockfolder import LockFolder
 from tests.cli.declaring import run
@@ -32,6 +32,42 @@ def test_requirements_and_pylock_hold_the_wheels() -> None:
     assert exporting.pylock(first()) == pylock.serialise("3.11", WHEELS)
     assert [exporting.left_out(first(), form) for form in exporting.FORMS] == [4, 0, 0, 4, 0]
     assert exporting.left_out(first(PLAIN), "pylock") == 0
+
+
+def built(kind: str, **more: str) -> LockedWheel:
+    """A wheel that was built of a source of ``kind``."""
+    url = {"folder": "../lib", "git": "https://x.test/lib.git"}.get(kind, "https://x.test/lib-1.0.tar.gz")
+    source = LockedSource(kind=kind, url=url, sha256="a" * 64, **more)  # type: ignore[arg-type]
+    build = LockedBuild(source=source, key="sha256:" + "b" * 64, python="3.11", platform=AMD64)
+    return replace(a_wheel("lib"), url=url, build=build)
+
+
+@pytest.mark.parametrize(
+    ("wheel", "line"),
+    [
+        (built("sdist"), f"lib==1.0 \\\n    --hash=sha256:{'a' * 64}"),
+        (built("archive"), f"lib @ https://x.test/lib-1.0.tar.gz \\\n    --hash=sha256:{'a' * 64}"),
+        (
+            built("git", commit="c" * 40, ref="v1", subdirectory="py"),
+            f"lib @ git+https://x.test/lib.git@{'c' * 40}#subdirectory=py",
+        ),
+        (built("folder"), "./../lib"),
+    ],
+    ids=["sdist", "archive", "git", "folder"],
+)
+def test_what_was_built_is_named_by_its_source(wheel: LockedWheel, line: str) -> None:
+    part = replace(first(), wheels=(wheel,))
+    assert exporting.requirements(part).endswith(f"{line}\n")
+    assert wheel.sha256 not in exporting.requirements(part) + exporting.environment(MIXED, part)
+    lock = replace(MIXED, platforms=(part,))
+    if wheel.published is None:
+        with pytest.raises(NotExportable, match="lib was built of"):
+            exporting.explicit(part)
+        with pytest.raises(NotExportable, match="lib was built of"):
+            exporting.conda_lock(lock)
+    else:
+        assert f"# pip lib @ {wheel.url}#sha256={'a' * 64}" in exporting.explicit(part)
+        assert "a" * 64 in exporting.conda_lock(lock)
 
 
 def test_explicit_has_what_is_needed_first() -> None:

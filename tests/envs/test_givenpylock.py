@@ -152,7 +152,7 @@ BAD = {
     ),
     "no hash": (a_file(NO_HASH), NotInGivenLock, "x-1-py3-none-any.whl has no sha256"),
     "a local file": (a_file(LOCAL), NotHonoured, "is a local file"),
-    "only a source": (a_file(SDIST), NotInGivenLock, "only a source distribution"),
+    "a source without a hash": (a_file(SDIST), NotInGivenLock, "x.tar.gz has no sha256"),
     "a local wheel": (a_file(LOCAL_WHEEL), NotHonoured, "is a local file"),
     "an archive": (a_file(ARCHIVE), NotHonoured, "pylock.toml, x comes from an archive"),
     "a repository": (a_file(REPOSITORY), NotHonoured, "pylock.toml, x comes from a repository"),

@@ -26,6 +26,7 @@ Base = Literal[
     "debian-python:3.13",
     "no-python:bookworm",
     "distroless-python:3.11",
+    "compiler-python:3.11",
 ]
 
 _SYSTEM = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -56,6 +57,10 @@ def _packaged(suite: str) -> list[Variant]:
     return [Variant(machine(), [debian.with_python(suite)], config)]
 
 
+def _compiler(suite: str) -> list[Variant]:
+    return [Variant(machine(), [debian.with_compiler(suite)], _config({"PATH": _SYSTEM}, Cmd=["bash"]))]
+
+
 def _bare(suite: str) -> list[Variant]:
     return [Variant(machine(), [debian.system(suite, machine())], _config({"PATH": _SYSTEM}, Cmd=["bash"]))]
 
@@ -84,6 +89,7 @@ RECIPES: dict[Base, Recipe] = {
     "slim-python:3.13": Recipe("library/python", "3.13-slim", lambda: _slim("3.13", "trixie", machine())),
     "debian-python:3.11": Recipe("debian-python", "3.11", lambda: _packaged("bookworm")),
     "debian-python:3.13": Recipe("debian-python", "3.13", lambda: _packaged("trixie")),
+    "compiler-python:3.11": Recipe("compiler-python", "3.11", lambda: _compiler("bookworm")),
     "no-python:bookworm": Recipe("no-python", "bookworm", lambda: _bare("bookworm")),
     "distroless-python:3.11": Recipe("distroless-python", "3.11", lambda: _distroless("bookworm", "3.11")),
 }

@@ -57,6 +57,12 @@ def with_python(suite: str) -> Path:
     return _bootstrapped(suite, f"python-{suite}-{machine()}", "minbase", packages, machine())
 
 
+def with_compiler(suite: str) -> Path:
+    """A Debian with its own ``python3`` and all that builds extension modules for it."""
+    packages = ["ca-certificates", "python3-dev", "gcc", "libc6-dev"]
+    return _bootstrapped(suite, f"compiler-{suite}-{machine()}", "minbase", packages, machine())
+
+
 def _bootstrapped(suite: str, name: str, variant: str, packages: Sequence[str], architecture: str) -> Path:
     archive = built("archives", EDITION, f"{name}.tar")
     with locked(f"archive-{name}"):

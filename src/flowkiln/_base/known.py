@@ -51,6 +51,18 @@ TABLE: tuple[Setting, ...] = (
         help="Conda channels as names or URLs, first has precedence. Default: as conda is told, or conda-forge.",
     ),
     Setting(
+        key="conda.solver",
+        kind="text",
+        default="rattler",
+        choices=("rattler", "conda", "mamba", "micromamba"),
+        help="Who chooses conda packages: rattler, which is built in, or one of the others, driven by conda-lock.",
+    ),
+    Setting(
+        key="conda.program",
+        kind="path",
+        help="The program of `conda.solver`. Default: the one on PATH, or that CONDA_EXE or MAMBA_EXE names.",
+    ),
+    Setting(
         key="credentials",
         kind="pairs",
         default=(),
@@ -128,6 +140,24 @@ TABLE: tuple[Setting, ...] = (
         kind="items",
         default=(),
         help="Variables of the launcher that steps in a locked environment may see.",
+    ),
+    Setting(
+        key="build.where",
+        kind="text",
+        default="container",
+        choices=("container", "host", "never"),
+        help="Where packages without a wheel are built: in a container of the platform, on this machine itself "
+        "(their code can then do what you can do), or nowhere.",
+    ),
+    Setting(
+        key="build.image",
+        kind="text",
+        default="python:{python}",
+        help="Image that wheels are built in; `{python}` stands for X.Y. It brings the compilers.",
+    ),
+    Setting(key="build.network", kind="flag", default=False, help="Whether builds of wheels may use the network."),
+    Setting(
+        key="build.timeout", kind="count", default=1800, help="Seconds after which a build of a wheel is ended."
     ),
     Setting(
         key="images.base",

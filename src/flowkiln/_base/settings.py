@@ -27,6 +27,7 @@ MARKER = ".flowkiln"
 RESERVED_TABLES = ("envs", "profiles")
 """Sub-tables of ``[tool.flowkiln]`` that are not settings."""
 VARIABLES = {
+    "FLOWKILN_CONDA_LOCK": "The conda-lock program that drives `conda.solver`, in place of the one that is found.",
     "FLOWKILN_CONFIG": "The user's settings file, in place of the one in the configuration folder.",
     "FLOWKILN_PROFILE": "The settings profile to use; `--profile` wins over it.",
     "FLOWKILN_USER": "Who runs this, in place of the login name: `current.username`.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import platform
 import re
@@ -104,8 +105,12 @@ def _python(settings: Settings) -> Finding:  # noqa: ARG001  every check is call
 
 
 def _machine(settings: Settings) -> Finding:  # noqa: ARG001
+    from flowkiln.envs import driver
+
     libc = platforms.host_glibc()
     shown = f", glibc {libc[0]}.{libc[1]}" if libc else ""
+    found = driver.found()
+    shown += f", NVIDIA driver {found}" if found else ""
     return Finding("machine", "ok", f"{platforms.host()}{shown}, {os.cpu_count()} cores")
 
 
@@ -114,6 +119,20 @@ def _uv(settings: Settings) -> Finding:  # noqa: ARG001
 
     found = uv.find(os.environ)
     return Finding("uv", "ok", str(found), "FLOWKILN_UV" if os.environ.get("FLOWKILN_UV") else "")
+
+
+def _conda_solver(settings: Settings) -> Finding:
+    from flowkiln.envs import condadriven
+    from flowkiln.wiring.locks import driven_of
+
+    driven, origin = driven_of(settings), settings.origin("conda.solver")
+    if driven is None:
+        known = importlib.util.find_spec("rattler") is not None
+        text = "rattler" if known else "rattler, which is not installed: needed where conda packages are locked"
+        return Finding("conda solver", "ok", text, origin)
+    program, conda_lock = condadriven.find(driven, os.environ), condadriven.find_conda_lock(os.environ)
+    version = condadriven.check_version(conda_lock)
+    return Finding("conda solver", "ok", f"{program}\ndriven by conda-lock {version}, {conda_lock}", origin)
 
 
 def _interpreters(settings: Settings) -> Finding:
@@ -220,6 +239,7 @@ CHECKS: dict[str, Callable[[Settings], Finding]] = {
     "python": _python,
     "machine": _machine,
     "uv": _uv,
+    "conda solver": _conda_solver,
     "interpreters": _interpreters,
     "settings": _settings,
     "cache": _cache,

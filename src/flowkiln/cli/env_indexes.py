@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, replace
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
 
 import click
 
 from flowkiln._base import paths, redact
-from flowkiln._base.errors import ExitCode
+from flowkiln._base.errors import ExitCode, FlowkilnError
 from flowkiln.cli.options import session, verb
 from flowkiln.cli.output import table
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from flowkiln._base.json import JSONObject
     from flowkiln._base.settings import Settings
@@ -23,10 +25,12 @@ if TYPE_CHECKING:
     from flowkiln.envs.channels import ChannelPlan
     from flowkiln.envs.indexes import Index, IndexPlan
     from flowkiln.envs.spec import EnvSpec
+    from flowkiln.envs.transport import Transport
     from flowkiln.wiring.locks import Request
 
 CHANNEL = "channel"
 """The kind of place that conda packages come from."""
+_REPODATA = "noarch/repodata.json"
 _NAMED = 3
 """Packages of a pinned index that are named in the table; the --json output names all."""
 
@@ -113,11 +117,40 @@ def channels_of(plan: ChannelPlan) -> tuple[Place, ...]:
     found = []
     for channel in plan.channels:
         for asked in channel.asked:
-            url, login = bare(asked), plan.login(asked)
+            url, giver = bare(asked), plan.giver(asked)
             token = "/t/" in asked and "/t/" not in url
-            who = "token in its URL" if token else str(login) if login else None
+            who = "token in its URL" if token else str(giver) if giver else None
             found.append(_place(CHANNEL, url, channel.origin, who))
     return tuple(found)
+
+
+def _asked(plan: ChannelPlan) -> Iterator[tuple[str, str | None]]:
+    """Each address of the channels, without secrets, and why it cannot be used; None where it answers."""
+    from flowkiln.envs.channels import bare
+    from flowkiln.envs.transport import Network, Transport
+
+    transport = Transport(Network(stall=10.0, credentials=plan.credentials, renew=plan.renew), connections=1)
+    try:
+        for address in dict.fromkeys(asked for channel in plan.channels for asked in channel.asked):
+            yield bare(address), _problem(address.rstrip("/"), transport)
+    finally:
+        transport.close()
+
+
+def _problem(address: str, transport: Transport) -> str | None:
+    """Why the channel at ``address`` cannot be used; every channel has a folder for all platforms."""
+    from flowkiln.envs.channels import bare
+
+    missing = f"there is no conda channel {bare(address)} (it has no {_REPODATA})"
+    if address.startswith("file:"):
+        return None if Path(unquote(urlsplit(address).path), _REPODATA).is_file() else missing
+    try:
+        status, _ = transport.page(f"{address}/{_REPODATA}", {"Range": "bytes=0-0"}, 1)
+    except FlowkilnError as error:
+        return f"{bare(address)}: {error.message}"
+    if status in (HTTPStatus.NOT_FOUND, HTTPStatus.GONE):
+        return missing
+    return f"{bare(address)} answers {status}" if status >= HTTPStatus.BAD_REQUEST else None
 
 
 def _place(kind: str, url: str, origin: str, login: str | None, packages: tuple[str, ...] = ()) -> Place:
@@ -162,11 +195,12 @@ def _shown(name: str | None, spec: EnvSpec | None, settings: Settings, *, asked:
     from flowkiln.envs import indexes as table_of_precedence
 
     plan = table_of_precedence.plan_of(settings, spec)
-    conda = channels.plan(spec.channels, settings.items("channels") or ()) if spec and spec.conda else None
+    conda = channels.plan_of(settings, spec) if spec and spec.conda else None
     places = described(plan, () if conda is None else channels_of(conda))
     if asked:
-        problems = {index.shown: doctor.asked(index, plan)[0] for index in plan.everywhere}
-        places = tuple(replace(one, problem=problems.get(one.url)) for one in places)
+        problems = {("index", index.shown): doctor.asked(index, plan)[0] for index in plan.everywhere}
+        problems |= {(CHANNEL, url): why for url, why in (_asked(conda) if conda is not None else ())}
+        places = tuple(replace(one, problem=problems.get((one.kind, one.url))) for one in places)
     refused = tuple(map(str, plan.refused))
     ignored = (*plan.ignored, *(conda.ignored if conda is not None else ()))
     return _Shown(name=name, places=places, refused=refused, ignored=ignored)
@@ -179,7 +213,7 @@ def _table(found: list[_Shown], *, asked: bool) -> list[str]:
             *(one.name or "-", place.url, place.origin, place.login or "-"),
             *(place.certificates or "system" if place.url.startswith("https:") else "-", place.proxy or "-"),
             _packages(place),
-            *([place.problem or ("not asked" if place.kind == CHANNEL else "answers")] if asked else []),
+            *([place.problem or "answers"] if asked else []),
         ]
         for one in found
         for place in one.places
@@ -204,7 +238,6 @@ def _settings(found: list[_Shown]) -> list[str]:
 def _document(one: _Shown, *, asked: bool) -> JSONObject:
     places: list[JSONObject] = []
     for place in one.places:
-        known = asked and place.kind != CHANNEL
-        state: JSONObject = {"answers": place.problem is None, "problem": place.problem} if known else {}
+        state: JSONObject = {"answers": place.problem is None, "problem": place.problem} if asked else {}
         places.append({**place.to_json(), **state})
     return {"name": one.name, "places": places, "refused": list(one.refused), "ignored": list(one.ignored)}

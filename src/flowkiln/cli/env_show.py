@@ -11,9 +11,10 @@ from flowkiln.cli.env_list import document, images_of
 from flowkiln.cli.env_list import shown as shown_images
 from flowkiln.cli.options import session, verb
 from flowkiln.cli.output import size, table
-from flowkiln.envs.lock import LockedConda
+from flowkiln.envs.lock import LinkedFiles, LockedConda
 
 if TYPE_CHECKING:
+    from flowkiln._base.json import JSONObject
     from flowkiln.envs.lock import Locked, PlatformLock
     from flowkiln.wiring.imaging import Known
 
@@ -47,10 +48,11 @@ def show(context: click.Context, *, env: str, platform: str | None) -> int:
             {
                 "name": one.name,
                 "version": one.version,
-                "from": _side(one),
+                "from": "conda" if isinstance(one, LockedConda) else "pypi",
                 "sha256": one.sha256,
                 "url": one.url,
                 "size": one.size,
+                **_built(one),
             }
             for one in part.packages
         ],
@@ -62,7 +64,24 @@ def show(context: click.Context, *, env: str, platform: str | None) -> int:
 
 
 def _side(one: Locked) -> str:
-    return "conda" if isinstance(one, LockedConda) else "pypi"
+    if isinstance(one, LinkedFiles):
+        return "link scripts"
+    if isinstance(one, LockedConda):
+        return "conda"
+    return "pypi" if one.build is None else f"built of {one.build.source.kind}"
+
+
+def _built(one: Locked) -> JSONObject:
+    """How a package was built, or by which link scripts it was left, where it was."""
+    if isinstance(one, LinkedFiles):
+        from flowkiln.envs.linkedfiles import to_json
+
+        return {"linked": to_json(one)}
+    if isinstance(one, LockedConda) or one.build is None:
+        return {}
+    from flowkiln.envs.builtwheels import build_to_json
+
+    return {"build": build_to_json(one.build)}
 
 
 def _images(images: list[Known]) -> list[str]:

@@ -16,13 +16,15 @@ from urllib.parse import urlsplit
 
 from flowkiln._base import redact
 from flowkiln.envs import condarc, credentials
+from flowkiln.envs.credentials import Askers, Logins
 from flowkiln.envs.errors import UnknownOption
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from flowkiln._base.settings import Settings
     from flowkiln.envs.condarc import Condarc
-    from flowkiln.envs.credentials import Login
+    from flowkiln.envs.spec import EnvSpec
 
 ALIAS = "https://conda.anaconda.org"
 DEFAULT = "conda-forge"
@@ -63,16 +65,17 @@ class Channel:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ChannelPlan:
+class ChannelPlan(Logins):
     """The channels that a solve asks, best first.
 
     ``ignored`` names settings of conda that are set and have no effect here; ``netrc`` is the file of credentials
-    by host.
+    by host, ``askers`` are whom to ask for those that stand nowhere.
     """
 
     channels: tuple[Channel, ...]
     ignored: tuple[str, ...] = ()
     netrc: Path | None = None
+    askers: Askers = field(default_factory=Askers)
     rules: Rules = field(default_factory=lambda: Rules(condarc.Condarc(), {}), repr=False, compare=False)
 
     @property
@@ -87,15 +90,14 @@ class ChannelPlan:
             raise UnknownOption(f"{name!r} is several channels", hint="Name one of them in the match spec.")
         return next((channel for channel in self.channels if channel.shown == found[0].shown), found[0])
 
-    def login(self, url: str) -> Login | None:
-        """Who logs in at ``url``: as a channel on the same host says, else netrc, else None."""
-        others = [asked for channel in self.channels for asked in channel.asked]
-        return credentials.of_urls(url, others) or credentials.of_netrc(url, self.netrc)
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """The URLs that are asked, users and passwords included, without tokens."""
+        return tuple(_TOKEN.sub("", asked) for channel in self.channels for asked in channel.asked)
 
-    def credentials(self, url: str) -> tuple[str, str] | None:
-        """User and password for ``url``, None where nobody gives any."""
-        found = self.login(url)
-        return found.pair if found else None
+    def covers(self, url: str) -> bool:
+        """Whether ``url`` is in one of the channels or of their mirrors."""
+        return any(f"{bare(url)}/".startswith(f"{bare(address)}/") for address in self.addresses)
 
     def source(self, url: str) -> str:
         """Where a package with the URL ``url`` of a lock is fetched: at the first mirror, with its token."""
@@ -167,8 +169,13 @@ def plan(
     settings: Sequence[str] = (),
     *,
     environ: Mapping[str, str] | None = None,
+    keyring: str | None = None,
+    commands: Mapping[str, str] | None = None,
 ) -> ChannelPlan:
-    """The channels to ask, by the table of precedence. Raises ``UnknownOption`` for what is no channel."""
+    """The channels to ask, by the table of precedence. Raises ``UnknownOption`` for what is no channel.
+
+    ``keyring`` is the setting of that name, ``commands`` those that print passwords, by host.
+    """
     environ = os.environ if environ is None else environ
     told = condarc.read(environ)
     rules = Rules(told, environ)
@@ -180,7 +187,18 @@ def plan(
         channels=tuple(found.values()),
         ignored=(*(name for name in _VARIABLES if _changes(name, environ.get(name, ""))), *told.ignored),
         netrc=Path(environ.get("NETRC") or Path(environ.get("HOME", "/nonexistent")) / ".netrc"),
+        askers=Askers(commands=commands or {}, keyring=credentials.by_keyring(keyring, environ), environ=environ),
         rules=rules,
+    )
+
+
+def plan_of(settings: Settings, spec: EnvSpec | None = None) -> ChannelPlan:
+    """The channels to ask for the request ``spec``, or for any, as the settings say."""
+    return plan(
+        spec.channels if spec is not None else (),
+        settings.items("channels") or (),
+        keyring=settings.text("keyring"),
+        commands=settings.pairs("credentials"),
     )
 
 

@@ -45,6 +45,8 @@ Kind = Literal[
     "index",
     "log",
     "memory",
+    "built",
+    "source",
     "scratch",
 ]
 ORDER: tuple[Kind, ...] = get_args(Kind)
@@ -60,6 +62,10 @@ _AGEING: dict[str, Kind] = {
     "logs": "log",
     "bounds": "memory",
     "passed": "memory",
+    "built": "built",
+    "git": "source",
+    "sources/archives": "source",
+    "sources/folders": "memory",
 }
 """Folders whose entries go when nobody used them for long: each is made again when it is needed."""
 _WHOLE: tuple[Kind, ...] = ("image", "tree")

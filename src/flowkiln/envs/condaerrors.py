@@ -1,4 +1,4 @@
-"""Errors about conda packages and channels: ENV046 to ENV049, ENV070 to ENV073."""
+"""Errors about conda packages, channels and solvers: ENV046 to ENV049, ENV070 to ENV073, ENV090 to ENV093."""
 
 from __future__ import annotations
 
@@ -45,7 +45,8 @@ class ChannelDenied(EnvError):
     """A conda channel answered 401 or 403.
 
     Credentials come from the URL of the channel in your own settings (``https://USER:PASSWORD@HOST/NAME``,
-    ``https://HOST/t/TOKEN/NAME``) or from ``~/.netrc``, never from a lock.
+    ``https://HOST/t/TOKEN/NAME``), a command (setting ``credentials``), ``~/.netrc`` or the keyring (setting
+    ``keyring``), never from a lock. ``flowkiln env indexes`` shows who gives them.
     """
 
     code = "ENV049"
@@ -96,3 +97,48 @@ class CondaUnsupported(EnvError):
     code = "ENV073"
     title = "Solver of conda packages is missing"
     advice = "Install it with `pip install 'flowkiln[conda]'`."
+
+
+class SolverMissing(EnvError):
+    """The program that the setting ``conda.solver`` names is not there, or is not a program.
+
+    It is looked for on PATH, then where ``CONDA_EXE`` or ``MAMBA_EXE`` say; ``conda.program``
+    (``FLOWKILN_CONDA_PROGRAM``) names a file in their place. rattler is built in and needs no program.
+    """
+
+    code = "ENV090"
+    title = "Solver of conda packages is not there"
+
+
+class CondaLockUnusable(EnvError):
+    """Conda, mamba and micromamba are driven by the command conda-lock, which is missing, too old or no conda-lock.
+
+    It is looked for beside flowkiln and on PATH; ``FLOWKILN_CONDA_LOCK`` names a file in their place. It is no part
+    of flowkiln, as its dependencies would be tied to those of the flow.
+    """
+
+    code = "ENV091"
+    title = "conda-lock is missing or too old"
+
+
+class SolverFailed(EnvError):
+    """conda-lock, or the solver that it drives, ended with an error that is not about the packages.
+
+    Their own message is shown; the log has all of it. ``conda.solver = "rattler"`` does without both.
+    """
+
+    code = "ENV092"
+    title = "Solver of conda packages failed"
+    exit_code = ExitCode.SERVICE
+
+
+class WrongAnswer(EnvError):
+    """A solver chose packages that do not answer the request.
+
+    They lack what was asked for or depended on, are of another version, or are in no channel: settings of the
+    installation itself, such as pins and default packages, may be the reason. Nothing was locked.
+    """
+
+    code = "ENV093"
+    title = "Solver gave another answer than was asked for"
+    exit_code = ExitCode.SERVICE

@@ -27,6 +27,11 @@ _MALFORMED = (
     "invalid type",
     "checksum",
 )
+_ABSENT = re.compile(
+    r"No candidates were found for (\S+)|nothing provides (?:requested )?(\S+)|(\S+) does not exist"
+    r"|not available from current channels:\s+- (\S+)"
+)
+"""How the solvers say that no channel has what is asked for."""
 _URL = re.compile(r"[a-z]+://[^\s()'\"]+")
 
 
@@ -35,7 +40,7 @@ def translate(error: Exception, solver: CondaSolver, question: CondaQuestion) ->
     kind = type(error).__name__
     said = _tidy(str(error))
     if kind == "SolverError":
-        found = _unsolvable(said, solver, question)
+        found = unsolvable(said, solver, question)
     elif kind in ("GatewayError", "FetchRepoDataError", "ExtractError", "IoError"):
         found = _service(said, solver, question)
     elif kind in ("InvalidMatchSpecError", "InvalidChannelError", "InvalidUrlError", "ParseSubdirError"):
@@ -72,12 +77,13 @@ _LATER = "Try again later; `flowkiln doctor` checks proxies and certificates."
 _AGAIN = "Try again; whoever runs the channel can index it anew. Nothing was locked."
 
 
-def _unsolvable(said: str, solver: CondaSolver, question: CondaQuestion) -> errors.EnvError:
+def unsolvable(said: str, solver: CondaSolver, question: CondaQuestion) -> errors.EnvError:
+    """The error for a request that has no solution, as the solver explains it."""
     text = said.removeprefix("Cannot solve the request because of: ")
-    if "timeout" in text.lower() and "candidates" not in text:
+    if text == "Solve operation has been cancelled":
         message = _says(question, f"conda packages not chosen after {solver.limits.total:.0f} s", "")
         return errors.LockTimeout(message, hint="Name exact versions of what you know, or raise `lock-timeout`.")
-    if solver.offline and "No candidates were found" in text:
+    if solver.offline and _ABSENT.search(text):
         hint = "The channels' packages are those that were read last. Lock once without --offline."
     else:
         hint = _hint(text, question)
@@ -102,8 +108,9 @@ def _hint(text: str, question: CondaQuestion) -> str:
     if found := re.search(r"__glibc >=(\d+\.\d+)", text):
         floor = next((one.version for one in question.virtual if one.name == "__glibc"), "")
         return f'They need glibc {found[1]}, the floor is {floor}: allow it with glibc="{found[1]}".'
-    if found := re.search(r"No candidates were found for (\S+)", text):
-        return f"Check the spelling of {found[1]}, its version, and whether another channel has it."
+    if found := _ABSENT.search(text):
+        name = next(filter(None, found.groups()))
+        return f"Check the spelling of {name}, its version, and whether another channel has it."
     if "exclude" in text and question.exclude_newer:
         return f"exclude_newer hides what was built after {question.exclude_newer}, and what does not say when."
     return "Widen one of the versions named above, or give the steps environments of their own."
@@ -113,7 +120,8 @@ def _service(said: str, solver: CondaSolver, question: CondaQuestion) -> errors.
     what = f"environment {question.name!r} for {question.platform}"
     about = _where(said, solver)
     if "no usable repodata cache" in said:
-        message = f"{what}: {about} was not read before, and the network is off"
+        found = re.search(rf"(?<={re.escape(about)})/[a-z0-9-]+(?=/)", said)
+        message = f"{what}: {about}{found[0] if found else ''} was not read before, and the network is off"
         return errors.Offline(message, hint="Lock once without --offline.")
     if found := _NO_SUBDIR.search(said):
         return _missing(what, bare(found["url"]), found["subdir"])
@@ -150,8 +158,8 @@ def _missing(what: str, url: str, subdir: str) -> errors.EnvError:
 def _denied(what: str, url: str, status: str) -> errors.EnvError:
     parts = urlsplit(bare(url))
     shown = f"{parts.scheme}://{parts.netloc}{parts.path.rpartition('/')[0].rpartition('/')[0]}"
-    hint = "Put user and password or /t/TOKEN/ into the channel's URL of your own settings, or use ~/.netrc."
-    return condaerrors.ChannelDenied(f"{what}: {shown} refused access ({status})", hint=hint)
+    hint = "Name who gives the password: a command (`credentials`), ~/.netrc, the keyring, or the channel's URL."
+    return condaerrors.ChannelDenied(f"{what}: {shown} refused access ({status})", hint=hint, data={"url": shown})
 
 
 def _where(said: str, solver: CondaSolver) -> str:

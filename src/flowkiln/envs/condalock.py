@@ -17,7 +17,7 @@ from flowkiln._base.errors import FormatTooNew
 from flowkiln.envs import pylock
 from flowkiln.envs.errors import BadLockFile
 from flowkiln.envs.lock import LockedConda
-from flowkiln.envs.lockfileerrors import NoMd5
+from flowkiln.envs.lockfileerrors import NoMd5, NotExportable
 from flowkiln.envs.subdirs import NOARCH, platform_of, subdir_of
 
 if TYPE_CHECKING:
@@ -113,6 +113,10 @@ def _block(one: LockedConda, subdir: str) -> list[str]:
 
 
 def _pip_block(one: LockedWheel, subdir: str) -> list[str]:
+    if one.published is None:
+        message = f"{one.name} was built of {one.url}, which is no file that conda-lock.yml can name"
+        raise NotExportable(message, hint="Use --format environment.")
+    url, sha256 = one.published
     needs = [f'      {quoted(name)}: "*"' for name in one.requires]
     return [
         f"  - name: {quoted(one.name)}",
@@ -120,9 +124,9 @@ def _pip_block(one: LockedWheel, subdir: str) -> list[str]:
         "    manager: pip",
         f"    platform: {subdir}",
         *(["    dependencies:", *needs] if needs else ["    dependencies: {}"]),
-        f"    url: {quoted(one.url)}",
+        f"    url: {quoted(url)}",
         "    hash:",
-        f"      sha256: {quoted(one.sha256)}",
+        f"      sha256: {quoted(sha256)}",
         "    category: main",
         "    optional: false",
     ]

@@ -21,11 +21,23 @@ if TYPE_CHECKING:
     from flowkiln.envs.virtual import Virtual
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Driven:
+    """A program that chooses conda packages in rattler's place: ``conda``, ``mamba`` or ``micromamba``.
+
+    ``program`` is its file; None = wherever it is found.
+    """
+
+    solver: str
+    program: Path | None = None
+
+
 @dataclass(frozen=True, kw_only=True)
 class CondaSolver:
     """How conda packages are chosen: channels, limits, where words go. One per environment; threads may share it.
 
-    ``folder`` keeps repodata and what is known of packages; it holds no credentials.
+    ``folder`` keeps repodata and what is known of packages; it holds no credentials. ``driven`` is the program that
+    chooses, None where rattler does.
     """
 
     plan: ChannelPlan
@@ -34,6 +46,7 @@ class CondaSolver:
     reporter: Reporter = field(default_factory=Silent)
     environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
     folder: Path = field(default_factory=lambda: paths.cache_root() / "conda")
+    driven: Driven | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +73,11 @@ class CondaQuestion:
     def label(self) -> str:
         """What is being locked, for people."""
         return f"{self.name} for {self.platform}"
+
+    @property
+    def python_spec(self) -> str:
+        """The match spec of the environment's Python."""
+        return f"python {self.python}.*" if self.python.count(".") == 1 else f"python =={self.python}"
 
 
 @dataclass(frozen=True, slots=True)

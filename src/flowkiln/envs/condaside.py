@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from flowkiln.envs import condalock, condaspec, variants, virtual
-from flowkiln.envs.condaerrors import CondaUnsupported
+from flowkiln.envs.channels import DEFAULT
+from flowkiln.envs.condaerrors import BrokenChannel, CondaUnsupported
 from flowkiln.envs.condaquestion import CondaQuestion
 from flowkiln.envs.spec import normal_name
 
@@ -73,9 +74,18 @@ def choose(
     return CondaSide(
         packages=answer.packages,
         virtual=tuple(one.pair for one in question.virtual),
-        full_python=condasolve.python_of(answer.packages, question),
+        full_python=_full_python(answer.packages, question),
         channels=answer.channels,
     )
+
+
+def _full_python(packages: Iterable[LockedConda], question: CondaQuestion) -> str:
+    """The full version of the Python among ``packages``. Raises ``BrokenChannel`` where there is none."""
+    found = next((one for one in packages if one.name == "python"), None)
+    if found is None:
+        message = f"environment {question.label}: the channels have no package `python`"
+        raise BrokenChannel(message, hint=f"Name a channel that has one, as {DEFAULT}.")
+    return found.version
 
 
 def python_of(spec: EnvSpec) -> tuple[str | None, str | None]:

@@ -7,15 +7,14 @@ configuration gets in, and no credentials get into what rattler keeps.
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
+import functools
 import hashlib
-import os
-import threading
+import json
 import warnings
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 import rattler
@@ -23,19 +22,26 @@ from rattler.exceptions import SolverError
 from rattler.networking import AddHeadersMiddleware, MirrorMiddleware, RetryMiddleware
 from rattler.package_streaming import PackageArchive, download_to_writer
 
-from flowkiln._base import parallel
-from flowkiln.envs import authorities, condacontents, condafailures, condaspec
-from flowkiln.envs.channels import DEFAULT
-from flowkiln.envs.condaerrors import BrokenChannel
+from flowkiln.envs import (
+    condaabsence,
+    condaaccess,
+    condacontents,
+    condadriven,
+    condafailures,
+    condaloop,
+    condapool,
+    condaspec,
+)
+from flowkiln.envs.condaerrors import BrokenChannel, ChannelDenied
+from flowkiln.envs.condapool import Candidate, Pool
 from flowkiln.envs.condaquestion import CondaAnswer, CondaQuestion, CondaSolver
-from flowkiln.envs.errors import LockTimeout
 from flowkiln.envs.lock import LockedConda
 from flowkiln.envs.subdirs import NOARCH, subdir_of
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterable, Mapping, Sequence
 
-    from flowkiln.envs.channels import Channel, ChannelPlan
+    from flowkiln.envs.channels import Channel
     from flowkiln.envs.virtual import Virtual
 
 Result = TypeVar("Result")
@@ -43,57 +49,20 @@ Result = TypeVar("Result")
 _ORDINARY = r'python[build="^(?!.*_cp\d+t$).*$"]'
 """Builds of Python with the GIL: the others have an ABI of their own, which wheels and locks do not have."""
 _AT_ONCE = 16
-_CERTIFICATES = threading.Lock()
 
 
 def ask(solver: CondaSolver, question: CondaQuestion) -> CondaAnswer:
-    """Solves ``question``. Raises the ``EnvError`` that says what is wrong, naming the environment."""
+    """Solves ``question``. Raises the ``EnvError`` that says what is wrong, naming the environment.
+
+    A channel that refuses the login is asked once more with another one, where a command or the keyring has one.
+    """
     work = _Work(solver, question)
-    return CondaAnswer(_run(work.answer(), solver, question), tuple(channel.shown for channel in work.channels))
-
-
-def _run(
-    work: Coroutine[Any, Any, Result], solver: CondaSolver, question: CondaQuestion, *, tick: float = 5.0
-) -> Result:
-    """The result of ``work`` on an event loop of its own, whatever the caller's thread runs; ended with it."""
-    loop = asyncio.new_event_loop()
-    task = loop.create_task(asyncio.wait_for(work, solver.limits.total))
-    outcome: list[Result | BaseException] = []
-
-    def turn() -> None:
-        try:
-            outcome.append(loop.run_until_complete(task))
-        # Whatever went wrong in the thread is raised in the caller's.
-        except BaseException as error:  # noqa: BLE001
-            outcome.append(error)
-        finally:
-            loop.run_until_complete(loop.shutdown_asyncgens())
-            loop.close()
-
-    thread = threading.Thread(target=turn, name="conda-solve", daemon=True)
-    thread.start()
-    waited = 0.0
     try:
-        while thread.is_alive():
-            thread.join(0.1)
-            waited += 0.1
-            if parallel.stopped():
-                raise KeyboardInterrupt  # noqa: TRY301  ends the work as an interrupt of this thread does
-            if waited % tick < 0.1 and waited > tick:
-                solver.reporter.say(f"locking {question.label}: conda packages, {waited:.0f} s")
-    except BaseException:
-        if thread.is_alive():
-            loop.call_soon_threadsafe(task.cancel)
-            thread.join(2.0)
-        raise
-    (result,) = outcome
-    if isinstance(result, TimeoutError):
-        message = f"environment {question.label}: conda packages not chosen after {solver.limits.total:.0f} s"
-        hint = f"Asked were {solver.plan.shown}. Raise the limit with FLOWKILN_LOCK_TIMEOUT=600 (`lock-timeout`)."
-        raise LockTimeout(message, hint=hint, step=next(iter(question.steps), None), retryable=True)
-    if isinstance(result, BaseException):
-        raise result
-    return result
+        return work.whole()
+    except ChannelDenied as error:
+        if solver.offline or not solver.plan.renew_used(str(error.data["url"]), work.logins):
+            raise
+    return _Work(solver, question).whole()
 
 
 class _Work:
@@ -102,8 +71,10 @@ class _Work:
     def __init__(self, solver: CondaSolver, question: CondaQuestion) -> None:
         self.solver = solver
         self.question = question
-        self.channels, self.specs = _directed(solver.plan, question.specs)
-        self.client = client(solver, self.channels)
+        self.channels, self.specs = condaaccess.directed(solver.plan, question.specs)
+        addresses = [url for channel in self.channels for url in channel.asked]
+        self.logins = {url: None if solver.offline else solver.plan.credentials(url) for url in addresses}
+        self.client = client(solver, self.channels, self.logins)
         action: Any = "force-cache-only" if solver.offline else "cache-or-fetch"
         (solver.folder / "repodata").mkdir(parents=True, exist_ok=True)
         self.gateway = rattler.Gateway(
@@ -111,22 +82,113 @@ class _Work:
             default_config=rattler.SourceConfig(cache_action=action),
             client=self.client,
         )
-        self.sources = [rattler.Channel(channel.shown) for channel in self.channels]
         self.subdirs: Any = [subdir_of(question.platform), NOARCH]
+        self.sources = [self._source(channel.shown) for channel in self.channels]
+
+    def _source(self, url: str) -> rattler.Channel | _NoarchOnly:
+        channel = rattler.Channel(url)
+        alone = self.solver.offline and condaabsence.known(self.solver.folder, url, self.subdirs[0])
+        return _NoarchOnly(channel, self.gateway) if alone else channel
+
+    def whole(self) -> CondaAnswer:
+        """The answer, of whoever is to solve. Raises ``EnvError``."""
+        solver, question = self.solver, self.question
+        if solver.driven is None:
+            packages = condaloop.run(self.answer(), solver, question)
+        else:
+            condadriven.ready(solver)
+            pool, wanted = condaloop.run(self.candidates(), solver, question)
+            chosen = condadriven.choose(solver, question, pool, wanted)
+            condadriven.prove(solver, question, condapool.unmet(chosen, self.asked, self.virtual, _matches))
+            packages = condaloop.run(self.rows([one.record for one in chosen]), solver, question)
+        return CondaAnswer(packages, tuple(channel.shown for channel in self.channels))
+
+    @property
+    def asked(self) -> list[str]:
+        """The match specs of the request, Python's among them, without their channels."""
+        return [condaspec.anywhere(spec) for spec in (*self.specs, self.question.python_spec)]
+
+    @property
+    def virtual(self) -> dict[str, rattler.PackageRecord]:
+        """The platform's packages by name, as records."""
+        subdir = self.subdirs[0]
+        return {
+            one.name: rattler.PackageRecord(one.name, one.version, rattler.BuildString(one.build), 0, subdir)
+            for one in self.question.virtual
+        }
 
     async def answer(self) -> tuple[LockedConda, ...]:
         """The packages, complete. Raises ``EnvError``."""
+        records = await self._told(self._solved())
+        await self._remember(records)
+        return await self.rows(records)
+
+    async def _remember(self, records: Iterable[rattler.RepoDataRecord]) -> None:
+        """Notes which channels have nothing for the platform, once they were read."""
+        if self.solver.offline:
+            return
+        subdir = self.subdirs[0]
+        used = {record.channel.rstrip("/") for record in records if record.url.rsplit("/", 2)[-2] == subdir}
+        for channel in self.channels:
+            there = channel.shown in used or await self.gateway.names([rattler.Channel(channel.shown)], [subdir])
+            condaabsence.note(self.solver.folder, channel.shown, subdir, absent=not there)
+
+    async def rows(self, records: Iterable[rattler.RepoDataRecord]) -> tuple[LockedConda, ...]:
+        """The packages of ``records`` by name, complete. Raises ``EnvError``."""
+        found = await _each(self._locked, sorted(records, key=lambda one: str(one.name.normalized)))
+        return tuple(found)
+
+    async def candidates(self) -> tuple[Pool, dict[str, str]]:
+        """What another solver may choose from, and what it is asked for: by name, what follows the name.
+
+        Raises ``EnvError``.
+        """
+        asked: dict[str, list[str]] = {}
+        for spec in (*self.specs, self.question.python_spec):
+            asked.setdefault(condaspec.name_of(spec), []).append(spec)
+        places = {channel.shown: number for number, channel in enumerate(self.channels)}
+        found = await self._told(self._everything(asked, places))
+        await self._remember([one.record for one in found])
+        # Not every solver is told of several specs for one name, or of what stands in brackets.
+        odd = {name for name, specs in asked.items() if len(specs) > 1 or specs[0].endswith("]")}
+        directed = {
+            name: places[channel]
+            for name, specs in asked.items()
+            if (channel := next(filter(None, map(condaspec.channel_of, specs)), None))
+        }
+        rest = {name: condaspec.rest_of(specs[0]) for name, specs in asked.items()}
+        return condapool.admitted(found, directed, odd), rest | dict.fromkeys(odd, "")
+
+    async def _everything(self, asked: Mapping[str, Sequence[str]], places: Mapping[str, int]) -> list[Candidate]:
+        """All packages that could have a part in an answer, of every channel."""
+        wanted = [rattler.MatchSpec(name) for name in sorted(asked)]
+        matching = {
+            name: [rattler.MatchSpec(condaspec.anywhere(spec)) for spec in specs] for name, specs in asked.items()
+        }
+        listed = await self.gateway.query(
+            self.sources, self.subdirs, wanted, recursive=True, channel_relations="disabled"
+        )
+        cutoff = self._cutoff()
+        return [
+            _candidate(record, places[record.channel.rstrip("/")], matching.get(record.name.normalized, ()), cutoff)
+            for records in listed
+            for record in records
+        ]
+
+    async def _told(self, work: Coroutine[Any, Any, Result]) -> Result:
+        """The result of ``work``, rattler's failures in our words."""
         if not self.question.versions:
             self.solver.reporter.say(f"locking {self.question.label}: reading {self.solver.plan.shown}")
         try:
-            records = await self._solved()
+            return await work
         except Exception as error:
             translated = condafailures.translate(error, self.solver, self.question)
             if translated is None:
                 raise
             raise translated from error
-        found = await _each(self._locked, sorted(records, key=lambda one: str(one.name.normalized)))
-        return tuple(found)
+
+    def _cutoff(self) -> datetime | None:
+        return datetime.fromisoformat(self.question.exclude_newer) if self.question.exclude_newer else None
 
     async def _solved(self) -> list[rattler.RepoDataRecord]:
         kept = await self._kept()
@@ -141,9 +203,7 @@ class _Work:
 
     async def _solve(self, kept: list[rattler.RepoDataRecord], further: list[str]) -> list[rattler.RepoDataRecord]:
         question = self.question
-        cutoff = datetime.fromisoformat(question.exclude_newer) if question.exclude_newer else None
-        python = f"{question.python}.*" if question.python.count(".") == 1 else f"=={question.python}"
-        specs = (*self.specs, f"python {python}")
+        specs = (*self.specs, question.python_spec)
         # A channel whose versions a spec excludes would not count as having the package: the names alone, asked for
         # as well, make it count.
         names = {condaspec.name_of(text) for text in specs if condaspec.channel_of(text) is None}
@@ -158,7 +218,7 @@ class _Work:
                 virtual_packages=[_virtual(one) for one in question.virtual],
                 timeout=timedelta(seconds=self.solver.limits.total),
                 channel_priority=rattler.ChannelPriority.Strict,
-                exclude_newer=cutoff,
+                exclude_newer=self._cutoff(),
                 constraints=[_ORDINARY, "python-freethreading <0a0", *further],
                 channel_relations="disabled",
             )
@@ -254,6 +314,27 @@ class _Work:
         return await PackageArchive.from_url(self.client, url)
 
 
+class _NoarchOnly:
+    """A channel that is known to have nothing for the platform, as a source of what it has for all."""
+
+    def __init__(self, channel: rattler.Channel, gateway: rattler.Gateway) -> None:
+        self._channel = channel
+        self._gateway = gateway
+
+    async def fetch_package_records(
+        self, platform: rattler.Subdir, name: rattler.PackageName
+    ) -> list[rattler.RepoDataRecord]:
+        """The records of ``name``; the reader's own protocol."""
+        if str(platform) != NOARCH:
+            return []
+        found = await self._gateway.query([self._channel], [platform], [name.normalized], recursive=False)
+        return [record for records in found for record in records]
+
+    def package_names(self, platform: rattler.Subdir) -> list[str]:  # noqa: ARG002  the reader's own protocol
+        """None: only a request without a name asks for all."""
+        return []
+
+
 async def _each(call: Any, items: Sequence[Any]) -> list[Any]:
     """``call`` of each item, in order, some at once; the first failure ends the others."""
     gate = asyncio.Semaphore(_AT_ONCE)
@@ -270,88 +351,53 @@ async def _each(call: Any, items: Sequence[Any]) -> list[Any]:
             task.cancel()
 
 
+def _candidate(
+    record: rattler.RepoDataRecord, number: int, specs: Iterable[rattler.MatchSpec], cutoff: datetime | None
+) -> Candidate:
+    entry = json.loads(record.to_json())
+    built = record.indexed_timestamp or record.timestamp  # as rattler's own solve reads a cut-off
+    for key in ("fn", "url", "channel"):
+        entry.pop(key, None)
+    return Candidate(
+        name=record.name.normalized,
+        version=str(record.version),
+        build=str(record.build),
+        channel=number,
+        subdir=record.url.rsplit("/", 2)[-2],
+        filename=record.file_name,
+        depends=tuple(record.depends),
+        sha256=entry.get("sha256"),
+        recent=cutoff is not None and (built is None or built > cutoff),
+        fits=all(spec.matches(record) for spec in specs),
+        entry=entry,
+        record=record,
+    )
+
+
+def _matches(spec: str, record: rattler.PackageRecord) -> bool:
+    return rattler.MatchSpec(spec).matches(record)
+
+
 def _virtual(one: Virtual) -> rattler.GenericVirtualPackage:
     return rattler.GenericVirtualPackage(
         rattler.PackageName(one.name), rattler.Version(one.version), rattler.BuildString(one.build)
     )
 
 
-def _directed(plan: ChannelPlan, specs: Sequence[str]) -> tuple[tuple[Channel, ...], tuple[str, ...]]:
-    """The channels to ask, those that only a match spec names last, and the specs with their channels as URLs."""
-    channels = {channel.shown: channel for channel in plan.channels}
-    directed = []
-    for spec in specs:
-        name = condaspec.channel_of(spec)
-        if name is None:
-            directed.append(spec)
-            continue
-        channel = plan.named(name)
-        channels.setdefault(channel.shown, channel)
-        directed.append(condaspec.in_channel(spec, channel.shown))
-    return tuple(channels.values()), tuple(directed)
-
-
-def client(solver: CondaSolver, channels: Sequence[Channel]) -> rattler.Client:
-    """A client that asks for ``channels`` without credentials and sends them where they belong.
+def client(
+    solver: CondaSolver, channels: Sequence[Channel], logins: Mapping[str, tuple[str, str] | None]
+) -> rattler.Client:
+    """A client that asks for ``channels`` without credentials and sends those of ``logins`` where they belong.
 
     rattler keeps URLs with its repodata: so it is given URLs without secrets, and tokens and passwords are added
     below it, to each request.
     """
-    mirrors = {channel.shown: [_plain(url) for url in channel.asked] for channel in channels}
+    mirrors = {channel.shown: [condaaccess.plain(url) for url in channel.asked] for channel in channels}
     moved = {shown: urls for shown, urls in mirrors.items() if urls != [shown]}
-    known = [url for channel in channels for url in channel.asked]
 
-    def headers(host: str, path: str) -> dict[str, str] | None:
-        login = _login(host, path, known, solver)
-        if login is None:
-            return None
-        return {"Authorization": "Basic " + base64.b64encode(":".join(login).encode()).decode()}
-
+    headers = functools.partial(condaaccess.headers, logins=logins, netrc=solver.plan.netrc)
     middlewares: list[Any] = [RetryMiddleware(2), AddHeadersMiddleware(headers)]
     if moved:
         middlewares.insert(0, MirrorMiddleware(moved))
-    with _CERTIFICATES:
-        before = {name: os.environ.get(name) for name in authorities.NATIVE}
-        try:
-            _set({**dict.fromkeys(authorities.NATIVE), **authorities.variables(solver.environ)})
-            return rattler.Client(middlewares, user_agent="flowkiln", timeout=int(solver.limits.stall))
-        finally:
-            _set(before)
-
-
-def _set(variables: Mapping[str, str | None]) -> None:
-    # rattler's TLS reads its certificates from the process's variables, once, when a client is made.
-    for name, value in variables.items():
-        if value is None:
-            os.environ.pop(name, None)
-        elif os.environ.get(name) != value:
-            os.environ[name] = value
-
-
-def _login(host: str, path: str, known: Sequence[str], solver: CondaSolver) -> tuple[str, str] | None:
-    """User and password for a request: those in the URL of the channel that it belongs to, else netrc's."""
-    for url in known:
-        parts = urlsplit(url)
-        if parts.hostname == host and path.startswith(f"{parts.path.rstrip('/')}/") and parts.username is not None:
-            return unquote(parts.username), unquote(parts.password or "")
-    return solver.plan.credentials(f"https://{host}/")
-
-
-def _plain(url: str) -> str:
-    """``url`` without user and password, its token kept."""
-    parts = urlsplit(url)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl().rstrip("/")
-
-
-def versions_of(packages: Iterable[LockedConda]) -> dict[str, str]:
-    """Name -> version of conda packages."""
-    return {one.name: one.version for one in packages}
-
-
-def python_of(packages: Iterable[LockedConda], question: CondaQuestion) -> str:
-    """The full version of the Python among ``packages``. Raises ``BrokenChannel`` where there is none."""
-    found = next((one for one in packages if one.name == "python"), None)
-    if found is None:
-        message = f"environment {question.label}: the channels have no package `python`"
-        raise BrokenChannel(message, hint=f"Name a channel that has one, as {DEFAULT}.")
-    return found.version
+    with condaaccess.certificates(solver.environ):
+        return rattler.Client(middlewares, user_agent="flowkiln", timeout=int(solver.limits.stall))

@@ -95,15 +95,25 @@ def name_of(spec: str) -> str:
     return found["name"].lower() if found else spec
 
 
+def rest_of(spec: str) -> str:
+    """What follows the name in a match spec in the normal form: version and build."""
+    return anywhere(spec).partition(" ")[2]
+
+
 def channel_of(spec: str) -> str | None:
     """The channel that a match spec names, None where it names none."""
     found = _SPEC.fullmatch(spec)
     return found["channel"] if found else None
 
 
+def anywhere(spec: str) -> str:
+    """A match spec in the normal form without its channel."""
+    return spec.rpartition("::")[2]
+
+
 def in_channel(spec: str, channel: str) -> str:
     """A match spec in the normal form, asked of ``channel`` instead of the one that it names."""
-    return f"{channel}::{spec.rpartition('::')[2]}"
+    return f"{channel}::{anywhere(spec)}"
 
 
 def _halves(rest: str, text: str, where: str) -> tuple[str, str]:

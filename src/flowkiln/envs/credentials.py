@@ -13,12 +13,13 @@ import shlex
 import shutil
 import threading
 import time
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from flowkiln._base import command
+from flowkiln._base import command, redact
 from flowkiln._base.errors import ToolMissing
 from flowkiln.envs.errors import CredentialsFailed
 
@@ -117,6 +118,81 @@ class Askers:
             return _HELD.setdefault((host(url), kind, asked, *own), _Held())
 
 
+class Logins(ABC):
+    """Who logs in at the addresses of a plan of indexes or channels, and at other places on their hosts.
+
+    ``netrc`` is the file of credentials by host, ``askers`` are whom to ask for those that stand nowhere.
+    """
+
+    __slots__ = ()
+    netrc: Path | None
+    askers: Askers
+
+    @property
+    @abstractmethod
+    def addresses(self) -> tuple[str, ...]:
+        """The URLs of the plan, users and passwords included."""
+
+    def login(self, url: str) -> Login | None:
+        """Who logs in at ``url``: as an address on the same host says, a command, netrc, the keyring; else None.
+
+        Raises ``CredentialsFailed``.
+        """
+        named = of_urls(url, self.addresses)
+        if named is not None and named.password:
+            return named
+        user = named.user if named is not None else ""
+        return (
+            self.askers.told(url, user)
+            or of_netrc(url, self.netrc, user)
+            or self.askers.kept(url, user, self._services(url))
+            or named
+        )
+
+    def giver(self, url: str) -> Giver | None:
+        """Who would give the login at ``url``, without asking a command or the keyring; None for nobody."""
+        named = of_urls(url, self.addresses)
+        user = named.user if named is not None else ""
+        if named is not None and named.password:
+            return Giver(user, "url")
+        if self.askers.command(url):
+            return Giver("", "command")
+        found = of_netrc(url, self.netrc, user)
+        if found is not None:
+            return Giver(found.user if found.password else "", "netrc")
+        if self.askers.keyring:
+            return Giver(user, "keyring")
+        return Giver("", "url") if named is not None else None
+
+    def credentials(self, url: str) -> tuple[str, str] | None:
+        """User and password for ``url``, None where nobody gives any. Raises ``CredentialsFailed``."""
+        found = self.login(url)
+        return found.pair if found else None
+
+    def renew(self, url: str, refused: tuple[str, str] | None) -> tuple[str, str] | None:
+        """Another user and password for ``url``, whose server did not take ``refused``; None when nobody has one.
+
+        Commands and the keyring are asked anew. Raises ``CredentialsFailed``.
+        """
+        named = of_urls(url, self.addresses)
+        user = named.user if named is not None else ""
+        found = self.askers.renewed(url, user, self._services(url), refused)
+        return found.pair if found else None
+
+    def renew_used(self, url: str, used: Mapping[str, tuple[str, str] | None]) -> bool:
+        """Whether an address on the host of ``url`` has another login than the one in ``used``, by its URL.
+
+        Raises ``CredentialsFailed``.
+        """
+        refusing = [one for one in used if host(one) == host(url)]
+        return any(self.renew(one, used[one]) is not None for one in refusing)
+
+    def _services(self, url: str) -> list[str]:
+        """What the keyring may know ``url`` by: the address on its host, then the host."""
+        own = [address for address in self.addresses if host(address) == host(url)]
+        return [*map(redact.url, own), host(url)]
+
+
 class _Held:
     """One answer of a command or the keyring, asked for by one thread at a time."""
 
@@ -144,6 +220,12 @@ class _Held:
 
 _HOLDING = threading.Lock()
 _HELD: dict[tuple[str, ...], _Held] = {}
+
+
+def by_keyring(setting: str | None, environ: Mapping[str, str]) -> bool:
+    """Whether the keyring is asked, by the setting of that name, else as uv and pip are told."""
+    told = (setting, environ.get("UV_KEYRING_PROVIDER"), environ.get("PIP_KEYRING_PROVIDER"))
+    return next((one for one in told if one), "never") == "subprocess"
 
 
 def host(url: str) -> str:

@@ -47,10 +47,16 @@ def pylock(part: PlatformLock) -> str:
 
 
 def requirements(part: PlatformLock) -> str:
-    """The wheels of a platform as a requirements file with hashes."""
+    """The wheels of a platform as a requirements file with hashes; of what was built, those of its sources."""
     _require_wheels(part, "requirements")
     lines = [f"# Python {part.python}, {part.platform}"]
-    lines += [f"{wheel.name}=={wheel.version} \\\n    --hash=sha256:{wheel.sha256}" for wheel in _wheels(part)]
+    unhashed = [wheel.name for wheel in part.wheels if wheel.published is None]
+    if unhashed:
+        names = ", ".join(sorted(unhashed))
+        lines.append(f"# without hashes, as pip takes all or none: {names} came from a repository or a folder")
+        return "\n".join([*lines, *map(_requirement, _wheels(part))]) + "\n"
+    hashes = [(wheel, wheel.published[1]) for wheel in _wheels(part) if wheel.published is not None]
+    lines += [f"{_requirement(wheel)} \\\n    --hash=sha256:{sha256}" for wheel, sha256 in hashes]
     return "\n".join(lines) + "\n"
 
 
@@ -63,7 +69,7 @@ def explicit(part: PlatformLock) -> str:
     condalock.require_md5(part.conda)
     lines = [f"# Python {part.python}, {part.platform}", f"# platform: {subdir_of(part.platform)}", "@EXPLICIT"]
     lines += [f"{one.url}#{one.md5}" for one in _in_order(part)]
-    lines += [f"# pip {one.name} @ {one.url}#sha256={one.sha256}" for one in _wheels(part)]
+    lines += [f"# pip {one.name} @ {_file(one)}" for one in _wheels(part)]
     return "\n".join(lines) + "\n"
 
 
@@ -80,13 +86,35 @@ def environment(lock: EnvLock, part: PlatformLock) -> str:
     names = {one.name for one in part.conda}
     pinned += [] if names else [f"python={part.python}"]
     pinned += ["pip"] if part.wheels and "pip" not in names else []
-    wheels = [f"{one.name}=={one.version} --hash=sha256:{one.sha256}" for one in _wheels(part)]
+    files = [one.published for one in _wheels(part)]
+    hashes = [f" --hash=sha256:{file[1]}" for file in files if file is not None]
+    hashes = hashes if len(hashes) == len(files) else [""] * len(files)
+    wheels = [_requirement(one) + sha256 for one, sha256 in zip(_wheels(part), hashes, strict=True)]
     channels = [*(lock.channels or (_CONDA_FORGE,)), "nodefaults"]
     lines = [f"# {part.platform}", f"name: {quoted(lock.name)}"]
     lines += ["channels:", *(f"  - {quoted(one)}" for one in channels)]
     lines += ["dependencies:", *(f"  - {quoted(one)}" for one in pinned)]
     lines += ["  - pip:", *(f"      - {quoted(one)}" for one in wheels)] if wheels else []
     return "\n".join(lines) + "\n"
+
+
+def _file(wheel: LockedWheel) -> str:
+    """The URL of a wheel, or of what it was built of, with its hash. Raises ``NotExportable`` for no file."""
+    if wheel.published is None:
+        message = f"{wheel.name} was built of {wheel.url}, which is no file that this form can name"
+        raise NotExportable(message, hint="Use --format pylock or requirements.")
+    return "#sha256=".join(wheel.published)
+
+
+def _requirement(wheel: LockedWheel) -> str:
+    """What to ask pip for, without a hash."""
+    source = wheel.build.source if wheel.build is not None else None
+    if source is None or source.kind == "sdist":
+        return f"{wheel.name}=={wheel.version}"
+    inside = f"#subdirectory={source.subdirectory}" if source.subdirectory else ""
+    if source.kind == "git":
+        return f"{wheel.name} @ git+{source.url}@{source.commit}{inside}"
+    return f"{wheel.name} @ {source.url}{inside}" if source.kind == "archive" else f"./{source.url}"
 
 
 def _wheels(part: PlatformLock) -> list[LockedWheel]:

@@ -6,12 +6,15 @@ one. Nothing limits the whole time: only silence counts.
 
 from __future__ import annotations
 
+import hashlib
 import random
+import shutil
 import threading
 from typing import TYPE_CHECKING
 
 from flowkiln._base import files, redact
 from flowkiln.envs.artefact import Artefact
+from flowkiln.envs.builderrors import BuiltAbsent
 from flowkiln.envs.download import Partial, receive
 from flowkiln.envs.installerrors import DownloadFailed, InstallError, NotCached, WrongHash
 from flowkiln.envs.transport import Network, Transport
@@ -19,6 +22,8 @@ from flowkiln.envs.transport import Network, Transport
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from flowkiln.envs.lock import LinkedFiles, LockedWheel
 
 __all__ = ["Artefact", "Fetcher", "Network"]
 
@@ -36,7 +41,8 @@ class Fetcher:
     """Downloads artefacts. Threads may share it; ``workers`` is how many it is meant to serve at once.
 
     ``retries`` counts attempts in a row without progress, ``backoff`` is the first pause in seconds, doubled each
-    time and jittered. ``offline`` turns every download that needs a network into NotCached.
+    time and jittered. ``offline`` turns every download that needs a network into NotCached. ``built`` brings
+    a wheel that was built, and so is on no server: the path of a file that stays.
     """
 
     def __init__(
@@ -48,10 +54,12 @@ class Fetcher:
         large_at_once: int = 3,
         retries: int = 5,
         backoff: float = 0.5,
+        built: Callable[[LockedWheel | LinkedFiles], Path] | None = None,
     ) -> None:
         self.network = network or Network()
         self.offline = offline
         self.workers = workers
+        self._built = built
         self._retries = retries
         self._backoff = backoff
         self._transport = Transport(self.network, connections=workers)
@@ -74,6 +82,33 @@ class Fetcher:
             with self._large:
                 return self._verified(artefact, folder, advance, stopped or threading.Event())
         return self._verified(artefact, folder, advance, stopped or threading.Event())
+
+    def built(self, wheel: LockedWheel | LinkedFiles, folder: Path) -> Path:
+        """The path of a copy in ``folder`` of what was built or linked. Raises the errors of builds."""
+        if self._built is None:
+            message = f"{wheel.filename} was built from source, and nothing here brings such wheels"
+            raise BuiltAbsent(message)
+        found = self._built(wheel)
+        with files.disk_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            copy = folder / f"{wheel.sha256}.built"
+            shutil.copyfile(found, copy)
+        return copy
+
+    def fetch_any(self, name: str, url: str, folder: Path) -> tuple[Path, str]:
+        """The path of a file in ``folder`` whose hash nobody has stated, with its sha256: whatever is there now.
+
+        The caller holds a lock on the URL. Raises as ``fetch`` does.
+        """
+        artefact = Artefact(name=name, url=url, sha256=hashlib.sha256(url.encode()).hexdigest())
+        with files.disk_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            partial = Partial(folder / f"{artefact.sha256}.url")
+            if partial.size and partial.validator is None:  # bytes of an answer that may be another one now
+                partial.discard()
+            digest = self._complete(artefact, partial, _ignore, threading.Event())
+            partial.finish()
+        return partial.path, digest
 
     def close(self) -> None:
         """Closes idle connections."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 import queue
 import threading
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
 from flowkiln.envs.artefact import Artefact
 from flowkiln.envs.installerrors import NotCached
+from flowkiln.envs.lock import LinkedFiles, LockedWheel
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -70,11 +71,21 @@ class Gatherer:
         names = [
             locked.filename
             for locked in missing
-            if not locked.url.startswith("file:") and not (self._partial / locked.sha256).exists()
+            if not _is_local(locked) and not (self._partial / locked.sha256).exists()
         ]
         if fetcher.offline and names:
             message = "--offline, and the cache lacks:" + "".join(f"\n  {name}" for name in sorted(names))
             raise NotCached(message, hint="Run the same command once without --offline.", data={"missing": names})
+
+
+def _is_local(locked: Locked) -> bool:
+    """Whether no network may be needed for it: what is built, or a file."""
+    return locked.url.startswith("file:") or _is_made(locked)
+
+
+def _is_made(locked: Locked) -> TypeGuard[LockedWheel | LinkedFiles]:
+    """Whether it is on no server: built of a source, or left by link scripts."""
+    return isinstance(locked, LinkedFiles) or (isinstance(locked, LockedWheel) and locked.build is not None)
 
 
 class _Crew:
@@ -132,6 +143,8 @@ class _Crew:
                 self._done.put((locked, error))
 
     def _fetch(self, locked: Locked) -> Path:
+        if _is_made(locked):
+            return self._fetcher.built(locked, self._partial)
         artefact = Artefact(name=locked.name, url=locked.url, sha256=locked.sha256, size=locked.size)
 
         def advance(amount: int) -> None:

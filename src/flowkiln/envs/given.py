@@ -15,7 +15,7 @@ from packaging.utils import parse_wheel_filename
 from flowkiln._base import redact
 from flowkiln.envs import pythons
 from flowkiln.envs.errors import BadLockFile
-from flowkiln.envs.lock import EnvLock, LockedConda, LockedWheel, PlatformLock
+from flowkiln.envs.lock import EnvLock, LockedBuild, LockedConda, LockedSource, LockedWheel, PlatformLock
 from flowkiln.envs.lockfileerrors import NotHonoured, NotInGivenLock
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from flowkiln._base.platforms import Platform
-    from flowkiln.envs.pylock import FoundPackage
+    from flowkiln.envs.pylock import FoundPackage, FoundWheel
     from flowkiln.envs.wheels import Target
 
 _MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
@@ -149,29 +149,63 @@ def holds(marker: Marker, variables: Mapping[str, str | Collection[str]], where:
 
 
 def wheel_of(package: FoundPackage, target: Target, requires: tuple[str, ...], where: str) -> LockedWheel:
-    """The one wheel of a package that is installed on ``target``. Raises ``NotInGivenLock`` and ``NotHonoured``."""
+    """The one wheel of a package that is installed on ``target``, else its source distribution, to be built.
+
+    Raises ``NotInGivenLock`` and ``NotHonoured``.
+    """
     found = {wheel.filename: wheel for wheel in package.wheels}
     best = target.best(found)
+    if not package.wheels and package.sdist is not None:
+        return _unbuilt(package, package.sdist, target, requires, where)
     if best is None:
         have = ", ".join(sorted(found)[:4]) or "only a source distribution"
         message = f"{where}: {package.name} {package.version} has no wheel for {target.platform}; there is {have}"
         raise NotInGivenLock(message)
     chosen = found[best]
-    if "://" not in chosen.url:
-        raise NotHonoured(f"{where}: {best} is a local file, which no other machine has")
-    if chosen.sha256 is None:
-        raise NotInGivenLock(f"{where}: {best} has no sha256 hash")
+    sha256 = _hash(chosen, where)
     return LockedWheel(
         name=package.name,
         version=package.version or str(parse_wheel_filename(best)[1]),
         filename=best,
         url=redact.url(chosen.url),
-        sha256=chosen.sha256,
+        sha256=sha256,
         size=chosen.size,
         index=package.index.rstrip("/") if package.index else None,
         upload_time=chosen.upload_time,
         requires=requires,
     )
+
+
+def is_unbuilt(wheel: LockedWheel) -> bool:
+    """Whether it stands for a wheel that is to be built of a source distribution of the lock."""
+    return wheel.build is not None and not wheel.build.key
+
+
+def _unbuilt(
+    package: FoundPackage, sdist: FoundWheel, target: Target, requires: tuple[str, ...], where: str
+) -> LockedWheel:
+    sha256 = _hash(sdist, where)
+    source = LockedSource(kind="sdist", url=redact.url(sdist.url), sha256=sha256, size=sdist.size)
+    return LockedWheel(
+        name=package.name,
+        version=package.version,
+        filename=sdist.filename,
+        url=source.url,
+        sha256=sha256,
+        size=sdist.size,
+        index=package.index.rstrip("/") if package.index else None,
+        requires=requires,
+        build=LockedBuild(source=source, key="", python=target.python, platform=target.platform),
+    )
+
+
+def _hash(file: FoundWheel, where: str) -> str:
+    """The sha256 of a file that others can have too."""
+    if "://" not in file.url:
+        raise NotHonoured(f"{where}: {file.filename} is a local file, which no other machine has")
+    if file.sha256 is None:
+        raise NotInGivenLock(f"{where}: {file.filename} has no sha256 hash")
+    return file.sha256
 
 
 def within(part: GivenPart, python: str, choose: Callable[[str], object], *, depends: bool) -> GivenPart:

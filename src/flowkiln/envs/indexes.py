@@ -18,7 +18,7 @@ from urllib.parse import quote, urlsplit, urlunsplit
 
 from flowkiln._base import redact
 from flowkiln.envs import ambient, credentials, variants
-from flowkiln.envs.credentials import Askers, Giver, Login
+from flowkiln.envs.credentials import Askers, Login, Logins
 from flowkiln.envs.errors import UnknownOption
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class Index:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class IndexPlan:
+class IndexPlan(Logins):
     """The indexes that a resolution asks, best first; the last is the default one.
 
     ``refused`` are settings of pip and uv that would change what is locked, for ``ambient.check``; ``ignored``
@@ -111,64 +111,10 @@ class IndexPlan:
         wanted = redact.url(url).rstrip("/")
         return next((index for index in self.indexes if index.shown == wanted), None)
 
-    def login(self, url: str) -> Login | None:
-        """Who logs in at ``url``: as an index on the same host says, a command, netrc, the keyring; else None.
-
-        Raises ``CredentialsFailed``.
-        """
-        named = credentials.of_urls(url, (index.url for index in self.everywhere))
-        if named is not None and named.password:
-            return named
-        user = named.user if named is not None else ""
-        return (
-            self.askers.told(url, user)
-            or credentials.of_netrc(url, self.netrc, user)
-            or self.askers.kept(url, user, self._services(url))
-            or named
-        )
-
-    def giver(self, url: str) -> Giver | None:
-        """Who would give the login at ``url``, without asking a command or the keyring; None for nobody."""
-        named = credentials.of_urls(url, (index.url for index in self.everywhere))
-        user = named.user if named is not None else ""
-        if named is not None and named.password:
-            return Giver(user, "url")
-        if self.askers.command(url):
-            return Giver("", "command")
-        found = credentials.of_netrc(url, self.netrc, user)
-        if found is not None:
-            return Giver(found.user if found.password else "", "netrc")
-        if self.askers.keyring:
-            return Giver(user, "keyring")
-        return Giver("", "url") if named is not None else None
-
-    def credentials(self, url: str) -> tuple[str, str] | None:
-        """User and password for ``url``, None where nobody gives any. Raises ``CredentialsFailed``."""
-        found = self.login(url)
-        return found.pair if found else None
-
-    def renew(self, url: str, refused: tuple[str, str] | None) -> tuple[str, str] | None:
-        """Another user and password for ``url``, whose server did not take ``refused``; None when nobody has one.
-
-        Commands and the keyring are asked anew. Raises ``CredentialsFailed``.
-        """
-        named = credentials.of_urls(url, (index.url for index in self.everywhere))
-        user = named.user if named is not None else ""
-        found = self.askers.renewed(url, user, self._services(url), refused)
-        return found.pair if found else None
-
-    def renew_used(self, url: str, used: Mapping[str, tuple[str, str] | None]) -> bool:
-        """Whether an index on the host of ``url`` has another login than the one in ``used``, by its URL.
-
-        Raises ``CredentialsFailed``.
-        """
-        refusing = [one.url for one in self.everywhere if credentials.host(one.url) == credentials.host(url)]
-        return any(self.renew(one, used[one]) is not None for one in refusing)
-
-    def _services(self, url: str) -> list[str]:
-        """What the keyring may know ``url`` by: the index on its host, then the host."""
-        own = [index for index in self.everywhere if credentials.host(index.url) == credentials.host(url)]
-        return [*(redact.url(index.url) for index in own), credentials.host(url)]
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """The URLs of every index that may be asked, credentials included."""
+        return tuple(index.url for index in self.everywhere)
 
 
 def plan(
@@ -205,7 +151,7 @@ def plan(
         ignored=ambient.without_effect(environ, files),
         netrc=Path(environ.get("NETRC") or Path(environ.get("HOME", "/nonexistent")) / ".netrc"),
         pins=tuple(sorted(_pins(pins, variant or {}, default), key=lambda pair: pair[0])),
-        askers=Askers(commands=commands or {}, keyring=_keyring(keyring, environ), environ=environ),
+        askers=Askers(commands=commands or {}, keyring=credentials.by_keyring(keyring, environ), environ=environ),
     )
 
 
@@ -220,11 +166,6 @@ def plan_of(settings: Settings, spec: EnvSpec | None = None) -> IndexPlan:
         pins=spec.index_pins if spec is not None else (),
         variant=variants.pins(cuda, base) if cuda else None,
     )
-
-
-def _keyring(setting: str | None, environ: Mapping[str, str]) -> bool:
-    told = (setting, environ.get("UV_KEYRING_PROVIDER"), environ.get("PIP_KEYRING_PROVIDER"))
-    return next((one for one in told if one), "never") == "subprocess"
 
 
 def _listed(urls: Iterable[str], origin: str, default: Index) -> Iterator[Index]:

@@ -9,7 +9,8 @@ from flowkiln._base import digests
 from flowkiln._base.platforms import Platform
 from flowkiln.envs.basepin import BaseFacts, BasePin, Libc
 from flowkiln.envs.errors import BadLockFile
-from flowkiln.envs.pylock import AGAIN, quoted
+from flowkiln.envs.pylock import AGAIN
+from flowkiln.envs.tomltext import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from flowkiln._base import digests, files, paths
-from flowkiln.envs import condalock, lockbases, lockindex, pylock
+from flowkiln.envs import builtwheels, condalock, lockbases, lockindex, pylock
 from flowkiln.envs.errors import BadLockFile
 from flowkiln.envs.lock import EnvLock, PlatformLock
 
@@ -257,13 +257,15 @@ class LockFolder:
         part = PlatformLock(
             platform=place.platform,
             python=python,
-            wheels=wheels,
+            wheels=tuple(builtwheels.based(wheel, self.path.parent) for wheel in wheels),
             glibc=place.glibc,
             python_minimum=place.python_minimum,
             python_below=place.python_below,
             winners=place.winners,
             conda=conda.platforms.get(place.platform, ()) if place.conda and conda is not None else (),
             virtual=place.virtual,
+            link_scripts=place.linked.scripts if place.linked is not None else (),
+            linked=place.linked,
         )
         if part.env_id != place.env_id or python != entry.python:
             if place.conda and place.pylock:

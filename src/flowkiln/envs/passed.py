@@ -6,18 +6,17 @@ they have.
 
 from __future__ import annotations
 
-import html
 import json as plain_json
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlsplit
+from typing import TYPE_CHECKING
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
 
-from flowkiln._base import digests, files, json, parallel, paths
+from flowkiln._base import digests, files, json, paths
 from flowkiln._base.errors import FlowkilnError
+from flowkiln.envs import indexpages
 from flowkiln.envs.pythons import full
 from flowkiln.envs.wheels import tags_of
 
@@ -27,16 +26,12 @@ if TYPE_CHECKING:
 
     from flowkiln._base.platforms import Platform
     from flowkiln.envs.indexes import IndexPlan
+    from flowkiln.envs.indexpages import IndexFile
     from flowkiln.envs.lock import LockedWheel, PlatformLock
     from flowkiln.envs.uvtrace import Trace
 
-_ACCEPT = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1"
-_ANCHOR = re.compile(r"(?is)<a\s[^>]*href\s*=\s*[\"']([^\"']+)[\"'][^>]*>")
-_REQUIRES = re.compile(r"(?is)data-requires-python\s*=\s*[\"']([^\"']+)[\"']")
 _NEWEST = 3
 """Versions told of at most, for a package on a platform."""
-_STALL = 10.0
-"""Seconds that an index may keep silent before the tags stay untold."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,14 +46,6 @@ class Passed:
 
     def __str__(self) -> str:
         return f"{self.platform}: {self.name} {self.version} passed over for {self.locked}: {self.reason}"
-
-
-@dataclass(frozen=True, slots=True)
-class _File:
-    name: str
-    yanked: bool
-    uploaded: str | None
-    requires_python: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +86,7 @@ def explain(
     cases = [case for part, trace in parts for case in _cases(part, trace)]
     known = {case: _recall(case.memory(cutoff)) for case in cases}
     asked = sorted({case.url for case in cases if known[case] is None and case.wheel.index})
-    pages = {} if offline or not asked else _fetch(asked, plan)
+    pages = {} if offline or not asked else indexpages.fetch(asked, plan)
     found = []
     for case in cases:
         reason = known[case]
@@ -136,10 +123,10 @@ def _reason(case: _Case, page: str | None, cutoff: str | None) -> str:
     """Why the version does not do; empty when that is no surprise: withdrawn, too new, or for another Python."""
     if page is None:
         return "no wheel fits"
-    own = list(_files(page, case.version))
+    own = [file for file in indexpages.files(page) if file.version == case.version]
     if own and all(_expected(file, case.part.python, cutoff) for file in own):
         return ""
-    tags = sorted({tags_of(file.name) for file in own if file.name.endswith(".whl")})
+    tags = sorted({tags_of(file.name) for file in own if file.is_wheel})
     if not tags:
         return "it has no wheel, only source" if own else "no wheel fits"
     listed = ", ".join(tags[:6]) + (f" and {len(tags) - 6} more" if len(tags) > 6 else "")
@@ -151,65 +138,13 @@ def _reason(case: _Case, page: str | None, cutoff: str | None) -> str:
     return f"no wheel fits, its tags: {listed}"
 
 
-def _expected(file: _File, python: str, cutoff: str | None) -> bool:
+def _expected(file: IndexFile, python: str, cutoff: str | None) -> bool:
     if file.yanked or (cutoff and file.uploaded and file.uploaded >= cutoff):
         return True
     try:
         return not SpecifierSet(file.requires_python or "").contains(full(python), prereleases=True)
     except InvalidSpecifier:
         return False
-
-
-def _fetch(urls: list[str], plan: IndexPlan) -> dict[str, str]:
-    """The index pages that could be read, by URL."""
-    # Imported here because TLS takes longer to load than most locks have use for it.
-    from flowkiln.envs.transport import Network, Transport  # noqa: PLC0415
-
-    transport = Transport(Network(stall=_STALL, credentials=plan.credentials, renew=plan.renew))
-
-    def one(url: str) -> str | None:
-        try:
-            answer = transport.get(url, {"Accept": _ACCEPT})
-            try:
-                body: bytes = answer.read(decode_content=True)
-            finally:
-                answer.release_conn()
-        except (FlowkilnError, OSError):
-            return None
-        return body.decode(errors="replace") if answer.status == 200 else None
-
-    try:
-        pages = parallel.together(one, urls, at_once=4)
-    finally:
-        transport.close()
-    return {url: page for url, page in zip(urls, pages, strict=True) if page is not None}
-
-
-def _files(page: str, version: str) -> Iterator[_File]:
-    """The files of one version on an index page, in JSON or HTML."""
-    mark = f"-{version}"
-    if not page.lstrip().startswith("{"):
-        for match in _ANCHOR.finditer(page):
-            name = unquote(urlsplit(html.unescape(match[1])).path.rpartition("/")[2])
-            if mark in name and _version_of(name) == version:
-                requires = _REQUIRES.search(match[0])
-                needs = html.unescape(requires[1]) if requires else None
-                yield _File(name, "data-yanked" in match[0].lower(), None, needs)
-        return
-    try:
-        entries: list[dict[str, Any]] = plain_json.loads(page).get("files", [])
-    except ValueError:
-        return
-    for entry in entries:
-        name = str(entry.get("filename", ""))
-        if mark in name and _version_of(name) == version:
-            yield _File(name, bool(entry.get("yanked")), entry.get("upload-time"), entry.get("requires-python"))
-
-
-def _version_of(name: str) -> str:
-    if name.endswith(".whl"):
-        return name.partition("-")[2].partition("-")[0]
-    return re.sub(r"\.(tar\.gz|zip|tar\.bz2)$", "", name).rpartition("-")[2]
 
 
 def _recall(path: Path) -> str | None:

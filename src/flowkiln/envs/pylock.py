@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import re
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from flowkiln._base import digests, redact
+from flowkiln.envs import builtentries
 from flowkiln.envs.errors import BadLockFile
 from flowkiln.envs.lock import LockedWheel
 from flowkiln.envs.spec import normal_name
+from flowkiln.envs.tomltext import quoted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
     from pathlib import Path
 
 LOCK_VERSION = "1.0"
@@ -39,12 +41,13 @@ class FoundWheel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FoundPackage:
-    """One package of uv's answer: every wheel that uv thinks may fit."""
+    """One package of uv's answer, or of a lock: every wheel that may fit, and its source distribution."""
 
     name: str
     version: str
     wheels: tuple[FoundWheel, ...]
     index: str | None = None
+    sdist: FoundWheel | None = None
 
 
 def serialise(python: str, wheels: Iterable[LockedWheel]) -> str:
@@ -55,18 +58,19 @@ def serialise(python: str, wheels: Iterable[LockedWheel]) -> str:
         f"requires-python = {quoted('==' + python + '.*')}",
         *([] if (wheels := sorted(wheels, key=lambda wheel: wheel.name)) else ["packages = []"]),
     ]
+    names = {wheel.name for wheel in wheels}
     for wheel in wheels:
-        lines += ["", *_block(wheel)]
+        lines += ["", *_block(wheel, names)]
     return "\n".join(lines) + "\n"
 
 
-def quoted(text: str) -> str:
-    """``text`` as a TOML basic string."""
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
-    return '"' + re.sub(r"[\x00-\x1f\x7f]", lambda m: f"\\u{ord(m[0]):04X}", escaped) + '"'
+def preferences(python: str, wheels: Iterable[LockedWheel]) -> str:
+    """What uv is told of versions to keep: those of indexes alone, for others it is handed a wheel."""
+    return serialise(python, [one for one in wheels if one.build is None or one.build.source.kind == "sdist"])
 
 
-def _block(wheel: LockedWheel) -> list[str]:
+def _block(wheel: LockedWheel, names: Collection[str]) -> list[str]:
+    """The entry of a wheel in a file with packages ``names``: others that it needs are no dependencies there."""
     lines = [
         "[[packages]]",
         f"name = {quoted(wheel.name)}",
@@ -74,8 +78,11 @@ def _block(wheel: LockedWheel) -> list[str]:
     ]
     if wheel.index:
         lines.append(f"index = {quoted(wheel.index)}")
-    if wheel.requires:
-        lines += ["dependencies = [", *(f"  {{ name = {quoted(name)} }}," for name in wheel.requires), "]"]
+    own = [name for name in wheel.requires if name in names]
+    if own:
+        lines += ["dependencies = [", *(f"  {{ name = {quoted(name)} }}," for name in own), "]"]
+    if wheel.build is not None:
+        return [*lines, *builtentries.block(wheel, wheel.build), *_elsewhere(wheel, names)]
     lines += [
         "",
         "[[packages.wheels]]",
@@ -85,7 +92,15 @@ def _block(wheel: LockedWheel) -> list[str]:
         *([f"size = {wheel.size}"] if wheel.size is not None else []),
         f"hashes = {{ sha256 = {quoted(wheel.sha256)} }}",
     ]
-    return lines
+    return [*lines, *_elsewhere(wheel, names)]
+
+
+def _elsewhere(wheel: LockedWheel, names: Collection[str]) -> list[str]:
+    """The table of what ``wheel`` needs and the file has not: conda packages provide it."""
+    needed = [name for name in wheel.requires if name not in names]
+    if not needed:
+        return []
+    return ["", "[packages.tool.flowkiln.conda]", "provides = [", *(f"  {quoted(name)}," for name in needed), "]"]
 
 
 def is_ours(text: str) -> bool:
@@ -113,6 +128,11 @@ def read_ours(text: str, path: Path) -> tuple[str, tuple[LockedWheel, ...]]:
 
 
 def _ours(entry: dict[str, Any]) -> LockedWheel:
+    own = entry.get("tool", {}).get("flowkiln", {})
+    needed = [one["name"] for one in entry.get("dependencies", [])] + own.get("conda", {}).get("provides", [])
+    requires = tuple(sorted(map(_text, needed)))
+    if "build" in own:
+        return replace(builtentries.read(entry), requires=requires)
     (wheel,) = entry["wheels"]
     sha256 = wheel["hashes"]["sha256"]
     if not digests.is_digest(f"sha256:{sha256}"):
@@ -122,7 +142,7 @@ def _ours(entry: dict[str, Any]) -> LockedWheel:
         name=_text(entry["name"]),
         version=_text(entry["version"]),
         index=entry.get("index"),
-        requires=tuple(_text(one["name"]) for one in entry.get("dependencies", [])),
+        requires=requires,
         filename=_text(wheel["name"]),
         url=_text(wheel["url"]),
         sha256=sha256,
@@ -145,25 +165,30 @@ def read_uv(text: str) -> tuple[FoundPackage, ...]:
 
 def found(entry: dict[str, Any]) -> FoundPackage:
     """A package of anybody's pylock file. URLs are without credentials."""
-    wheels = []
-    for wheel in entry.get("wheels", []):
-        url = wheel.get("url") or wheel.get("path") or ""
-        name = wheel.get("name") or unquote(urlsplit(url).path.rpartition("/")[2])
-        wheels.append(
-            FoundWheel(
-                filename=name,
-                url=redact.url(url),
-                sha256=wheel.get("hashes", {}).get("sha256"),
-                size=wheel.get("size"),
-                upload_time=_time(wheel.get("upload-time")),
-            )
-        )
+    archive = entry.get("archive")
+    listed = [archive] if archive and _place(archive).endswith(".whl") else []
     return FoundPackage(
         name=normal_name(entry["name"]),
         version=str(entry.get("version", "")),
-        wheels=tuple(wheels),
+        wheels=tuple(_file(wheel) for wheel in (*entry.get("wheels", []), *listed)),
         index=redact.url(entry["index"]) if entry.get("index") else None,
+        sdist=_file(entry["sdist"]) if entry.get("sdist") else None,
     )
+
+
+def _file(told: dict[str, Any]) -> FoundWheel:
+    url = _place(told)
+    return FoundWheel(
+        filename=told.get("name") or unquote(urlsplit(url).path.rpartition("/")[2]),
+        url=redact.url(url),
+        sha256=told.get("hashes", {}).get("sha256"),
+        size=told.get("size"),
+        upload_time=_time(told.get("upload-time")),
+    )
+
+
+def _place(file: dict[str, Any]) -> str:
+    return str(file.get("url") or file.get("path") or "")
 
 
 def _time(value: object) -> str | None:

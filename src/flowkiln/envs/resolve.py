@@ -9,7 +9,21 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from flowkiln._base import parallel, redact
-from flowkiln.envs import bounds, condaside, passed, provided, pylock, pythons, requirements, sourcefile, variants
+from flowkiln._base.errors import concerning
+from flowkiln.envs import (
+    bounds,
+    condaside,
+    handing,
+    linkside,
+    passed,
+    provided,
+    pylock,
+    pythons,
+    requirements,
+    sourcebuilds,
+    sourcefile,
+    variants,
+)
 from flowkiln.envs.errors import EnvError, HashMismatch, NoWheel, UnsupportedTarget, UvUnusable
 from flowkiln.envs.lock import AbsentPlatform, EnvLock, LockedWheel, PlatformLock
 from flowkiln.envs.spec import DEFAULT_PLATFORMS, normal_name
@@ -83,8 +97,14 @@ def resolve(
     if spec.given is not None:
         wanted = tuple(sorted({*targets(spec, host, previous), *also}))
         full = pythons.full(python, solver.patches)
-        taken = sourcefile.locked(name, spec, wanted, python=full, required={*spec.platforms, *also}, steps=steps)
-        return Resolution(taken, [], _differences(taken))
+        required = {*spec.platforms, *also}
+        with concerning(next(iter(steps), None)):
+            taken = sourcefile.locked(name, spec, wanted, python=full, required=required, steps=steps)
+        with concerning(next(iter(steps), None), f"environment {name!r}"):
+            taken = sourcebuilds.completed(solver, taken, previous, required | {host})
+        linking = linkside.Linking(solver.linker, name, spec, previous, upgrade=upgrade, steps=tuple(steps))
+        taken = linking.given(taken, demanded=required)
+        return Resolution(taken, [], [*_differences(taken), *linkside.warnings(taken, spec)])
     if spec.conda:
         condaside.load()
     job = _Job(
@@ -114,6 +134,7 @@ def resolve(
     heard = [(part.lock, part.answer.trace) for _, part in sorted(found.items()) if part.answer is not None]
     told = passed.explain(heard, solver.plan, offline=solver.offline, cutoff=spec.exclude_newer)
     warnings = {f"{name}: {provided.readable(line)}": None for _, trace in heard for line in trace.warnings}
+    warnings |= dict.fromkeys(linkside.warnings(lock, spec) if found else ())
     if spec.cuda and not {wheel.name for part in lock.platforms for wheel in part.wheels} & set(variants.PACKAGES):
         warnings[f"{name}: cuda={spec.cuda!r} chooses nothing: no package of the environment has variants"] = None
     return Resolution(lock, told, [*warnings, *(_differences(lock) if found else ())])
@@ -176,6 +197,7 @@ def _all(
     results |= _aligned(job, results)
     lead = [*standing.values(), *(part.lock for part in _parts(results).values())]
     results |= _parallel(job, [platform for platform in others if platform not in known], lead)
+    results |= _linked(job, _parts(results))
     for platform, result in results.items():
         if isinstance(result, EnvError):
             if platform in job.demanded or len(results) == 1 or not _parts(results):
@@ -183,6 +205,20 @@ def _all(
             reason = result.message.splitlines()[0].partition(f"{platform}: ")[2] or result.title
             absent.append(AbsentPlatform(platform=platform, reason=reason))
     return _parts(results), absent
+
+
+def _linked(job: _Job, parts: Mapping[Platform, _Part]) -> dict[Platform, _Part | EnvError]:
+    """The parts with what link scripts leave in them, one after another; those without allowed scripts are left."""
+    linking = linkside.Linking(
+        job.solver.linker, job.name, job.spec, job.previous, upgrade=job.upgrade, steps=job.steps
+    )
+    found: dict[Platform, _Part | EnvError] = {}
+    for platform, part in parts.items():
+        try:
+            found[platform] = replace(part, lock=linking.of(part.lock))
+        except EnvError as error:
+            found[platform] = error
+    return found
 
 
 def _absent_before(job: _Job) -> dict[Platform, AbsentPlatform]:
@@ -272,12 +308,13 @@ def _platform(job: _Job, platform: Platform, lead: PlatformLock | None, *, follo
         spec=job.spec,
         target=Target(platform, job.python, glibc),
         full_python=side.full_python if side else job.full_python,
-        preferred=pylock.serialise(job.python, preferred.wheels) if preferred else None,
+        preferred=pylock.preferences(job.python, preferred.wheels) if preferred else None,
         upgrade=False if follow else job.upgrade,
         steps=job.steps,
         conda=lock.conda,
     )
-    question, wheels, answer = _wheels(job.solver, question)
+    standing = {wheel.name: wheel for wheel in preferred.wheels} if preferred else {}
+    question, wheels, answer = _wheels(job.solver, question, standing)
     # With a Python of conda's the patch is in the lock: nothing else is to be bound.
     minimum, below = (None, None) if side else bounds.find(job.solver, question, wheels)
     lock = replace(
@@ -315,9 +352,27 @@ def _conda(job: _Job, platform: Platform, own: PlatformLock | None, lead: Platfo
     return side
 
 
-def _wheels(solver: Solver, question: Question) -> tuple[Question, tuple[LockedWheel, ...], Answer]:
-    """The wheels that uv chooses, those that conda provides left out, with the question that this answers."""
-    question, answer = _pinned(solver, question)
+def _wheels(
+    solver: Solver, question: Question, standing: Mapping[str, LockedWheel]
+) -> tuple[Question, tuple[LockedWheel, ...], Answer]:
+    """The wheels that uv chooses, those that conda provides left out, with the question that this answers.
+
+    What has no wheel is built, and kept as the lock that stands has it.
+    """
+    step = question.steps[0] if question.steps else None
+    with concerning(step, f"environment {question.name!r} for {question.target.platform}", named=question.name):
+        question = sourcebuilds.handed(solver, question, standing)
+    while True:
+        try:
+            question, answer = _pinned(solver, question)
+        except NoWheel as error:
+            with concerning(step, f"environment {question.name!r} for {question.target.platform}"):
+                more = sourcebuilds.lacking(solver, question, error, standing)
+            if more is None:
+                raise
+            question = more
+        else:
+            break
     packages = [one for one in pylock.read_uv(answer.pylock) if not provided.is_stub(one.version)]
     if packages and not answer.trace.edges:
         message = "this uv does not tell what needs what, which locks record"
@@ -344,10 +399,15 @@ def _wheel(
     question: Question, solver: Solver, answer: Answer, package: FoundPackage, packages: Sequence[FoundPackage]
 ) -> LockedWheel:
     """The one wheel of ``package``: the one whose metadata was used, if the target takes it. Proof that it fits."""
+    used = answer.trace.chosen.get((package.name, package.version), "")
+    names = {one.name for one in packages} | {name for name, _ in provided.of(question.conda)}
+    requires = tuple(sorted(answer.trace.edges.get(package.name, set()) & names))
+    for one in question.handed:
+        if one.name == package.name and (one.direct or one.filename == used):
+            return handing.locked(one, requires)
     allowed = dict(question.spec.hashes).get(package.name)
     fitting = {wheel.filename: wheel for wheel in package.wheels if question.target.rank(wheel.filename)}
     usable = {name: wheel for name, wheel in fitting.items() if allowed is None or (wheel.sha256 or "") in allowed}
-    used = answer.trace.chosen.get((package.name, package.version), "")
     filename = used if used in usable else question.target.best(usable)
     if filename is None:
         raise _none_fits(question, package, fitting)
@@ -359,7 +419,6 @@ def _wheel(
     index = pinned.shown if pinned is not None else package.index or answer.trace.indexes.get(package.name)
     if index is None and len(solver.plan.indexes) == 1:
         index = solver.plan.indexes[0].shown
-    names = {one.name for one in packages}
     return LockedWheel(
         name=package.name,
         version=package.version,
@@ -369,7 +428,7 @@ def _wheel(
         size=chosen.size,
         index=redact.url(index).rstrip("/") if index else None,
         upload_time=chosen.upload_time,
-        requires=tuple(sorted(answer.trace.edges.get(package.name, set()) & names)),
+        requires=requires,
     )
 
 

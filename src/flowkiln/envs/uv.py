@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from flowkiln._base import command, files, paths, redact
 from flowkiln._base.errors import NoSpace, ReadOnly, ToolMissing
 from flowkiln._base.report import Silent
-from flowkiln.envs import authorities, provided, uverrors, uvpins
+from flowkiln.envs import authorities, handing, provided, uverrors, uvpins
 from flowkiln.envs.errors import IndexDenied, UvUnusable
 from flowkiln.envs.uvtrace import LEVELS, Trace
 from flowkiln.envs.wheels import MACOS_FLOOR
@@ -25,8 +25,11 @@ if TYPE_CHECKING:
 
     from flowkiln._base.report import Reporter
     from flowkiln.envs.condaquestion import CondaSolver
+    from flowkiln.envs.handing import HandedWheel
     from flowkiln.envs.indexes import IndexPlan
+    from flowkiln.envs.linkside import Linker
     from flowkiln.envs.lock import LockedConda
+    from flowkiln.envs.sourcebuilds import Sources
     from flowkiln.envs.spec import EnvSpec
     from flowkiln.envs.wheels import Target
 
@@ -46,7 +49,8 @@ class Solver:
     """How uv is run: indexes, limits, where its words go. One per locking command; used by several threads.
 
     ``patches`` maps ``X.Y`` to the ``X.Y.Z`` that markers are resolved for where that is not the newest known.
-    ``conda`` is how conda packages are chosen before: there for requests that have some.
+    ``conda`` is how conda packages are chosen before: there for requests that have some. ``builder`` builds
+    what has no wheel, ``linker`` runs link scripts; None where nothing may be built.
     """
 
     plan: IndexPlan
@@ -57,6 +61,8 @@ class Solver:
     environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
     logs: Path = field(default_factory=lambda: paths.cache_root() / "logs")
     conda: CondaSolver | None = None
+    builder: Sources | None = None
+    linker: Linker | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +72,7 @@ class Question:
     ``preferred`` is the text of a pylock file whose versions are kept where they satisfy the request;
     ``upgrade`` names the packages that are free of it (True: all). ``pins`` are further constraints, ``roots``
     packages besides those of the request. ``conda`` are the packages that are there already: what they provide is
-    taken as it is.
+    taken as it is. ``handed`` are wheels that come from no index, those of direct references in place of any other.
     """
 
     name: str
@@ -80,6 +86,7 @@ class Question:
     quiet: bool = False
     steps: tuple[str, ...] = ()
     conda: tuple[LockedConda, ...] = ()
+    handed: tuple[HandedWheel, ...] = ()
 
     @property
     def label(self) -> str:
@@ -143,12 +150,13 @@ def _plan(solver: Solver, question: Question) -> IndexPlan:
 
 def _arguments(question: Question, folder: Path, solver: Solver) -> list[str | Path]:
     spec = question.spec
+    lines = handing.requirements(spec.requirements, question.handed, folder)
     if _plan(solver, question).pins:
         wanted = folder / "pyproject.toml"
-        wanted.write_text(uvpins.text(spec.requirements, question.roots, _plan(solver, question)), encoding="utf-8")
+        wanted.write_text(uvpins.text(lines, question.roots, _plan(solver, question)), encoding="utf-8")
     else:
         wanted = folder / "requirements.in"
-        wanted.write_text("".join(f"{line}\n" for line in spec.requirements), encoding="utf-8")
+        wanted.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     output = folder / "pylock.toml"
     if question.preferred:
         output.write_text(question.preferred, encoding="utf-8")
@@ -163,6 +171,8 @@ def _arguments(question: Question, folder: Path, solver: Solver) -> list[str | P
     arguments += ["--python-platform", question.target.uv_platform, "--only-binary", ":all:"]
     if fixed:
         arguments += ["--find-links", provided.write(folder, question.provided)]
+    for links in handing.links(question.handed, folder):
+        arguments += ["--find-links", links]
     if spec.exclude_newer:
         arguments += ["--exclude-newer", spec.exclude_newer]
     if solver.offline:

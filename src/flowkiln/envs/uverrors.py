@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 
 from flowkiln._base import redact
 from flowkiln.envs import errors, provided
+from flowkiln.envs.spec import normal_name
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from flowkiln._base.command import Finished
+    from flowkiln._base.json import JSONObject
     from flowkiln.envs.uv import Question, Solver
     from flowkiln.envs.uvtrace import Trace
 
@@ -24,7 +26,12 @@ _NO_VERSION = re.compile(
     r"only (?P<b>[A-Za-z0-9][\w.-]*?)[<=>!~ ].*? (?:is|are) available"
 )
 _NOT_FOUND = re.compile(r"\b([A-Za-z0-9][\w.-]*) was not found in the package registry")
-_NO_WHEEL = re.compile(r"\b([A-Za-z0-9][\w.-]*?)(?:==\S+)? ha(?:s|ve) no (?:usable )?wheels")
+_UNTOLD = ("warning:", "hint: Wheels are required for")
+"""Lines of uv's that are told elsewhere, or are about a switch of its own that is always set."""
+_NO_WHEEL = re.compile(
+    r"(?<![\w.<>=!~-])([A-Za-z0-9][\w.-]*?)(?:[<>=!~]+\S+)? ha(?:s|ve) no (?:usable )?wheels"
+    r"|Wheels are required for `([^`]+)`"
+)
 _STATUS = re.compile(r"HTTP status (?:client|server) error \((?P<status>\d{3})[^)]*\) for url \((?P<url>[^)]+)\)")
 _DENIED = re.compile(r"An index(?: URL)? \((?P<url>[^)]+)\) .*?\b(?P<status>40[13])\b")
 _UNREACHABLE = ("error sending request", "Failed to fetch", "operation timed out", "Request failed after")
@@ -45,6 +52,8 @@ def translate(
             break
     else:
         error = errors.ResolveFailed(_says(question, "uv failed", said), hint="The log has uv's whole output.")
+    if isinstance(error, errors.NoWheel):
+        error.data |= _lacking(trace, list(error.data.get("packages", ())))
     error.log = str(log) if log else None
     error.step = question.steps[0] if question.steps else None
     error.data |= {"environment": question.name, "platform": str(question.target.platform)}
@@ -59,7 +68,7 @@ def _tidy(lines: list[str]) -> str:
 
 
 def _says(question: Question, what: str, said: str) -> str:
-    lines = [line for line in said.splitlines() if line.strip() and not line.startswith("warning:")]
+    lines = [line for line in said.splitlines() if line.strip() and not line.startswith(_UNTOLD)]
     if len(lines) > LINES:
         # uv ends with what it concludes, and with hints: both ends say more than the middle.
         head, tail = lines[: LINES - _TAIL], lines[-_TAIL:]
@@ -167,11 +176,12 @@ def _unsolvable(said: str, question: Question, _: Solver) -> errors.EnvError | N
     if "unsatisfiable" not in said and "cannot be used" not in said:
         return None
     if "no wheels with a matching" in said or "has no usable wheels" in said or "no wheels" in said:
-        names = sorted(set(_NO_WHEEL.findall(said)))
+        names = sorted({normal_name(one or other) for one, other in _NO_WHEEL.findall(said)})
         what = f"no wheel of {', '.join(names)} fits" if names else "no wheel fits"
         return errors.NoWheel(
             _says(question, f"{what} ({_accepts(question)})", said),
             hint=_wheel_hint(said, question),
+            data={"packages": names},
         )
     if "yanked" in said:
         hint = "Pin the version exactly (==) to use it nevertheless."
@@ -183,6 +193,14 @@ def _unsolvable(said: str, question: Question, _: Solver) -> errors.EnvError | N
         return errors.NoSuchVersion(_says(question, what, said), hint=hint)
     hint = "Widen one of the versions named above, or give the steps environments of their own."
     return errors.Conflict(_says(question, "the requirements contradict each other", said), hint=hint)
+
+
+def _lacking(trace: Trace, names: list[str]) -> JSONObject:
+    """Of packages without a wheel: the index that has each, and the versions that everything allows."""
+    return {
+        "indexes": {name: trace.indexes[name] for name in names if name in trace.indexes},
+        "ranges": {name: trace.ranges[name] for name in names if name in trace.ranges},
+    }
 
 
 def _no_version(said: str) -> str | None:

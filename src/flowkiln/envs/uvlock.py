@@ -199,26 +199,25 @@ def _listed(entry: dict[str, Any], extra: str) -> list[dict[str, Any]]:
 
 
 def _found(entry: dict[str, Any]) -> FoundPackage:
-    wheels = []
-    for wheel in entry.get("wheels", []):
-        url = str(wheel.get("url", ""))
-        kind, _, digest = str(wheel.get("hash", "")).partition(":")
-        name = wheel.get("filename") or unquote(urlsplit(url or wheel.get("path", "")).path.rpartition("/")[2])
-        wheels.append(
-            FoundWheel(
-                filename=name,
-                url=redact.url(url),
-                sha256=digest if kind == "sha256" else None,
-                size=wheel.get("size"),
-                upload_time=_time(wheel.get("upload-time")),
-            )
-        )
     registry = str(entry.get("source", {}).get("registry", ""))
     return FoundPackage(
         name=normal_name(entry["name"]),
         version=str(entry.get("version", "")),
-        wheels=tuple(wheels),
+        wheels=tuple(map(_file, entry.get("wheels", []))),
         index=redact.url(registry) if "://" in registry else None,
+        sdist=_file(entry["sdist"]) if entry.get("sdist") else None,
+    )
+
+
+def _file(told: dict[str, Any]) -> FoundWheel:
+    url = str(told.get("url", ""))
+    kind, _, digest = str(told.get("hash", "")).partition(":")
+    return FoundWheel(
+        filename=told.get("filename") or unquote(urlsplit(url or told.get("path", "")).path.rpartition("/")[2]),
+        url=redact.url(url),
+        sha256=digest if kind == "sha256" else None,
+        size=told.get("size"),
+        upload_time=_time(told.get("upload-time")),
     )
 
 

@@ -17,6 +17,7 @@ _LEVEL = re.compile(r"^\s*(TRACE|DEBUG|INFO|WARN)\s+(?P<text>.*)$")
 _EDGE = re.compile(r"Resolution edge: (?P<parent>\S+) -> (?P<child>\S+)$")
 _FETCH = re.compile(r"Fetching metadata for `?(?P<name>[^`\s]+?)`? from `?(?P<url>[^`\s]+?)`?$")
 _FOUND = re.compile(r"Found candidate for package (?P<name>\S+) with range .* steps: (?P<version>\S+) version")
+_RANGE = re.compile(r"Selecting candidate for (?P<name>\S+) with range (?P<range>.+) with \d+ remote versions")
 _PASSED = re.compile(r"Returning incompatible candidate for package (?P<name>\S+) ")
 _CHOSEN = re.compile(r"Selecting: (?P<name>[^\s=]+)==(?P<version>\S+) \[[^\]]*\] \((?P<file>[^)]+)\)")
 _RECEIVED = re.compile(r"Received response .* status (?P<status>\d{3})\b.* for: (?P<url>\S+)$")
@@ -33,6 +34,7 @@ class Trace:
     passed_over: dict[str, set[str]] = field(default_factory=dict)
     chosen: dict[tuple[str, str], str] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
+    ranges: dict[str, str] = field(default_factory=dict)
     phase: str = "starting uv"
     item: str = ""
     _found: dict[str, str] = field(default_factory=dict)
@@ -74,6 +76,10 @@ class Trace:
         self.phase, self.item = "reading the index", name
         self.indexes[name] = re.sub(rf"/{re.escape(match['name'])}/?$", "", match["url"])
 
+    def range(self, match: re.Match[str]) -> None:
+        """Versions were looked for in a range; the first is what everything that asks for the package allows."""
+        self.ranges.setdefault(normal_name(match["name"]), match["range"])
+
     def found(self, match: re.Match[str]) -> None:
         """A version was considered."""
         self._found[match["name"]] = match["version"]
@@ -106,6 +112,7 @@ _READERS = (
     (_EDGE, Trace.edge),
     (_FETCH, Trace.fetch),
     (_FOUND, Trace.found),
+    (_RANGE, Trace.range),
     (_PASSED, Trace.passed),
     (_CHOSEN, Trace.choose),
     (_RECEIVED, Trace.received),

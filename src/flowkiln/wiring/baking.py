@@ -69,7 +69,7 @@ class Bakery:
         self.registries = Registries(settings)
         self.bases = Bases(self.registries, paths.cache_root(), reporter)
         self._catalogs: dict[str, Catalog] = {}
-        self._host = Host(settings)
+        self._host = Host(settings, reporter)
         self._runtime = runtime.files()
         self.runtime_id = runtime.identity(self._runtime)
 

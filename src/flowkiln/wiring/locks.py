@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from contextlib import closing
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flowkiln._base import parallel, platforms
@@ -12,18 +14,18 @@ from flowkiln.envs.lockfolder import INCOMPLETE, INDEX
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from pathlib import Path
 
     from flowkiln._base.command import Limits
     from flowkiln._base.platforms import Platform
     from flowkiln._base.report import Reporter
     from flowkiln._base.settings import Settings
-    from flowkiln.envs.condaquestion import CondaSolver
+    from flowkiln.envs.condaquestion import CondaSolver, Driven
     from flowkiln.envs.lock import EnvLock
     from flowkiln.envs.lockfolder import LockFolder
     from flowkiln.envs.resolve import Resolution
     from flowkiln.envs.spec import EnvSpec
     from flowkiln.envs.uv import Solver
+    from flowkiln.wiring.building import Building
     from flowkiln.wiring.policy import Policy
 
 AT_ONCE = 4
@@ -170,8 +172,9 @@ def _make(
         standing = read(folder)
 
         def resolved(request: Request) -> Resolution:
-            solver = solver_of(request, settings, reporter)
-            return _resolved(request, standing.get(request.name), solver, policy)
+            with closing(_builder(request, settings, reporter)) as builder:
+                solver = replace(solver_of(request, settings, reporter), builder=builder, linker=builder)
+                return _resolved(request, standing.get(request.name), solver, policy)
 
         answers = parallel.together(resolved, wanting, at_once=AT_ONCE)
         made = {answer.lock.name: answer.lock for answer in answers}
@@ -204,15 +207,38 @@ def solver_of(request: Request, settings: Settings, reporter: Reporter) -> Solve
     )
 
 
+def _builder(request: Request, settings: Settings, reporter: Reporter) -> Building:
+    """What builds wheels for ``request``; nothing is asked of an engine before something has to be built."""
+    from flowkiln.wiring.building import Building
+
+    return Building(settings, reporter, spec=request.spec, folder=request.declared.absolute().parent)
+
+
 def conda_solver_of(request: Request, settings: Settings, reporter: Reporter) -> CondaSolver:
     """How conda packages are chosen for ``request``: channels by precedence, network or not, where words go."""
     from flowkiln.envs import channels
     from flowkiln.envs.condaquestion import CondaSolver
 
-    plan = channels.plan(request.spec.channels, settings.items("channels") or ())
+    plan = channels.plan_of(settings, request.spec)
     if plan.ignored:
         reporter.warn(f"{request.label}: settings of conda without effect here: {', '.join(plan.ignored)}")
-    return CondaSolver(plan=plan, offline=settings.flag("offline"), reporter=reporter, limits=_limits(settings))
+    return CondaSolver(
+        plan=plan,
+        offline=settings.flag("offline"),
+        reporter=reporter,
+        limits=_limits(settings),
+        driven=driven_of(settings),
+    )
+
+
+def driven_of(settings: Settings) -> Driven | None:
+    """The program that chooses conda packages, where that is not rattler."""
+    from flowkiln.envs.condaquestion import Driven
+
+    solver, program = settings.text("conda.solver"), settings.text("conda.program")
+    if solver is None or solver == "rattler":
+        return None
+    return Driven(solver=solver, program=Path(program) if program else None)
 
 
 def _limits(settings: Settings) -> Limits:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flowkiln._base import files, paths, platforms
 from flowkiln._base.errors import concerning
-from flowkiln.envs import running
+from flowkiln._base.report import Silent
+from flowkiln.envs import driver, running
 from flowkiln.envs.errors import MissingLock
 from flowkiln.envs.installerrors import EnvironmentMismatch
 from flowkiln.envs.interpreter import check_libc
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from flowkiln._base.settings import Settings
     from flowkiln.envs.fetch import Fetcher
     from flowkiln.envs.interpreter import Interpreter
-    from flowkiln.envs.lock import EnvLock, PlatformLock
+    from flowkiln.envs.lock import EnvLock, LinkedFiles, LockedWheel, PlatformLock
     from flowkiln.envs.tree import Tree
 
 AT_ONCE = 3
@@ -40,8 +41,9 @@ AT_ONCE = 3
 class Host:
     """The trees and interpreters of this machine, as the settings say. Cheap to make; downloads start late."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, reporter: Reporter | None = None) -> None:
         self._settings = settings
+        self._reporter = reporter or Silent()
         self._trees: Trees | None = None
         mirror = settings.text("python.mirror")
         never = settings.text("python.downloads") == "never" or settings.flag("offline")
@@ -65,16 +67,30 @@ class Host:
         from flowkiln.envs.fetch import Fetcher, Network
 
         plan = indexes.plan_of(self._settings)
-        conda = channels.plan((), self._settings.items("channels") or ())
+        conda = channels.plan_of(self._settings)
 
         def credentials(url: str) -> tuple[str, str] | None:
-            return plan.credentials(url) or conda.credentials(url)
+            own = None if conda.covers(url) else plan.credentials(url)
+            return own or conda.credentials(url)
+
+        def renew(url: str, refused: tuple[str, str] | None) -> tuple[str, str] | None:
+            return (conda if conda.covers(url) else plan).renew(url, refused)
 
         stall = float(self._settings.count("download-timeout") or 30)
-        network = Network(credentials=credentials, renew=plan.renew, stall=stall, source=conda.source)
+        network = Network(credentials=credentials, renew=renew, stall=stall, source=conda.source)
         return Fetcher(
-            network, offline=self._settings.flag("offline"), retries=self._settings.count("retries") or 5
+            network,
+            offline=self._settings.flag("offline"),
+            retries=self._settings.count("retries") or 5,
+            built=self._built,
         )
+
+    def _built(self, made: LockedWheel | LinkedFiles) -> Path:
+        """The file of what was built or left by link scripts: kept here, by the team, or made once more."""
+        from flowkiln.wiring.building import Building
+
+        with closing(Building(self._settings, self._reporter)) as building:
+            return building.restored(made)
 
     def find(self, part: PlatformLock) -> Tree | None:
         """The tree of ``part`` if it is here."""
@@ -154,8 +170,11 @@ def prefixes(locks: Mapping[str, EnvLock | None], settings: Settings, reporter: 
     managed = {step: lock for step, lock in locks.items() if lock is not None}
     found = {step: unmanaged() for step in locks if step not in managed}
     if managed:
-        host = Host(settings)
+        host = Host(settings, reporter)
         parts = {step: part_for(lock, host.platform, steps=(step,)) for step, lock in managed.items()}
+        for step, part in parts.items():
+            with concerning(step):
+                driver.check(part)  # at launch alone: elsewhere no task needs it
         first = {part.env_id: step for step, part in reversed(parts.items())}
         trees = host.ensure(list(parts.values()), reporter, first)
         found |= {step: prefix_of(trees[parts[step].env_id], lock) for step, lock in managed.items()}

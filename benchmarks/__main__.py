@@ -14,7 +14,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks import artifacts, baking, condalocking, containers, locking, materialise, stack
+from benchmarks import artifacts, baking, conda, condalocking, containers, locking, materialise, stack
 from benchmarks.measure import Row
 from benchmarks.peers import Peers
 from benchmarks.running import Running
@@ -28,6 +28,7 @@ GROUPS = {
     "running": "Running flows",
     "locking": "Locking",
     "materialise": "Environments on disk",
+    "conda": "Conda environments on disk",
     "artifacts": "Artifacts",
     "baking": "Images",
     "containers": "Containers",
@@ -48,6 +49,8 @@ def measured(group: str, peers: Peers, options: argparse.Namespace) -> Iterator[
         return itertools.chain(locking.rows(peers, folder), condalocking.rows(peers, folder))
     if group == "materialise":
         return materialise.rows(peers, folder)
+    if group == "conda":
+        return conda.rows(folder)
     if group == "artifacts":
         return iter(artifacts.rows(peers.flowkiln(), folder, megabytes=options.megabytes))
     return _of_images(baking.rows if group == "baking" else containers.rows, peers, folder, options.pairs)

@@ -94,7 +94,10 @@ CASES = {
     ],
     "C05": ["envs/test_fetch::a_wrong_hash_once_is_fetched_once_more"],
     "C06": ["envs/test_condasolve::the_first_channel_that_has_a_package_decides"],
-    "C07": ["e2e/test_conda::activation_is_the_same_in_processes_and_containers"],
+    "C07": [
+        "e2e/test_conda::activation_is_the_same_in_processes_and_containers",
+        "e2e/test_conda::c07_programs_of_the_environment_are_found_by_name_from_python_and_shells",
+    ],
     "C08": ["cli/test_verbs::c08_doctor_names_each_tool_with_its_place"],
     "D01": [
         "envs/test_variants::d01_two_environments_have_two_variants",

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from flowkiln.envs import uv
 from tests import stack
 from tests.e2e.containers import Dock, docked
 from tests.e2e.project import Project
@@ -503,3 +504,45 @@ def test_the_password_of_an_index_is_nowhere_after_a_build(dock: Dock, package_i
     manifest = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert "demo-1.0-py3-none-any.whl" in manifest
     assert secret not in manifest
+
+
+def test_uv_builds_the_same_sources_of_our_lock(here: Project, package_index: PackageIndex) -> None:
+    package_index.add(source("demo", files=sources("demo", requires=["helper"])), wheel("helper", "1.0"))
+    here.flowkiln("env", "lock", "flow.py").ok()
+    venv = str(here.home / "venv")
+    environ = here.variables(UV_CACHE_DIR=str(here.home / "uv"), UV_NO_CONFIG="1", VIRTUAL_ENV=venv)
+    lock = here.folder / "flow.locks" / "pylock.start-linux-amd64.toml"
+    program = uv.find(environ)
+    for words in (["venv", "-q", venv], ["pip", "sync", "-q", "--preview", str(lock)]):
+        subprocess.run([program, *words], check=True, env=environ)
+    code = "import demo, helper; print(demo.VERSION)"
+    done = subprocess.run([f"{venv}/bin/python", "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout == "1.0\n"
+
+
+def test_images_of_built_wheels_are_baked_once_for_the_team(dock: Dock, package_index: PackageIndex) -> None:
+    package_index.add(source("demo"))
+    repository = f"{stack.registry('plain').address}/team/baked-{os.getpid()}"
+    settings = {"FLOWKILN_IMAGES_REPOSITORY": repository, "FLOWKILN_PLATFORMS": "linux/amd64,linux/arm64"}
+    dock.project.flowkiln("env", "lock", "flow.py", **settings).ok()
+    dock.project.flowkiln("env", "bake", "flow.py", "--push", **settings).ok()
+    shutil.rmtree(dock.project.home / "cache")
+    package_index.remove("demo")
+    again = dock.project.flowkiln("env", "bake", "flow.py", "--push", **settings).ok()
+    assert "building demo" not in again.err
+    shown = dock.project.flowkiln("env", "show", "flow.py:start", "--json", **settings).ok().json
+    (package,) = shown["shown"]["packages"]
+    assert package["build"]["source"]["kind"] == "sdist"
+    assert package["url"] == package["build"]["source"]["url"]
+
+
+def test_collecting_takes_built_wheels_that_were_left(here: Project, package_index: PackageIndex) -> None:
+    package_index.add(source("demo"))
+    here.run().ok()
+    (folder,) = (here.home / "cache" / "built").iterdir()
+    long_ago = time.time() - 400 * 86400
+    os.utime(folder, (long_ago, long_ago))
+    assert "built" in here.flowkiln("cache", "gc", "--dry-run").ok().out
+    here.flowkiln("cache", "gc").ok()
+    assert not folder.exists()
+    assert "demo 1.0" in here.run("--locked").ok().out  # what is installed stays

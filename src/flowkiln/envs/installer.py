@@ -17,13 +17,16 @@ import stat
 from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import quote
 
+from flowkiln.envs import links
 from flowkiln.envs.condapackage import CondaPackage, Relocation
-from flowkiln.envs.installerrors import LinkScripts, PathOwnedTwice
+from flowkiln.envs.installerrors import HostileConda, LinkScripts, PathOwnedTwice
+from flowkiln.envs.lock import LINKED
 from flowkiln.envs.names import collision_key
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from flowkiln.envs.condapackage import CondaFile
     from flowkiln.envs.wheel import EntryPoint, Wheel, WheelFile
@@ -35,6 +38,7 @@ FILE_MODE = 0o444
 EXECUTABLE_MODE = 0o555
 LINK_MODE = stat.S_IFLNK | 0o777
 TREE_SCHEMA = 1
+_NO_CHANNEL = "https://channel.invalid"
 
 
 class Entry(NamedTuple):
@@ -159,14 +163,24 @@ def _conda_entry(file: CondaFile, path: str) -> Entry:
 
 
 def _conda_record(one: CondaPackage, paths: Sequence[str]) -> bytes:
-    """What conda's tools read of an installed package, without URLs, host paths and times."""
+    """What conda's tools read of an installed package, without host paths and times.
+
+    They want a URL. The true one may name a private host, and would make two environments of one: this one is
+    equal everywhere and resolves nowhere.
+    """
+    subdir = one.record.get("subdir") or "noarch"
     document = {
         **one.record,
+        "build_number": one.record.get("build_number", 0),
+        "depends": one.record.get("depends", []),
+        "subdir": subdir,
         "name": one.name,
         "version": one.version,
         "build": one.build,
         "fn": one.filename,
         "sha256": one.sha256,
+        "channel": _NO_CHANNEL,
+        "url": f"{_NO_CHANNEL}/{quote(subdir)}/{quote(one.filename)}",
         "files": list(paths),
     }
     return (json.dumps(document, ensure_ascii=False, indent=1, sort_keys=True) + "\n").encode()
@@ -184,18 +198,26 @@ def record_of(wheel: Wheel) -> bytes | None:
 
 
 def combine(
-    packages: Sequence[Package], winners: Mapping[str, str] | None = None, *, case_matters: bool = True
+    packages: Sequence[Package],
+    winners: Mapping[str, str] | None = None,
+    *,
+    case_matters: bool = True,
+    link_scripts: Collection[str] = (),
 ) -> Tree:
     """All ``packages`` in one prefix. ``winners`` maps a path to the distribution whose file is taken.
 
     Equal files at one path belong to the first distribution by name. Without case (macOS) names that differ in
-    case alone are one path. Raises PathOwnedTwice, and LinkScripts where a package needs to run something.
+    case alone are one path. Raises PathOwnedTwice, HostileConda for a link that leads out of the prefix, and
+    LinkScripts where a package needs to run something and is none of ``link_scripts``.
     """
-    _check_scripts(one.of for one in packages)
+    _check_scripts((one.of for one in packages), link_scripts)
     choose = winners or {}
     files: dict[str, tuple[Entry, Unpacked]] = {}
     scripts: dict[str, tuple[Launcher, Unpacked]] = {}
-    for one in sorted(packages, key=lambda package: (package.of.name, package.of.sha256)):
+    # First what link scripts left: two others may bring a path that is neither's then.
+    for one in sorted(
+        packages, key=lambda package: (package.of.name != LINKED, package.of.name, package.of.sha256)
+    ):
         wheel = one.of
         for entry in one.entries:
             held = files.setdefault(entry.path, (entry, wheel))
@@ -211,27 +233,26 @@ def combine(
                 scripts[launcher.path] = (launcher, wheel)
     _settle(files, scripts, choose)
     names = {path: wheel.name for path, (_, wheel) in (*files.items(), *scripts.items())}
-    _check_folders(names)
+    _check_folders(names, case_matters=case_matters)
     if not case_matters:
         _check_case(names)
+    _check_links(files)
     return Tree(
         owners=tuple((files[path][0], files[path][1].sha256) for path in sorted(files)),
         launchers=tuple((scripts[path][0], scripts[path][1].sha256) for path in sorted(scripts)),
     )
 
 
-def _check_scripts(unpacked: Iterable[Unpacked]) -> None:
-    """Guarantees that no package needs to run something when it is linked. Raises LinkScripts."""
-    found = [
-        f"{one.name} {one.version} ({script})"
-        for one in unpacked
-        if isinstance(one, CondaPackage)
-        for script in one.scripts
-        if script.endswith("-link")
-    ]
-    if found:
-        message = f"scripts of conda packages are never run: {', '.join(sorted(found))}"
-        raise LinkScripts(message, data={"packages": sorted(found)})
+def _check_scripts(unpacked: Iterable[Unpacked], allowed: Collection[str]) -> None:
+    """Guarantees that no other package needs to run something when it is linked. Raises LinkScripts."""
+    wanting = [one for one in unpacked if isinstance(one, CondaPackage) and one.link_scripts]
+    refused = sorted((one for one in wanting if one.name not in allowed), key=lambda one: one.name)
+    if refused:
+        shown = [f"{one.name} {one.version} ({script})" for one in refused for script in one.link_scripts]
+        message = f"scripts of conda packages run only where they are allowed by name: {', '.join(shown)}"
+        names = ", ".join(f'"{name}"' for name in sorted({*allowed, *(one.name for one in refused)}))
+        hint = f"Take another build, or the library from PyPI, or allow it: link_scripts=[{names}] in @conda."
+        raise LinkScripts(message, hint=hint, data={"packages": shown})
 
 
 def _content(entry: Entry) -> tuple[object, ...]:
@@ -277,16 +298,31 @@ def _conflict(path: str, *names: str) -> PathOwnedTwice:
     return PathOwnedTwice(message, hint=hint, data={"path": path, "packages": [one, other]})
 
 
-def _check_folders(names: Mapping[str, str]) -> None:
-    """No file of one distribution stands where another has a folder."""
+def _check_folders(names: Mapping[str, str], *, case_matters: bool) -> None:
+    """No file or link of one distribution stands where another has a folder."""
+    held = names if case_matters else {collision_key(path): names[path] for path in names}
     below: dict[str, str] = {}
     for path in names:
-        folder = path.rpartition("/")[0]
+        folder = (path if case_matters else collision_key(path)).rpartition("/")[0]
         while folder and folder not in below:
             below[folder] = path
             folder = folder.rpartition("/")[0]
-    for folder in below.keys() & names.keys():
-        raise _conflict(folder, names[folder], names[below[folder]])
+    for folder in sorted(below.keys() & held.keys()):
+        raise _conflict(folder, held[folder], names[below[folder]])
+
+
+def _check_links(files: Mapping[str, tuple[Entry, Unpacked]]) -> None:
+    """No link leads out of the prefix, not through the links of other packages either. Raises HostileConda."""
+    targets = {
+        path: entry.source.decode()
+        for path, (entry, _) in files.items()
+        if entry.is_link and isinstance(entry.source, bytes)
+    }
+    for path, target in targets.items():
+        if links.leaves(path, targets):
+            name = files[path][1].filename
+            message = f"{name}: {path!r}: a link to {target!r}, outside of the environment"
+            raise HostileConda(message, data={"package": name, "member": path})
 
 
 def _check_case(names: Mapping[str, str]) -> None:

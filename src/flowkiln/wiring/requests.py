@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from flowkiln._base import json, platforms
 from flowkiln._base.report import counted
+from flowkiln.envs import driver
 from flowkiln.envs.lockfolder import LockFolder, texts_of
 from flowkiln.flow import environments
 from flowkiln.wiring import locks
@@ -40,6 +41,28 @@ def _request(one: EnvRequest, settings: Settings) -> Request:
     folder = LockFolder.beside(one.file)
     request = Request(name=one.name, spec=one.spec, folder=folder, declared=one.file, steps=one.steps)
     return locks.widened(request, settings)
+
+
+def code_of_steps(wanted: Mapping[str, Request | None]) -> dict[str, tuple[Path, int]]:
+    """The files that travel with the flow's code because steps ask for projects as code: path inside -> file, size.
+
+    Raises ``CodeCollides`` and the errors of ``projectfiles.code_of``.
+    """
+    folders = sorted({folder for one in wanted.values() if one is not None for folder in one.spec.code})
+    if not folders:
+        return {}
+    from flowkiln.envs import projectfiles
+    from flowkiln.envs.directerrors import CodeCollides
+
+    found: dict[str, tuple[Path, int]] = {}
+    tops: dict[str, Path] = {}
+    for folder in folders:
+        for inside, file in projectfiles.code_of(folder, environ=os.environ).items():
+            top = inside.partition("/")[0].removesuffix(".py")
+            if tops.setdefault(top, folder) != folder:
+                raise CodeCollides(f"{tops[top]} and {folder} both travel as code and both have {top!r}")
+            found[inside] = file
+    return found
 
 
 def of_project(pyproject: Path, settings: Settings, name: str | None = None) -> list[Request]:
@@ -106,7 +129,8 @@ def record_of_steps(
 ) -> dict[str, JSONObject]:
     """The lock of each step for the record of a run: the files' texts as a blob, and where they stood.
 
-    ``pins`` are the bases of the steps that run in images.
+    ``pins`` are the bases of the steps that run in images. For CUDA, this machine's driver stands beside, None
+    where it is not known.
     """
     made: dict[tuple[Request, BasePin | None], JSONObject] = {}
     record: dict[str, JSONObject] = {}
@@ -120,6 +144,9 @@ def record_of_steps(
             folder = str(locks.standing_folder(request.folder).path)
             made[request, pin] = {"sha256": blobs.put(data), "size": len(data), "folder": folder}
         record[step] = made[request, pin]
+        cuda = [value for part in lock.platforms for name, value in part.virtual if name == "cuda"]
+        if cuda:
+            record[step] = {**record[step], "driver": {"cuda": cuda[0], "found": driver.found()}}
     return record
 
 

@@ -238,6 +238,21 @@ def test_libraries_that_no_package_brings_are_named_for_conda_packages_too(mixed
     assert told == "libnsl.so.2 (needed by python), libtirpc.so.3 (needed by python)"
 
 
+def test_c07_programs_of_the_environment_are_found_by_name_from_python_and_shells(mixed: Project) -> None:
+    text = (mixed.folder / "flow.py").read_text()
+    text = text.replace('@conda(packages={"numpy": "*"})', '@conda(packages={"numpy": "*", "noarch-python": "*"})')
+    look = """
+        import subprocess
+        prefix = os.environ["CONDA_PREFIX"]
+        for words in (["noarch-main"], ["bash", "-c", "noarch-main"]):
+            told = subprocess.run(words, capture_output=True, text=True).stdout
+            print("tool", told.strip().replace(prefix, "@"))
+"""
+    mixed.write("flow.py", text.replace("        self.seen = seen()\n", f"{look}        self.seen = seen()\n"))
+    for words in (("--with", "docker"), ()):
+        assert after("tool", mixed.run(*words).ok().out) == ["noarch-python @"] * 2
+
+
 def test_scripts_of_packages_are_refused_with_the_step(mixed: Project) -> None:
     text = (mixed.folder / "flow.py").read_text()
     mixed.write("flow.py", text.replace('{"numpy": "*"}', '{"post-link": "*"}'))

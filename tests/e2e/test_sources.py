@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 import subprocess
 from collections.abc import Iterator
 from typing import Any
@@ -156,3 +157,31 @@ def test_six_kinds_of_files_are_environments_of_steps(
     assert {one["changed"] for one in listed} == {False}
     assert (project.folder / "flow.locks" / "flowkiln.lock").read_bytes() == before
     assert package_index.total == 0
+
+
+GIVEN = ("project", "pylock", "end")
+"""The steps of :data:`FLOW` whose files are locks already."""
+
+
+def test_a_given_lock_is_taken_without_a_solver_an_index_or_a_channel(
+    project: Project, package_index: PackageIndex, conda_channel: Channel
+) -> None:
+    """A13: what is installed is what the file names, though newer versions have come since."""
+    for name, version in [*itertools.product(("alpha", "beta"), ("1.0", "1.1", "2.0")), ("markupsafe", "0.1")]:
+        package_index.add(wheel(name, version, files={f"{name}/__init__.py": ""}))
+    project.environ["UV_DEFAULT_INDEX"] = package_index.url
+    files(project, conda_channel)
+    kept = re.sub(r"@(pypi|conda)\(source=\"(requirements.txt|job.py|environment.yml)\".*\n    ", "", FLOW)
+    project.write("flow.py", kept)
+    package_index.add(wheel("alpha", "9.0"), wheel("beta", "2.0.post1"))
+    package_index.forget_requests()
+    solver = project.write("no-uv", "#!/bin/sh\ncase $1 in --version) echo uv 0.9.0 ;; *) exit 9 ;; esac\n")
+    solver.chmod(0o755)
+    offline = {"FLOWKILN_CHANNELS": "http://127.0.0.1:9/none", "FLOWKILN_UV": str(solver)}
+    given = [word for step in GIVEN for word in (f"flow.py:{step}",)]
+    project.flowkiln("env", "lock", *given, **offline).ok()
+    assert package_index.total == 0
+    expected = {"project": FOUND[2][1], "pylock": FOUND[3][1]}
+    for step, versions in expected.items():
+        shown = project.flowkiln("env", "show", f"flow.py:{step}", "--json").ok().json["shown"]
+        assert sorted(f"{one['name']} {one['version']}" for one in shown["packages"]) == versions

@@ -87,6 +87,20 @@ def test_a_requirements_file_with_everything(tmp_path: Path) -> None:
     assert found.indexes == ("https://x.example/simple", "https://ann:s3@h.example/simple")
 
 
+def test_extras_odd_spacing_and_line_ends_of_windows_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "requirements.txt"
+    path.write_bytes(
+        b"\xef\xbb\xbf  Some.Thing [ Two , one ]  >= 1 ,<2\t; python_version>'3'  # why\r\n"
+        b"\r\n\t\r\n   # alone\r\n--requirement   more.txt\r\nlast==1.0 \\\r\n    --hash=sha256:"
+        + H.encode()
+        + b"\r\n"
+    )
+    (tmp_path / "more.txt").write_bytes(b"more")
+    found = read_file(path)
+    assert found.requirements == ['some-thing[one,two]<2,>=1 ; python_version > "3"', "more", "last==1.0"]
+    assert found.hashes == {"last": {H}}
+
+
 def test_extra_indexes_alone_keep_the_default(tmp_path: Path) -> None:
     path = tmp_path / "r.txt"
     path.write_text("--extra-index-url https://x.example/simple\na\n")

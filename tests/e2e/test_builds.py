@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from flowkiln.envs import uv
 from tests import stack
 from tests.e2e.containers import Dock, docked
 from tests.e2e.project import Project
@@ -28,6 +29,8 @@ from tests.services.wheels import wheel
 
 pytestmark = pytest.mark.e2e
 
+LONG = f"86399.{os.getpid()}"
+"""Seconds that builds of this process of tests sleep, which nothing else sleeps."""
 WHEEL = "demo-1.0-py3-none-any.whl"
 FLOW = """
 from flowkiln import FlowSpec, pypi, step
@@ -82,6 +85,14 @@ def locked(project: Project, name: str = "demo", platform: str = "linux-amd64") 
 
 def source_hash(name: str, **more: Any) -> str:
     return source(name, files=sources(name, **more)).sha256
+
+
+def none_left(dock: Dock) -> None:
+    """No container of a build is left; those of other tests end soon."""
+    limit = time.monotonic() + 60
+    while dock.engine.containers(labels={"io.flowkiln.kind": "build"}):
+        assert time.monotonic() < limit, "a container was left"
+        time.sleep(0.2)
 
 
 def files(folder: Path) -> dict[str, str]:
@@ -142,8 +153,7 @@ assert not [name for name in os.environ if name.startswith("FLOWKILN") or name =
     assert not sentinel.exists()
     assert not Path("/tmp/kiln-sentinel").exists()
     assert not list(dock.project.home.rglob("kiln-sentinel"))
-    left = dock.engine.containers(labels={"io.flowkiln.kind": "build"})
-    assert left == []
+    none_left(dock)
 
 
 def test_a_second_machine_with_the_teams_repository_builds_nothing(
@@ -306,22 +316,22 @@ def test_a_build_that_fails_is_told_with_its_last_words(
 
 @pytest.mark.parametrize("where", ["host", "container"])
 def test_a_build_that_hangs_is_ended(dock: Dock, package_index: PackageIndex, where: str) -> None:
-    before = "import subprocess, time\nprint('sleeping', flush=True)\nsubprocess.run(['sleep', '86399'])"
+    before = f"import subprocess\nprint('sleeping', flush=True)\nsubprocess.run(['sleep', '{LONG}'])"
     package_index.add(source("demo", files=sources("demo", before=before)))
     done = dock.project.run(FLOWKILN_BUILD_WHERE=where, FLOWKILN_BUILD_TIMEOUT="4")
     done.failed(4, "error[BLD004]", "step 'start'", "sleeping", "build.timeout")
-    assert dock.engine.containers(labels={"io.flowkiln.kind": "build"}) == []
+    none_left(dock)
     assert not _sleepers()
 
 
 def _sleepers() -> list[str]:
-    found = subprocess.run(["pgrep", "-f", "^sleep 86399$"], capture_output=True, text=True, check=False)
+    found = subprocess.run(["pgrep", "-f", f"^sleep {LONG}$"], capture_output=True, text=True, check=False)
     return found.stdout.split()
 
 
 @pytest.mark.parametrize("where", ["host", "container"])
 def test_an_interrupt_ends_the_build(dock: Dock, package_index: PackageIndex, where: str) -> None:
-    before = "import subprocess\nsubprocess.run(['sleep', '86399'])"
+    before = f"import subprocess\nsubprocess.run(['sleep', '{LONG}'])"
     package_index.add(source("demo", files=sources("demo", before=before)))
     process = dock.project.start("-m", "flowkiln", "env", "lock", "flow.py", FLOWKILN_BUILD_WHERE=where)
     limit = time.monotonic() + 60
@@ -334,7 +344,7 @@ def test_an_interrupt_ends_the_build(dock: Dock, package_index: PackageIndex, wh
     assert process.returncode == 130, err
     assert "Traceback" not in err
     assert not _sleepers()
-    assert dock.engine.containers(labels={"io.flowkiln.kind": "build"}) == []
+    none_left(dock)
     assert not (dock.project.folder / "flow.locks").exists()
 
 
@@ -456,7 +466,7 @@ def test_two_commands_at_once_build_once(here: Project, package_index: PackageIn
 
 
 def test_a_build_ends_with_the_command_that_was_killed(here: Project, package_index: PackageIndex) -> None:
-    before = "import time\nprint('sleeping', flush=True)\nos.execvp('sleep', ['sleep', '86399'])"
+    before = f"os.execvp('sleep', ['sleep', '{LONG}'])"
     package_index.add(source("demo", files=sources("demo", before=before)))
     process = here.start("-m", "flowkiln", "env", "lock", "flow.py")
     limit = time.monotonic() + 60
@@ -490,7 +500,49 @@ def test_the_password_of_an_index_is_nowhere_after_a_build(dock: Dock, package_i
     assert canary.find(secret, dock.project.folder, dock.project.home, pairs=["reader"]) == []
     (record,) = (dock.project.home / "cache" / "built").glob("*/build.json")
     tag = f"fkw-{record.parent.name}"
-    command = [stack.tool("crane"), "manifest", "--insecure", f"{repository}:{tag}"]
+    command = [str(stack.tool("crane")), "manifest", "--insecure", f"{repository}:{tag}"]
     manifest = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert "demo-1.0-py3-none-any.whl" in manifest
     assert secret not in manifest
+
+
+def test_uv_builds_the_same_sources_of_our_lock(here: Project, package_index: PackageIndex) -> None:
+    package_index.add(source("demo", files=sources("demo", requires=["helper"])), wheel("helper", "1.0"))
+    here.flowkiln("env", "lock", "flow.py").ok()
+    venv = str(here.home / "venv")
+    environ = here.variables(UV_CACHE_DIR=str(here.home / "uv"), UV_NO_CONFIG="1", VIRTUAL_ENV=venv)
+    lock = here.folder / "flow.locks" / "pylock.start-linux-amd64.toml"
+    program = uv.find(environ)
+    for words in (["venv", "-q", venv], ["pip", "sync", "-q", "--preview", str(lock)]):
+        subprocess.run([program, *words], check=True, env=environ)
+    code = "import demo, helper; print(demo.VERSION)"
+    done = subprocess.run([f"{venv}/bin/python", "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout == "1.0\n"
+
+
+def test_images_of_built_wheels_are_baked_once_for_the_team(dock: Dock, package_index: PackageIndex) -> None:
+    package_index.add(source("demo"))
+    repository = f"{stack.registry('plain').address}/team/baked-{os.getpid()}"
+    settings = {"FLOWKILN_IMAGES_REPOSITORY": repository, "FLOWKILN_PLATFORMS": "linux/amd64,linux/arm64"}
+    dock.project.flowkiln("env", "lock", "flow.py", **settings).ok()
+    dock.project.flowkiln("env", "bake", "flow.py", "--push", **settings).ok()
+    shutil.rmtree(dock.project.home / "cache")
+    package_index.remove("demo")
+    again = dock.project.flowkiln("env", "bake", "flow.py", "--push", **settings).ok()
+    assert "building demo" not in again.err
+    shown = dock.project.flowkiln("env", "show", "flow.py:start", "--json", **settings).ok().json
+    (package,) = shown["shown"]["packages"]
+    assert package["build"]["source"]["kind"] == "sdist"
+    assert package["url"] == package["build"]["source"]["url"]
+
+
+def test_collecting_takes_built_wheels_that_were_left(here: Project, package_index: PackageIndex) -> None:
+    package_index.add(source("demo"))
+    here.run().ok()
+    (folder,) = (here.home / "cache" / "built").iterdir()
+    long_ago = time.time() - 400 * 86400
+    os.utime(folder, (long_ago, long_ago))
+    assert "built" in here.flowkiln("cache", "gc", "--dry-run").ok().out
+    here.flowkiln("cache", "gc").ok()
+    assert not folder.exists()
+    assert "demo 1.0" in here.run("--locked").ok().out  # what is installed stays

@@ -29,6 +29,7 @@ from flowkiln.envs.errors import LockTimeout, Offline
 from tests.envs.condasolving import chosen, conda_solver, made, question
 from tests.envs.locking import AMD64, ARM64
 from tests.services import condalock as judge
+from tests.services.channel import Channel
 from tests.services.condacases import dist_info
 from tests.services.condapackages import package
 from tests.services.standin import behave, calls, ended, stand_in
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from flowkiln._base.platforms import Platform
     from flowkiln.envs.condaquestion import CondaAnswer
     from flowkiln.envs.lock import LockedConda
-    from tests.services.channel import Channel, ChannelServer
+    from tests.services.channel import ChannelServer
     from tests.services.home import Home
 
 pytestmark = [pytest.mark.usefixtures("home"), pytest.mark.slow]
@@ -261,6 +262,26 @@ def test_offline_uses_what_was_read_before(url: str, channel_server: ChannelServ
     with pytest.raises(CondaConflict, match="absent") as caught:
         solved(cold, conda, "absent")
     assert "--offline" in str(caught.value.hint)
+
+
+def test_the_cut_off_is_read_alike(tmp_path: Path, conda: Path) -> None:
+    built, indexed = 1_600_000_000_000, 1_800_000_000_000
+    channel = made(tmp_path / "channel", ("one", "1", {"timestamp": built}), ("one", "2", {"timestamp": built}))
+    for path in channel.folder.glob("*/python-*"):
+        channel.state(path, timestamp=built)
+    channel.state(channel.find("one", "2"), indexed_timestamp=indexed)
+    channel.index()
+    asked = question("one", exclude_newer="2026-01-01T00:00:00Z")
+    solver = conda_solver(channel.url)
+    assert chosen(ask(solver, asked)) == chosen(ask(driven(solver, conda), asked)) == {"one": "1"}
+
+
+def test_offline_a_channel_with_nothing_for_the_platform_is_known(
+    url: str, tmp_path: Path, channel_server: ChannelServer, conda: Path
+) -> None:
+    first = channel_server.mount("first", Channel(tmp_path / "first").index())
+    answer = solved(conda_solver(first, url), conda, "leaf")
+    assert solved(conda_solver(first, url, offline=True), conda, "leaf") == answer
 
 
 def test_a_program_that_is_not_there(url: str, tmp_path: Path, conda: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import ssl
 import threading
 from dataclasses import replace
@@ -253,6 +254,40 @@ def test_offline_uses_what_was_read_before(url: str, channel_server: ChannelServ
     channel_server.forget_requests()
     assert ask(cold, question("leaf")) == answer
     assert channel_server.total == 0
+
+
+def test_offline_a_channel_that_has_nothing_for_the_platform_is_known_to_have_nothing(
+    url: str, channel_server: ChannelServer, tmp_path: Path
+) -> None:
+    other = Channel(tmp_path / "other")
+    package(other.folder, "intel", "1.0", subdir="linux-64")
+    package(other.folder, "pure", "1.0")
+    first = channel_server.mount("first", other.index())
+    asked, offline = question("leaf", "pure", platform=ARM64), conda_solver(first, url, offline=True)
+    assert chosen(ask(conda_solver(first, url), question("leaf", "intel"))) == {"leaf": "2.0", "intel": "1.0"}
+    with pytest.raises(Offline, match="/linux-aarch64 was not read before"):
+        ask(offline, asked)
+    answer = ask(conda_solver(first, url), asked)
+    channel_server.forget_requests()
+    assert ask(offline, asked) == answer
+    assert channel_server.total == 0
+    with pytest.raises(CondaConflict, match="intel"):
+        ask(offline, question("intel", platform=ARM64))
+    package(other.folder, "arm", "1.0", subdir="linux-aarch64")
+    other.index()
+    ask(conda_solver(first, url), asked)
+    assert chosen(ask(offline, question("arm", platform=ARM64))) == {"arm": "1.0"}
+
+
+def test_a_channel_without_the_folder_for_all_platforms_is_none(
+    url: str, channel_server: ChannelServer, tmp_path: Path
+) -> None:
+    other = Channel(tmp_path / "other")
+    package(other.folder, "intel", "1.0", subdir="linux-64")
+    first = channel_server.mount("first", other.index())
+    shutil.rmtree(other.folder / "noarch")
+    with pytest.raises(NoSuchChannel, match=f"{first} .it has no noarch/repodata.json"):
+        ask(conda_solver(first, url), question("intel"))
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import rattler
 
 from flowkiln._base.relocate import restored, written
 from flowkiln.envs import installer, proof
+from flowkiln.envs.condaunpack import unpack
 from flowkiln.envs.installerrors import EnvironmentMismatch, LinkScripts, PathOwnedTwice, PrefixTooLong
 from flowkiln.envs.lock import LockedConda
 from flowkiln.envs.tree import Tree
@@ -82,6 +84,37 @@ def test_python_and_what_is_beside_it_work(tree: Tree) -> None:
     assert (
         tree.version == json.loads(next((tree.root / "conda-meta").glob("python-3*.json")).read_text())["version"]
     )
+
+
+def test_rattler_reads_what_is_installed(tree: Tree, conda_channel: Channel) -> None:
+    read = [rattler.PrefixRecord.from_path(path) for path in (tree.root / "conda-meta").glob("*.json")]
+    found = {one.name.normalized: one for one in read}
+    assert {"python", "numpy", "soft-links", "generic"} <= found.keys()
+    numpy = found["numpy"]
+    assert (numpy.subdir, numpy.channel) == ("linux-64", "https://channel.invalid")
+    assert numpy.url == f"https://channel.invalid/linux-64/{numpy.file_name}"
+    assert all(os.path.lexists(tree.root / path) for one in read for path in one.files)
+    for path in (tree.root / "conda-meta").iterdir():
+        text = path.read_text()
+        assert str(conda_channel.folder) not in text
+        assert str(tree.root) not in text
+
+
+def test_a_record_is_read_whatever_the_package_left_out(tmp_path: Path) -> None:
+    bare = {"build_number": None, "depends": None, "subdir": None, "noarch": None, "constrains": None}
+    path = package(tmp_path / "channel", "bare", "1!2.0+x", index=bare, files={"share/bare": b""})
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    (tmp_path / "out").mkdir()
+    one = LockedConda(
+        name="bare", version="1!2.0+x", build="0", filename=path.name, url="https://u:secret@host/x", sha256=sha256
+    )
+    made = installer.package(unpack(path, one, tmp_path / "out"), "3.11")
+    entry = next(entry for entry in made.entries if entry.path.startswith("conda-meta/"))
+    assert isinstance(entry.source, bytes)
+    assert b"host" not in entry.source
+    record = tmp_path / Path(entry.path).name
+    record.write_bytes(entry.source)
+    assert str(rattler.PrefixRecord.from_path(record).version) == "1!2.0+x"
 
 
 def test_two_places_have_one_digest(tree: Tree, conda_channel: Channel, tmp_path: Path) -> None:

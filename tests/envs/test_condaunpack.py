@@ -110,6 +110,28 @@ def test_hard_links_are_files(cases: Channel, tmp_path: Path) -> None:
     assert (tmp_path / "out" / "share" / "hard" / "two.txt").read_bytes() == b"one\n"
 
 
+def test_links_through_links_that_stay_inside_are_fine(tmp_path: Path) -> None:
+    members = [
+        Member("a/b/c/up", Link("../../..")),
+        Member("a/t", Link("b/c/up/lib/x")),
+        Member("circle", Link("circle")),
+        Member("lib/x", b"x"),
+    ]
+    found = opened(package(tmp_path / "channel", "good", members=members), tmp_path / "out")
+    assert {file.path: file.target for file in found.files if file.target}["a/t"] == "b/c/up/lib/x"
+
+
+def test_a_link_counts_from_where_its_file_goes(tmp_path: Path) -> None:
+    for number, (target, fine) in enumerate([("../../../../share/x", True), ("../../../../../x", False)]):
+        link = {"site-packages/pure/data": Link(target)}
+        path = package(tmp_path / str(number), "pure", noarch="python", files=link)
+        if fine:
+            assert opened(path, tmp_path / "fine").files[0].target == target
+        else:
+            with pytest.raises(HostileConda, match="outside of the environment"):
+                opened(path, tmp_path / "refused")
+
+
 HOSTILE = (
     "dotdot",
     "dotdot-unlisted",
@@ -140,8 +162,15 @@ def test_a_hostile_package_is_refused_and_nothing_leaves(cases: Channel, tmp_pat
         ([Member("bin/python", b"")], "belongs to the environment"),
         ([Member("pyvenv.cfg", b"")], "belongs to the environment"),
         ([Member("lib/python3.11/EXTERNALLY-MANAGED", b"")], "belongs to the environment"),
+        ([Member("bin", Link("share"))], "belongs to the environment"),
+        ([Member("lib/python3.11", Link("python3.9"))], "belongs to the environment"),
+        ([Member("a.pyc", b"x"), Member("b", Link("a.pyc", hard=True))], "no file that is kept"),
         ([Member("a/b", b""), Member("a", b"")], "is a file and its folder"),
         ([Member("a", Link("/etc/passwd"))], "outside of the environment"),
+        ([Member("a/b/c/l", Link("../../..")), Member("a/t", Link("b/c/l/../../x"))], "'a/t': a link .* outside"),
+        ([Member("a/b/l", Link("../..")), Member("a/t", Link("b/l/..")), Member("u", Link("a/t"))], "outside"),
+        ([Member("a", Link(""))], "a link to ''"),
+        ([Member("a", Link("\udcff"))], "which is no UTF-8"),
         ([Member("a", Link("b", hard=True)), Member("b", b"")], "a hard link"),
         ([Member("a\x01b", b"")], "control character"),
     ],
@@ -150,6 +179,46 @@ def test_names_that_no_package_may_have(tmp_path: Path, members: list[Member], w
     path = package(tmp_path / "channel", "bad", members=members)
     with pytest.raises(HostileConda, match=why):
         opened(path, tmp_path / "out")
+
+
+def test_a_program_of_a_pure_package_is_no_interpreter(tmp_path: Path) -> None:
+    path = package(tmp_path / "channel", "pure", noarch="python", files={"python-scripts/python3": b""})
+    with pytest.raises(HostileConda, match="belongs to the environment"):
+        opened(path, tmp_path / "out")
+
+
+def row(path: str, data: bytes, **other: object) -> dict[str, object]:
+    digest = hashlib.sha256(data).hexdigest()
+    return {"_path": path, "path_type": "hardlink", "sha256": digest, "size_in_bytes": len(data), **other}
+
+
+@pytest.mark.parametrize(
+    ("told", "why"),
+    [
+        (row("b", b"two"), "another sha256"),
+        (row("b", b"long"), "is listed with 4"),
+        (row("b", b"one", path_type="softlink"), "a file, and is listed as softlink"),
+        (row("b", b"one", path_type="directory"), "a file, and is listed as directory"),
+    ],
+)
+def test_a_hard_link_is_held_against_what_is_listed(tmp_path: Path, told: dict[str, object], why: str) -> None:
+    members = [Member("a", b"one"), Member("b", Link("a", hard=True))]
+    path = package(tmp_path / "channel", "hard", members=members, paths={"paths": [row("a", b"one"), told]})
+    with pytest.raises(HostileConda, match=why):
+        opened(path, tmp_path / "out")
+
+
+def test_a_link_is_not_taken_for_the_file_that_is_listed(tmp_path: Path) -> None:
+    members = [Member("a", Link("b"))]
+    path = package(tmp_path / "channel", "soft", members=members, paths={"paths": [row("a", b"one")]})
+    with pytest.raises(HostileConda, match="a link, and is listed as hardlink"):
+        opened(path, tmp_path / "out")
+
+
+def test_rows_without_hash_and_size_are_hashed_here(tmp_path: Path) -> None:
+    listed = {"paths": [{"_path": "a", "sha256": None}]}
+    path = package(tmp_path / "channel", "bare", files={"a": b"one"}, paths=listed)
+    assert opened(path, tmp_path / "out").files[0].sha256 == hashlib.sha256(b"one").hexdigest()
 
 
 def test_what_is_cut_short_or_no_package_is_told(tmp_path: Path) -> None:

@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 
 from flowkiln._base import json as base_json
 from flowkiln.envs import installer
-from flowkiln.envs.installerrors import PathOwnedTwice
+from flowkiln.envs.condapackage import CondaFile, CondaPackage
+from flowkiln.envs.installerrors import HostileConda, PathOwnedTwice
 from flowkiln.envs.wheel import EntryPoint, Wheel, WheelFile
 
 if TYPE_CHECKING:
+    from flowkiln.envs.installer import Unpacked
     from flowkiln.envs.wheel import Scheme
 
 SITE = "lib/python3.11/site-packages"
@@ -45,7 +47,7 @@ def made(name: str, *files: WheelFile, points: tuple[EntryPoint, ...] = ()) -> W
     )
 
 
-def installed(*wheels: Wheel, **options: object) -> installer.Tree:
+def installed(*wheels: Unpacked, **options: object) -> installer.Tree:
     return installer.combine([installer.package(wheel, "3.11") for wheel in wheels], **options)  # type: ignore[arg-type]
 
 
@@ -197,6 +199,42 @@ def test_launchers_of_one_name() -> None:
 def test_a_file_where_another_has_a_folder() -> None:
     with pytest.raises(PathOwnedTwice):
         installed(made("alpha", file("x")), made("beta", file("x/y.py")))
+
+
+def conda(name: str, **links: str) -> CondaPackage:
+    """A conda package of links; ``a_b`` is the path ``a/b``."""
+    files = [
+        CondaFile("prefix", path, path, len(target), hashlib.sha256(target.encode()).hexdigest(), False, target)
+        for path, target in ((key.replace("_", "/"), target) for key, target in sorted(links.items()))
+    ]
+    return CondaPackage(
+        sha256=hashlib.sha256(name.encode()).hexdigest(),
+        name=name,
+        version="1.0",
+        build="0",
+        filename=f"{name}-1.0-0.conda",
+        files=tuple(files),
+        entry_points=(),
+        scripts=(),
+        record={"subdir": "noarch"},
+    )
+
+
+def test_links_of_two_packages_that_lead_out_together_are_refused() -> None:
+    one, other = conda("one", a_b_c_l="../../.."), conda("two", a_t="b/c/l/../../etc")
+    for alone in (one, other):
+        assert installed(alone).owners
+    with pytest.raises(HostileConda, match=r"two-1\.0-0\.conda: 'a/t': a link to .* outside"):
+        installed(one, other)
+
+
+def test_a_wheel_has_no_files_below_a_link_of_a_conda_package() -> None:
+    wheel = made("wheel", file("lib64/x.py", scheme="data"))
+    with pytest.raises(PathOwnedTwice, match="lib64"):
+        installed(wheel, conda("linked", lib64="lib"))
+    installed(wheel, conda("linked", LIB64="lib"))
+    with pytest.raises(PathOwnedTwice, match="lib64"):
+        installed(wheel, conda("linked", LIB64="lib"), case_matters=False)
 
 
 def test_names_that_differ_in_case_alone_matter_without_case() -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from flowkiln._base import files, redact
 from flowkiln._base.errors import FlowkilnError
-from flowkiln.envs import builtwheels, sourcetree, wheelrepack
+from flowkiln.envs import builtwheels, scmversions, sourcetree, wheelrepack
 from flowkiln.envs.builderrors import BadBuild, BuildError, BuiltAbsent, BuiltTooNew, NowhereToBuild, OtherWheel
 from flowkiln.envs.builtwheels import BuiltWheel, BuiltWheels
 from flowkiln.envs.lock import LockedBuild
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from flowkiln.envs.lock import EnvLock, LockedSource, LockedWheel, PlatformLock
     from flowkiln.envs.sourcetree import BuildSystem
 
+_WITH_HISTORY = ("git", "folder")
+"""Sources whose back ends may look for a repository."""
 _ROUNDS = 4
 """Times that a back end may ask for more build requirements."""
 
@@ -95,18 +97,19 @@ class Means:
     glibc: Callable[[Path], tuple[int, int] | None]
     reporter: Reporter
     shelf: Callable[[], Shelf | None] = field(default=lambda: None)
+    version: Callable[[LockedSource], str | None] = field(default=lambda _: None)
 
 
 @dataclass(frozen=True, slots=True)
 class _Order:
-    """What is to be built of what, for whom; ``label`` names it for people."""
+    """What is to be built of what, for whom; ``label`` names it for people, ``version`` is the one to come out."""
 
     name: str
     source: LockedSource
     label: str
     platform: Platform
     python: str
-    variables: Mapping[str, str]
+    version: str | None = None
 
 
 class Builder:
@@ -125,7 +128,6 @@ class Builder:
         platform: Platform,
         python: str,
         glibc: tuple[int, int] | None,
-        variables: Mapping[str, str] | None = None,
     ) -> BuiltWheel:
         """The wheel of ``source`` for ``platform``, built now unless it was before.
 
@@ -135,7 +137,7 @@ class Builder:
         label = f"{name} ({_shown(source)})"
         native = self._means.native()
         on = platform if platform in native or not native else native[0]
-        order = _Order(name, source, label, on, python, dict(variables or {}))
+        order = _Order(name, source, label, on, python)
         with self._held(source):
             built = self._once(order)
         if on != platform and not wheelrepack.is_pure(built.filename):
@@ -155,7 +157,7 @@ class Builder:
         if found is None:
             self._means.reporter.say(f"{wheel.filename} is on no server: it is built again")
             label = f"{wheel.name} {wheel.version} ({_shown(build.source)})"
-            order = _Order(wheel.name, build.source, label, build.platform, build.python, {})
+            order = _Order(wheel.name, build.source, label, build.platform, build.python, wheel.version)
             try:
                 with self._held(build.source):
                     found = self._rebuilt(order, build)
@@ -216,6 +218,7 @@ class Builder:
 
     def _run(self, order: _Order, lock: EnvLock, build: LockedBuild) -> BuiltWheel:
         """One build, repeated while the back end asks for more requirements."""
+        version = order.version or self._means.version(order.source)
         place = "this machine" if build.where == "host" else build.where
         self._means.reporter.say(f"building {order.label} for {order.platform} in {place}")
         extra: tuple[str, ...] = ()
@@ -230,7 +233,7 @@ class Builder:
                     known=(*system.requires, *extra),
                     lock=lock,
                     platform=order.platform,
-                    variables=order.variables,
+                    variables=scmversions.variables(version if order.source.kind in _WITH_HISTORY else None),
                     log=self._means.cache / "logs" / f"build-{order.name}-{order.platform.slug}.log",
                     answer=answer,
                 )

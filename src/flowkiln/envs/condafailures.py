@@ -120,7 +120,8 @@ def _service(said: str, solver: CondaSolver, question: CondaQuestion) -> errors.
     what = f"environment {question.name!r} for {question.platform}"
     about = _where(said, solver)
     if "no usable repodata cache" in said:
-        message = f"{what}: {about} was not read before, and the network is off"
+        found = re.search(rf"(?<={re.escape(about)})/[a-z0-9-]+(?=/)", said)
+        message = f"{what}: {about}{found[0] if found else ''} was not read before, and the network is off"
         return errors.Offline(message, hint="Lock once without --offline.")
     if found := _NO_SUBDIR.search(said):
         return _missing(what, bare(found["url"]), found["subdir"])

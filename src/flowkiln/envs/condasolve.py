@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import hashlib
 import json
 import warnings
@@ -22,6 +23,7 @@ from rattler.networking import AddHeadersMiddleware, MirrorMiddleware, RetryMidd
 from rattler.package_streaming import PackageArchive, download_to_writer
 
 from flowkiln.envs import (
+    condaabsence,
     condaaccess,
     condacontents,
     condadriven,
@@ -80,8 +82,13 @@ class _Work:
             default_config=rattler.SourceConfig(cache_action=action),
             client=self.client,
         )
-        self.sources = [rattler.Channel(channel.shown) for channel in self.channels]
         self.subdirs: Any = [subdir_of(question.platform), NOARCH]
+        self.sources = [self._source(channel.shown) for channel in self.channels]
+
+    def _source(self, url: str) -> rattler.Channel | _NoarchOnly:
+        channel = rattler.Channel(url)
+        alone = self.solver.offline and condaabsence.known(self.solver.folder, url, self.subdirs[0])
+        return _NoarchOnly(channel, self.gateway) if alone else channel
 
     def whole(self) -> CondaAnswer:
         """The answer, of whoever is to solve. Raises ``EnvError``."""
@@ -99,7 +106,7 @@ class _Work:
     @property
     def asked(self) -> list[str]:
         """The match specs of the request, Python's among them, without their channels."""
-        return [_anywhere(spec) for spec in (*self.specs, self.question.python_spec)]
+        return [condaspec.anywhere(spec) for spec in (*self.specs, self.question.python_spec)]
 
     @property
     def virtual(self) -> dict[str, rattler.PackageRecord]:
@@ -112,7 +119,19 @@ class _Work:
 
     async def answer(self) -> tuple[LockedConda, ...]:
         """The packages, complete. Raises ``EnvError``."""
-        return await self.rows(await self._told(self._solved()))
+        records = await self._told(self._solved())
+        await self._remember(records)
+        return await self.rows(records)
+
+    async def _remember(self, records: Iterable[rattler.RepoDataRecord]) -> None:
+        """Notes which channels have nothing for the platform, once they were read."""
+        if self.solver.offline:
+            return
+        subdir = self.subdirs[0]
+        used = {record.channel.rstrip("/") for record in records if record.url.rsplit("/", 2)[-2] == subdir}
+        for channel in self.channels:
+            there = channel.shown in used or await self.gateway.names([rattler.Channel(channel.shown)], [subdir])
+            condaabsence.note(self.solver.folder, channel.shown, subdir, absent=not there)
 
     async def rows(self, records: Iterable[rattler.RepoDataRecord]) -> tuple[LockedConda, ...]:
         """The packages of ``records`` by name, complete. Raises ``EnvError``."""
@@ -129,6 +148,7 @@ class _Work:
             asked.setdefault(condaspec.name_of(spec), []).append(spec)
         places = {channel.shown: number for number, channel in enumerate(self.channels)}
         found = await self._told(self._everything(asked, places))
+        await self._remember([one.record for one in found])
         # Not every solver is told of several specs for one name, or of what stands in brackets.
         odd = {name for name, specs in asked.items() if len(specs) > 1 or specs[0].endswith("]")}
         directed = {
@@ -142,7 +162,9 @@ class _Work:
     async def _everything(self, asked: Mapping[str, Sequence[str]], places: Mapping[str, int]) -> list[Candidate]:
         """All packages that could have a part in an answer, of every channel."""
         wanted = [rattler.MatchSpec(name) for name in sorted(asked)]
-        matching = {name: [rattler.MatchSpec(_anywhere(spec)) for spec in specs] for name, specs in asked.items()}
+        matching = {
+            name: [rattler.MatchSpec(condaspec.anywhere(spec)) for spec in specs] for name, specs in asked.items()
+        }
         listed = await self.gateway.query(
             self.sources, self.subdirs, wanted, recursive=True, channel_relations="disabled"
         )
@@ -292,6 +314,27 @@ class _Work:
         return await PackageArchive.from_url(self.client, url)
 
 
+class _NoarchOnly:
+    """A channel that is known to have nothing for the platform, as a source of what it has for all."""
+
+    def __init__(self, channel: rattler.Channel, gateway: rattler.Gateway) -> None:
+        self._channel = channel
+        self._gateway = gateway
+
+    async def fetch_package_records(
+        self, platform: rattler.Subdir, name: rattler.PackageName
+    ) -> list[rattler.RepoDataRecord]:
+        """The records of ``name``; the reader's own protocol."""
+        if str(platform) != NOARCH:
+            return []
+        found = await self._gateway.query([self._channel], [platform], [name.normalized], recursive=False)
+        return [record for records in found for record in records]
+
+    def package_names(self, platform: rattler.Subdir) -> list[str]:  # noqa: ARG002  the reader's own protocol
+        """None: only a request without a name asks for all."""
+        return []
+
+
 async def _each(call: Any, items: Sequence[Any]) -> list[Any]:
     """``call`` of each item, in order, some at once; the first failure ends the others."""
     gate = asyncio.Semaphore(_AT_ONCE)
@@ -312,6 +355,7 @@ def _candidate(
     record: rattler.RepoDataRecord, number: int, specs: Iterable[rattler.MatchSpec], cutoff: datetime | None
 ) -> Candidate:
     entry = json.loads(record.to_json())
+    built = record.indexed_timestamp or record.timestamp  # as rattler's own solve reads a cut-off
     for key in ("fn", "url", "channel"):
         entry.pop(key, None)
     return Candidate(
@@ -323,7 +367,7 @@ def _candidate(
         filename=record.file_name,
         depends=tuple(record.depends),
         sha256=entry.get("sha256"),
-        recent=cutoff is not None and (record.timestamp is None or record.timestamp > cutoff),
+        recent=cutoff is not None and (built is None or built > cutoff),
         fits=all(spec.matches(record) for spec in specs),
         entry=entry,
         record=record,
@@ -332,11 +376,6 @@ def _candidate(
 
 def _matches(spec: str, record: rattler.PackageRecord) -> bool:
     return rattler.MatchSpec(spec).matches(record)
-
-
-def _anywhere(spec: str) -> str:
-    """A match spec without its channel."""
-    return spec.rpartition("::")[2]
 
 
 def _virtual(one: Virtual) -> rattler.GenericVirtualPackage:
@@ -356,9 +395,7 @@ def client(
     mirrors = {channel.shown: [condaaccess.plain(url) for url in channel.asked] for channel in channels}
     moved = {shown: urls for shown, urls in mirrors.items() if urls != [shown]}
 
-    def headers(host: str, path: str) -> dict[str, str] | None:
-        return condaaccess.headers(host, path, logins, solver.plan.netrc)
-
+    headers = functools.partial(condaaccess.headers, logins=logins, netrc=solver.plan.netrc)
     middlewares: list[Any] = [RetryMiddleware(2), AddHeadersMiddleware(headers)]
     if moved:
         middlewares.insert(0, MirrorMiddleware(moved))

@@ -97,7 +97,7 @@ def name_of(spec: str) -> str:
 
 def rest_of(spec: str) -> str:
     """What follows the name in a match spec in the normal form: version and build."""
-    return spec.rpartition("::")[2].partition(" ")[2]
+    return anywhere(spec).partition(" ")[2]
 
 
 def channel_of(spec: str) -> str | None:
@@ -106,9 +106,14 @@ def channel_of(spec: str) -> str | None:
     return found["channel"] if found else None
 
 
+def anywhere(spec: str) -> str:
+    """A match spec in the normal form without its channel."""
+    return spec.rpartition("::")[2]
+
+
 def in_channel(spec: str, channel: str) -> str:
     """A match spec in the normal form, asked of ``channel`` instead of the one that it names."""
-    return f"{channel}::{spec.rpartition('::')[2]}"
+    return f"{channel}::{anywhere(spec)}"
 
 
 def _halves(rest: str, text: str, where: str) -> tuple[str, str]:

@@ -83,6 +83,18 @@ class Fetcher:
                 return self._verified(artefact, folder, advance, stopped or threading.Event())
         return self._verified(artefact, folder, advance, stopped or threading.Event())
 
+    def built(self, wheel: LockedWheel, folder: Path) -> Path:
+        """The path of a copy in ``folder`` of a wheel that was built. Raises the errors of builds."""
+        if self._built is None:
+            message = f"{wheel.filename} was built from source, and nothing here brings such wheels"
+            raise BuiltAbsent(message)
+        found = self._built(wheel)
+        with files.disk_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            copy = folder / f"{wheel.sha256}.built"
+            shutil.copyfile(found, copy)
+        return copy
+
     def fetch_any(self, name: str, url: str, folder: Path) -> tuple[Path, str]:
         """The path of a file in ``folder`` whose hash nobody has stated, with its sha256: whatever is there now.
 
@@ -97,18 +109,6 @@ class Fetcher:
             digest = self._complete(artefact, partial, _ignore, threading.Event())
             partial.finish()
         return partial.path, digest
-
-    def built(self, wheel: LockedWheel, folder: Path) -> Path:
-        """The path of a copy in ``folder`` of a wheel that was built. Raises the errors of builds."""
-        if self._built is None:
-            message = f"{wheel.filename} was built from source, and nothing here brings such wheels"
-            raise BuiltAbsent(message)
-        found = self._built(wheel)
-        with files.disk_errors(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-            copy = folder / f"{wheel.sha256}.built"
-            shutil.copyfile(found, copy)
-        return copy
 
     def close(self) -> None:
         """Closes idle connections."""

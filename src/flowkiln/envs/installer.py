@@ -17,9 +17,11 @@ import stat
 from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import quote
 
+from flowkiln.envs import links
 from flowkiln.envs.condapackage import CondaPackage, Relocation
-from flowkiln.envs.installerrors import LinkScripts, PathOwnedTwice
+from flowkiln.envs.installerrors import HostileConda, LinkScripts, PathOwnedTwice
 from flowkiln.envs.names import collision_key
 
 if TYPE_CHECKING:
@@ -35,6 +37,7 @@ FILE_MODE = 0o444
 EXECUTABLE_MODE = 0o555
 LINK_MODE = stat.S_IFLNK | 0o777
 TREE_SCHEMA = 1
+_NO_CHANNEL = "https://channel.invalid"
 
 
 class Entry(NamedTuple):
@@ -159,14 +162,24 @@ def _conda_entry(file: CondaFile, path: str) -> Entry:
 
 
 def _conda_record(one: CondaPackage, paths: Sequence[str]) -> bytes:
-    """What conda's tools read of an installed package, without URLs, host paths and times."""
+    """What conda's tools read of an installed package, without host paths and times.
+
+    They want a URL. The true one may name a private host, and would make two environments of one: this one is
+    equal everywhere and resolves nowhere.
+    """
+    subdir = one.record.get("subdir") or "noarch"
     document = {
         **one.record,
+        "build_number": one.record.get("build_number", 0),
+        "depends": one.record.get("depends", []),
+        "subdir": subdir,
         "name": one.name,
         "version": one.version,
         "build": one.build,
         "fn": one.filename,
         "sha256": one.sha256,
+        "channel": _NO_CHANNEL,
+        "url": f"{_NO_CHANNEL}/{quote(subdir)}/{quote(one.filename)}",
         "files": list(paths),
     }
     return (json.dumps(document, ensure_ascii=False, indent=1, sort_keys=True) + "\n").encode()
@@ -189,7 +202,8 @@ def combine(
     """All ``packages`` in one prefix. ``winners`` maps a path to the distribution whose file is taken.
 
     Equal files at one path belong to the first distribution by name. Without case (macOS) names that differ in
-    case alone are one path. Raises PathOwnedTwice, and LinkScripts where a package needs to run something.
+    case alone are one path. Raises PathOwnedTwice, HostileConda for a link that leads out of the prefix, and
+    LinkScripts where a package needs to run something.
     """
     _check_scripts(one.of for one in packages)
     choose = winners or {}
@@ -211,9 +225,10 @@ def combine(
                 scripts[launcher.path] = (launcher, wheel)
     _settle(files, scripts, choose)
     names = {path: wheel.name for path, (_, wheel) in (*files.items(), *scripts.items())}
-    _check_folders(names)
+    _check_folders(names, case_matters=case_matters)
     if not case_matters:
         _check_case(names)
+    _check_links(files)
     return Tree(
         owners=tuple((files[path][0], files[path][1].sha256) for path in sorted(files)),
         launchers=tuple((scripts[path][0], scripts[path][1].sha256) for path in sorted(scripts)),
@@ -277,16 +292,31 @@ def _conflict(path: str, *names: str) -> PathOwnedTwice:
     return PathOwnedTwice(message, hint=hint, data={"path": path, "packages": [one, other]})
 
 
-def _check_folders(names: Mapping[str, str]) -> None:
-    """No file of one distribution stands where another has a folder."""
+def _check_folders(names: Mapping[str, str], *, case_matters: bool) -> None:
+    """No file or link of one distribution stands where another has a folder."""
+    held = names if case_matters else {collision_key(path): names[path] for path in names}
     below: dict[str, str] = {}
     for path in names:
-        folder = path.rpartition("/")[0]
+        folder = (path if case_matters else collision_key(path)).rpartition("/")[0]
         while folder and folder not in below:
             below[folder] = path
             folder = folder.rpartition("/")[0]
-    for folder in below.keys() & names.keys():
-        raise _conflict(folder, names[folder], names[below[folder]])
+    for folder in sorted(below.keys() & held.keys()):
+        raise _conflict(folder, held[folder], names[below[folder]])
+
+
+def _check_links(files: Mapping[str, tuple[Entry, Unpacked]]) -> None:
+    """No link leads out of the prefix, not through the links of other packages either. Raises HostileConda."""
+    targets = {
+        path: entry.source.decode()
+        for path, (entry, _) in files.items()
+        if entry.is_link and isinstance(entry.source, bytes)
+    }
+    for path, target in targets.items():
+        if links.leaves(path, targets):
+            name = files[path][1].filename
+            message = f"{name}: {path!r}: a link to {target!r}, outside of the environment"
+            raise HostileConda(message, data={"package": name, "member": path})
 
 
 def _check_case(names: Mapping[str, str]) -> None:

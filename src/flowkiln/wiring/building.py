@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from contextlib import closing
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +14,7 @@ from flowkiln._base.engineerrors import EngineError
 from flowkiln._base.errors import concerning
 from flowkiln._base.platforms import Platform
 from flowkiln._base.report import Silent
+from flowkiln.envs import scmversions, sourcearchives
 from flowkiln.envs.builderrors import NowhereToBuild
 from flowkiln.envs.builds import Builder, Means
 from flowkiln.envs.spec import EnvSpec
@@ -67,38 +68,55 @@ class Building:
             glibc=glibc_of,
             reporter=self._reporter,
             shelf=self._shelf,
+            version=self._version,
         )
         return Builder(means)
 
     def close(self) -> None:
-        """Ends the connections to the engine; it can be used again."""
+        """Ends the connections to engine and servers; it can be used again."""
         if "_bakery" in self.__dict__:
             self._bakery.close()
+        if "_fetcher" in self.__dict__:
+            self._fetcher.close()
 
     # -- as envs.sourcebuilds.Sources ----------------------------------------------------------------------------
 
     def pin(self, reference: DirectReference, previous: LockedSource | None, *, upgrade: bool) -> LockedSource:
         """Where the source of ``reference`` is now; where ``previous`` says unless ``upgrade`` frees it."""
-        from flowkiln.envs import sourcearchives
-
-        with closing(self._fetcher()) as fetcher:
-            return sourcearchives.pin(
-                reference,
-                previous=previous,
-                upgrade=upgrade,
-                folder=self._folder or Path(),
-                cache=paths.cache_root(),
-                fetcher=fetcher,
-                environ=os.environ,
-            )
+        source = sourcearchives.pin(
+            reference,
+            previous=previous,
+            upgrade=upgrade,
+            folder=self._start,
+            cache=paths.cache_root(),
+            fetcher=self._fetcher,
+            environ=os.environ,
+        )
+        return source if "://" in source.url else replace(source, base=self._start)
 
     def wheel(self, reference: DirectReference, source: LockedSource) -> HandedWheel | None:
         """The wheel that ``source`` is, None where it has to be built."""
-        from flowkiln.envs import sourcearchives
-
         if not sourcearchives.is_wheel(source):
             return None
-        return sourcearchives.wheel_of_archive(reference.name, source, self._archive(reference.name, source))
+        from flowkiln.envs.directerrors import BadReference
+        from flowkiln.envs.handing import HandedWheel
+        from flowkiln.envs.wheelrepack import name_and_version
+
+        filename = sourcearchives.filename(source)
+        name, version = name_and_version(filename, reference.name)
+        if name != reference.name:
+            message = f"{reference.name} is asked for by the URL of {filename}, which is of {name}"
+            raise BadReference(message, hint=f"Write {name} in its place.")
+        path = self._archive(name, source)
+        return HandedWheel(
+            name=name,
+            version=str(version),
+            filename=filename,
+            sha256=source.sha256,
+            size=path.stat().st_size,
+            path=path,
+            url=source.url,
+        )
 
     def builds_for(self, platform: Platform) -> bool:
         """Whether something here builds for ``platform`` itself."""
@@ -187,8 +205,6 @@ class Building:
 
     def _lock(self, label: str, requires: tuple[str, ...], python: str, platform: Platform) -> EnvLock:
         """The build requirements as locked: of wheels alone, from the indexes of the request."""
-        from dataclasses import replace
-
         from flowkiln.envs.requirements import requirement
         from flowkiln.envs.resolve import resolve
 
@@ -213,18 +229,30 @@ class Building:
         return Solver(plan=plan, offline=self._settings.flag("offline"), reporter=Silent())
 
     def _archive(self, name: str, source: LockedSource) -> Path:
-        from flowkiln.envs import sourcearchives
+        return sourcearchives.archive_of(
+            source,
+            name=name,
+            folder=source.base or self._start,
+            cache=paths.cache_root(),
+            fetcher=self._fetcher,
+            environ=os.environ,
+        )
 
-        with closing(self._fetcher()) as fetcher:
-            return sourcearchives.archive_of(
-                source,
-                name=name,
-                folder=self._folder or Path(),
-                cache=paths.cache_root(),
-                fetcher=fetcher,
-                environ=os.environ,
-            )
+    def _version(self, source: LockedSource) -> str | None:
+        """The version of a commit by its tags; None for what has no history."""
+        if source.kind != "git":
+            return None
+        described = sourcearchives.describe(
+            source, cache=paths.cache_root(), fetcher=self._fetcher, environ=os.environ
+        )
+        return scmversions.of(described, source.commit or "")
 
+    @property
+    def _start(self) -> Path:
+        """Where relative sources start."""
+        return self._folder or Path.cwd()
+
+    @cached_property
     def _fetcher(self) -> Fetcher:
         from flowkiln.wiring.trees import Host
 

@@ -114,7 +114,8 @@ def _readable(text: str, solver: CondaSolver) -> str:
         channels = solver.plan.channels
         return channels[number].shown if number < len(channels) else "a channel of the match specs"
 
-    plain = re.sub(r"\x1b\[[0-9;]*m", "", _LOCAL.sub(channel, text))
+    shown = text.partition("\nCurrent channels:")[0]  # ours are told anyway, those of conda-lock mean nothing here
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", _LOCAL.sub(channel, shown))
     return "\n".join(line.rstrip() for line in redact.text(plain).splitlines() if line.strip())
 
 

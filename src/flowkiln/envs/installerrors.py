@@ -230,7 +230,8 @@ class HostileConda(InstallError):
     """A conda package holds something that no package may hold, and was refused before anything was installed.
 
     Such as a path or a link that leaves the environment, a file that it does not list or that is another than the
-    one listed, or one that claims what belongs to the environment. The message names package and member.
+    one listed, one that claims what belongs to the environment, or far more bytes than its size lets expect. The
+    message names package and member.
     """
 
     code = "ENV080"

@@ -97,7 +97,8 @@ def resolve(
         wanted = tuple(sorted({*targets(spec, host, previous), *also}))
         full = pythons.full(python, solver.patches)
         required = {*spec.platforms, *also}
-        taken = sourcefile.locked(name, spec, wanted, python=full, required=required, steps=steps)
+        with concerning(next(iter(steps), None)):
+            taken = sourcefile.locked(name, spec, wanted, python=full, required=required, steps=steps)
         with concerning(next(iter(steps), None), f"environment {name!r}"):
             taken = sourcebuilds.completed(solver, taken, previous, required | {host})
         return Resolution(taken, [], _differences(taken))

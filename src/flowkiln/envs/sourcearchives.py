@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
+from packaging.utils import parse_wheel_filename
+
 from flowkiln._base import digests, files, redact
 from flowkiln.envs import sourcefolders
 from flowkiln.envs.artefact import Artefact
 from flowkiln.envs.directerrors import OtherSource
+from flowkiln.envs.handing import HandedWheel
 from flowkiln.envs.lock import LockedSource
 from flowkiln.envs.repositories import Repository, public
 
@@ -100,6 +103,20 @@ def is_wheel(source: LockedSource) -> bool:
 def filename(source: LockedSource) -> str:
     """The name of the file that ``source`` is on its server."""
     return unquote(urlsplit(source.url).path.rpartition("/")[2])
+
+
+def wheel_of_archive(name: str, source: LockedSource, path: Path) -> HandedWheel:
+    """The wheel that ``source`` is, whose file lies at ``path``."""
+    file = filename(source)
+    return HandedWheel(
+        name=name,
+        version=str(parse_wheel_filename(file)[1]),
+        filename=file,
+        sha256=source.sha256,
+        size=path.stat().st_size,
+        path=path,
+        url=source.url,
+    )
 
 
 def describe(source: LockedSource, *, cache: Path, fetcher: Fetcher, environ: Mapping[str, str]) -> str | None:

@@ -92,31 +92,13 @@ class Building:
             fetcher=self._fetcher,
             environ=os.environ,
         )
-        return source if "://" in source.url else replace(source, base=self._start)
+        return replace(source, base=self._start) if source.kind == "folder" else source
 
     def wheel(self, reference: DirectReference, source: LockedSource) -> HandedWheel | None:
         """The wheel that ``source`` is, None where it has to be built."""
         if not sourcearchives.is_wheel(source):
             return None
-        from flowkiln.envs.directerrors import BadReference
-        from flowkiln.envs.handing import HandedWheel
-        from flowkiln.envs.wheelrepack import name_and_version
-
-        filename = sourcearchives.filename(source)
-        name, version = name_and_version(filename, reference.name)
-        if name != reference.name:
-            message = f"{reference.name} is asked for by the URL of {filename}, which is of {name}"
-            raise BadReference(message, hint=f"Write {name} in its place.")
-        path = self._archive(name, source)
-        return HandedWheel(
-            name=name,
-            version=str(version),
-            filename=filename,
-            sha256=source.sha256,
-            size=path.stat().st_size,
-            path=path,
-            url=source.url,
-        )
+        return sourcearchives.wheel_of_archive(reference.name, source, self._archive(reference.name, source))
 
     def builds_for(self, platform: Platform) -> bool:
         """Whether something here builds for ``platform`` itself."""

@@ -274,12 +274,28 @@ class PrefixTooLong(InstallError):
 
 
 class LinkScripts(InstallError):
-    """A conda package wants to run a script when it is installed, and packages run nothing here.
+    """A conda package wants to run a script when it is installed, and the environment does not allow it.
 
     The message names the packages. Often the script only prints a text or builds a cache, and another build of the
-    package, or the same library from PyPI, does without.
+    package, or the same library from PyPI, does without. Where it is needed, ``link_scripts=["NAME"]`` in
+    ``@conda`` lets it run, once, while locking, in a container of the platform; what it leaves is locked like a
+    package.
     """
 
     code = "ENV084"
     title = "Conda package wants to run a script"
     advice = "Take another build of it, or the same library from PyPI."
+
+
+class DriverTooOld(InstallError):
+    """The lock was made for a CUDA that the NVIDIA driver of this machine is too old for.
+
+    ``cuda="12.4"`` says that the machines of a step have a driver that offers CUDA 12.4, and packages were chosen
+    for that. The message names the oldest such driver and the one that is here. Where no driver can be seen, as on
+    a machine without a GPU, nothing is refused. For an engine on another machine it is not known either.
+    """
+
+    code = "ENV085"
+    title = "GPU driver is too old"
+    exit_code = ExitCode.ENVIRONMENT
+    advice = "Update the driver, run where a newer one is, or lock with an older `cuda=`."

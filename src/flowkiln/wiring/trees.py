@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from flowkiln._base import files, paths, platforms
 from flowkiln._base.errors import concerning
 from flowkiln._base.report import Silent
-from flowkiln.envs import running
+from flowkiln.envs import driver, running
 from flowkiln.envs.errors import MissingLock
 from flowkiln.envs.installerrors import EnvironmentMismatch
 from flowkiln.envs.interpreter import check_libc
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from flowkiln._base.settings import Settings
     from flowkiln.envs.fetch import Fetcher
     from flowkiln.envs.interpreter import Interpreter
-    from flowkiln.envs.lock import EnvLock, LockedWheel, PlatformLock
+    from flowkiln.envs.lock import EnvLock, LinkedFiles, LockedWheel, PlatformLock
     from flowkiln.envs.tree import Tree
 
 AT_ONCE = 3
@@ -85,12 +85,12 @@ class Host:
             built=self._built,
         )
 
-    def _built(self, wheel: LockedWheel) -> Path:
-        """The file of a wheel that was built from source: kept here, by the team, or built once more."""
+    def _built(self, made: LockedWheel | LinkedFiles) -> Path:
+        """The file of what was built or left by link scripts: kept here, by the team, or made once more."""
         from flowkiln.wiring.building import Building
 
         with closing(Building(self._settings, self._reporter)) as building:
-            return building.restored(wheel)
+            return building.restored(made)
 
     def find(self, part: PlatformLock) -> Tree | None:
         """The tree of ``part`` if it is here."""
@@ -172,6 +172,9 @@ def prefixes(locks: Mapping[str, EnvLock | None], settings: Settings, reporter: 
     if managed:
         host = Host(settings, reporter)
         parts = {step: part_for(lock, host.platform, steps=(step,)) for step, lock in managed.items()}
+        for step, part in parts.items():
+            with concerning(step):
+                driver.check(part)  # at launch alone: elsewhere no task needs it
         first = {part.env_id: step for step, part in reversed(parts.items())}
         trees = host.ensure(list(parts.values()), reporter, first)
         found |= {step: prefix_of(trees[parts[step].env_id], lock) for step, lock in managed.items()}

@@ -10,7 +10,7 @@ import pytest
 
 from tests.e2e.containers import docked
 from tests.e2e.project import Project
-from tests.services import repositories
+from tests.services import canary, repositories
 from tests.services.index import PackageIndex
 from tests.services.projects import project as sources
 from tests.services.projects import source
@@ -90,12 +90,39 @@ def test_a_folder_is_built_and_stale_when_it_changes(here: Project) -> None:
     assert "demo 2.0" in here.run().ok().out
 
 
-def test_archives_and_wheels_by_url(here: Project) -> None:
+def test_archives_and_wheels_by_url(here: Project, package_index: PackageIndex) -> None:
     made = source("demo", files=sources("demo"))
     (here.folder / made.filename).write_bytes(made.data)
     declare(here, [f"./{made.filename}"])
     assert "demo 1.0" in here.run().ok().out
+    assert locked(here)["archive"]["path"] == f"../{made.filename}"
     assert locked(here)["archive"]["hashes"]["sha256"] == made.sha256
+    shutil.rmtree(here.home / "cache")
+    assert "demo 1.0" in here.run("--locked").ok().out
+    ready = wheel("demo", "2.0", files={"demo.py": "VERSION = '2.0'\n"})
+    package_index.add(ready)
+    url = f"{package_index.url.removesuffix('/simple/')}/files/demo/{ready.filename}"
+    declare(here, {"demo": {"url": url}})
+    here.environ["FLOWKILN_BUILD_WHERE"] = "never"
+    assert "demo 2.0" in here.run().ok().out
+    shutil.rmtree(here.home / "cache")
+    assert "demo 2.0" in here.run("--locked").ok().out
+
+
+def test_a_password_of_a_repository_stays_where_it_was_written(here: Project) -> None:
+    repository = repositories.repository(here.home / "served" / "demo", sources("demo"))
+    secret = "kiln-canary-7d41f0"
+    with repositories.served(repository.parent, login=("me", secret)) as url:
+        here.write("flow.py", FLOW.replace("packages=PACKAGES", "requirements='r.txt'"))
+        line = f"demo @ git+{url.replace('//', '//me:${TOKEN}@')}/demo/.git\n"
+        here.write("r.txt", line)
+        here.environ["TOKEN"] = secret
+        told = here.run().ok()
+        assert "demo 1.0" in told.out
+        here.environ["TOKEN"] = f"{secret}-old"
+        here.flowkiln("env", "lock", "--upgrade", "demo", "flow.py").failed(5, "BLD034")
+    assert secret not in told.out + told.err
+    assert canary.find(secret, here.folder, here.home / "cache", pairs=["me"]) == []
 
 
 CODE = """[project]

@@ -72,10 +72,15 @@ def _source(source: LockedSource) -> list[str]:
         name = source.url.rpartition("/")[2]
         return ["", "[packages.sdist]", f"name = {quoted(name)}", f"url = {quoted(source.url)}", *sized, hashed]
     if source.kind == "archive":
-        return ["", "[packages.archive]", f"url = {quoted(source.url)}", *sized, *inside, hashed]
+        place = f"url = {quoted(source.url)}" if "://" in source.url else f"path = {quoted(_path(source))}"
+        return ["", "[packages.archive]", place, *sized, *inside, hashed]
     if source.kind == "git":
         asked = [f"requested-revision = {quoted(source.ref)}"] if source.ref else []
         commit = f"commit-id = {quoted(source.commit or '')}"
         return ["", "[packages.vcs]", 'type = "git"', f"url = {quoted(source.url)}", *asked, commit, *inside]
-    path = posixpath.normpath(posixpath.join(_UP, source.url))
-    return ["", "[packages.directory]", f"path = {quoted(path)}", *inside]
+    return ["", "[packages.directory]", f"path = {quoted(_path(source))}", *inside]
+
+
+def _path(source: LockedSource) -> str:
+    """The path of a source on this machine from the folder of lock files."""
+    return posixpath.normpath(posixpath.join(_UP, source.url))

@@ -141,7 +141,7 @@ def build_from_json(document: dict[str, Any]) -> LockedBuild:
 
 def based(wheel: LockedWheel, base: Path) -> LockedWheel:
     """``wheel``, its source known to start at the folder ``base`` where it is relative."""
-    if wheel.build is None or wheel.build.source.kind != "folder":
+    if wheel.build is None or "://" in wheel.build.source.url:
         return wheel
     source = replace(wheel.build.source, base=base)
     return replace(wheel, build=replace(wheel.build, source=source))

@@ -41,6 +41,8 @@ _REFUSED = re.compile(
     r"returned error: 40[13]|host key verification failed|repository not found|does not appear to be a git|"
     r"repository '.*' not found|returned error: 404|not exported|does not exist"
 )
+_WHOLE = "flowkiln-whole"
+"""A file in a repository whose history and tags were fetched at least once."""
 _BATCH = 64 << 20
 _LIMITS = command.Limits(total=1800.0, stall=300.0)
 # Nothing that a repository, its server or a folder's configuration says may run a program.
@@ -130,8 +132,10 @@ class Repository:
             if self._has(commit):
                 return
             self._online(f"commit {commit[:12]} of {self.shown} is not in the cache")
-            told = self._git("fetch", "--quiet", "--no-tags", "--depth=1", self.url, commit)
-            if told.code != 0:  # servers differ in whether a commit may be asked for by itself
+            # A login of the URL is known now and never again: what may be needed later is fetched as well.
+            whole = self.shown != self.url
+            told = None if whole else self._git("fetch", "--quiet", "--no-tags", "--depth=1", self.url, commit)
+            if told is None or told.code != 0:  # servers differ in whether a commit may be asked for by itself
                 self._fetch_all()
             if not self._has(commit):
                 raise NoSuchRef(f"{self.shown} has no commit {commit}")
@@ -159,10 +163,10 @@ class Repository:
         self.fetch(commit)
         arguments = ("describe", "--tags", "--long", "--match", "*[0-9]*", commit)
         with self._held():
-            told = self._git(*arguments)
-            if (told.code != 0 or (self.folder / "shallow").exists()) and not self.offline:
+            whole = (self.folder / _WHOLE).exists() and not (self.folder / "shallow").exists()
+            if not whole and not self.offline:
                 self._fetch_all()
-                told = self._git(*arguments)
+            told = self._git(*arguments)
         return told.stdout.strip() or None if told.code == 0 else None
 
     # -- within ----------------------------------------------------------------------------------------------------
@@ -243,6 +247,7 @@ class Repository:
         told = self._git("fetch", "--quiet", "--force", *whole, self.url, *refs)
         if told.code != 0:
             raise self._failure(told)
+        (self.folder / _WHOLE).touch()
 
     def _failure(self, told: Finished) -> RepositoryRefused | RepositoryUnreachable:
         lines = [line for line in told.stderr.splitlines() if line.strip() and not line.startswith("warning: ")]

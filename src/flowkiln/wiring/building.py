@@ -100,7 +100,7 @@ class Building:
             fetcher=self._fetcher,
             environ=os.environ,
         )
-        return replace(source, base=self._start) if source.kind == "folder" else source
+        return source if "://" in source.url else replace(source, base=self._start)
 
     def wheel(self, reference: DirectReference, source: LockedSource) -> HandedWheel | None:
         """The wheel that ``source`` is, None where it has to be built."""

@@ -97,6 +97,15 @@ def test_what_belongs_to_the_environment_is_refused(tmp_path: Path, path: str) -
         linkpackage.check(tmp_path / "x", locked(sha256, size), tmp_path / "out", "label")
 
 
+def test_files_beside_all_folders_can_be_installed(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    sha256, size = linkpackage.write(
+        tmp_path / "x", (change(tmp_path / "in", "at-the-top.txt", b"x"),), "linux-64", "label"
+    )
+    linkpackage.check(tmp_path / "x", locked(sha256, size), tmp_path / "out", "label")
+    assert (tmp_path / "out" / "at-the-top.txt").read_bytes() == b"x"
+
+
 def test_nothing_left_is_a_package_too(tmp_path: Path) -> None:
     sha256, size = linkpackage.write(tmp_path / "x", (), "linux-64", "label")
     assert condaunpack.unpack(tmp_path / "x", locked(sha256, size), tmp_path / "out").files == ()

@@ -66,7 +66,11 @@ def write(path: Path, changes: tuple[Change, ...], subdir: str, label: str) -> t
 
 
 def check(path: Path, locked: LinkedFiles, folder: Path, label: str) -> None:
-    """Guarantees that the package can be installed; ``folder`` is of no use then. Raises ``BadLinking``."""
+    """Guarantees that the package can be installed; ``folder`` is made for it, and of no use then.
+
+    Raises ``BadLinking``.
+    """
+    folder.mkdir()
     try:
         condaunpack.unpack(path, locked, folder)
     except InstallError as error:

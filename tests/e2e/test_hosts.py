@@ -125,6 +125,6 @@ def test_shown_3_a_mac_that_locks_for_itself_too_leaves_the_linux_parts_as_they_
 
 def conda_parts(data: bytes) -> list[str]:
     """The blocks of packages of a conda-lock.yml."""
-    blocks = data.decode().partition("\npackage:\n")[2].split("\n- ")
+    blocks = data.decode().partition("\npackage:\n")[2].split("\n  - name: ")
     assert len(blocks) > 5
     return blocks

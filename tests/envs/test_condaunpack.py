@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from flowkiln.envs import condaarchive
 from flowkiln.envs.condapackage import CondaFile, CondaPackage
 from flowkiln.envs.condaunpack import unpack
 from flowkiln.envs.installerrors import CondaMismatch, CondaUnreadable, HostileConda
@@ -219,6 +220,21 @@ def test_rows_without_hash_and_size_are_hashed_here(tmp_path: Path) -> None:
     listed = {"paths": [{"_path": "a", "sha256": None}]}
     path = package(tmp_path / "channel", "bare", files={"a": b"one"}, paths=listed)
     assert opened(path, tmp_path / "out").files[0].sha256 == hashlib.sha256(b"one").hexdigest()
+
+
+@pytest.mark.parametrize("form", ["conda", "tar.bz2"])
+@pytest.mark.parametrize("hard", [False, True])
+def test_a_package_without_end_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str, hard: bool
+) -> None:
+    monkeypatch.setattr(condaarchive, "_ALLOWED", 1 << 20)
+    zeros = bytes(900_000 if hard else 5_000_000)
+    members = [Member("a", zeros), *(Member(f"b{n}", Link("a", hard=True)) for n in range(9 if hard else 0))]
+    listed = {"paths": [{"_path": one.name} for one in members]}
+    path = package(tmp_path / "channel", "bomb", members=members, paths=listed, format=form)  # type: ignore[arg-type]
+    with pytest.raises(HostileConda, match=r"bomb-1\.0-0\..*: it unpacks to more than 1 MiB"):
+        opened(path, tmp_path / "out")
+    assert sum(one.stat().st_size for one in (tmp_path / "out").iterdir()) < 3_000_000
 
 
 def test_what_is_cut_short_or_no_package_is_told(tmp_path: Path) -> None:

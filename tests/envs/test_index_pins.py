@@ -187,8 +187,10 @@ REFUSED = {
     "override": ('override-dependencies = ["numpy==1"]', "override-dependencies"),
     "no-index": ("no-index = true", "no-index"),
     "find-links": ('find-links = ["wheels"]', "find-links"),
-    "path-source": ('sources = { numpy = { path = "../numpy" } }', "source of numpy"),
-    "git-source": ('sources = { numpy = { git = "https://x.example/numpy" } }', "source of numpy"),
+    "marker-source": (
+        'sources = { numpy = [{ index = "a", marker = "x" }, { path = "../numpy" }] }',
+        "source of numpy",
+    ),
     "marker": ("sources = { numpy = { index = 'x', marker = 'y' } }", "source of numpy"),
     "unnamed": ('sources = { numpy = { index = "nowhere" } }', "'nowhere'"),
     "flat": ('index = [{ name = "x", url = "https://x.example", format = "flat" }]', "format"),

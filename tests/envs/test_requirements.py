@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flowkiln.envs.directerrors import SourceError
 from flowkiln.envs.errors import BadRequirement, BadSource, EnvError
 from flowkiln.envs.requirements import package, read_file, requirement
 
@@ -98,28 +99,30 @@ def test_extra_indexes_alone_keep_the_default(tmp_path: Path) -> None:
     ("line", "said"),
     [
         ("foo bar", "line 2"),
-        ("-e .", "option -e is not supported"),
-        ("--editable=.", "option --editable"),
+        ("-e .", "holds no Python project"),
+        ("--editable=.", "holds no Python project"),
         ("-f wheels/", "option -f"),
         ("--find-links wheels/", "option --find-links"),
         ("--pre", "option --pre"),
-        ("./local", "is a path"),
-        ("/abs/x.whl", "is a path"),
-        ("x-1.0-py3-none-any.whl", "is a path"),
-        ("git+https://h/x", "not a requirement"),
+        ("./local", "there is no folder"),
+        ("/abs/x.whl", "does not say|there is no folder"),
+        ("x-1.0-py3-none-any.whl", "where nothing is"),
+        ("git+https://h/x", "does not say which distribution"),
+        ("svn+https://h/x#egg=x", "not supported"),
+        ("a @ git@h:x", "neither a URL nor a path"),
         ("a --global-option=x", "option --global-option"),
         ("a --hash=md5:123", "sha256"),
         ("-r", "needs a value"),
         ("-r missing.txt", r"missing\.txt cannot be read"),
         ("-i https://${UNSET_HERE}@h/simple", "UNSET_HERE is not set"),
         ("-i 'open", "not understood"),
-        ("a @ https://h/a.whl", "by URL"),
+        ("a @ https://h/a.whl", "not the name of a wheel"),
     ],
 )
 def test_a_bad_line_is_named(tmp_path: Path, line: str, said: str) -> None:
     path = tmp_path / "r.txt"
     path.write_text(f"fine\n{line}\n")
-    with pytest.raises((BadSource, BadRequirement), match=said) as caught:
+    with pytest.raises((BadSource, BadRequirement, SourceError), match=said) as caught:
         read_file(path, environ={})
     assert "missing" in said or "line 2" in caught.value.message
     assert "r.txt" in caught.value.message or "missing" in said

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
@@ -16,14 +16,10 @@ from flowkiln.envs.errors import (
 from flowkiln.envs.sources import (
     file_spec,
     merge,
-    packages,
     project_environments,
     project_spec,
     spec,
 )
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 PYPROJECT = """
 [project]
@@ -218,6 +214,6 @@ def test_a_step_extends_its_flow() -> None:
     own = {"python": None, "packages": {"B": "2", "c": ""}, "platforms": None}
     merged = merge(base, own)
     assert merged == {"python": "3.11", "packages": ["a==1", "b==2", "c"], "platforms": ["linux/amd64"]}
-    assert packages(merged["packages"]) == ["a==1", "b==2", "c"]
+    assert spec(merged, folder=Path()).requirements == ("a==1", "b==2", "c")
     assert merge({}, {}) == {}
     assert merge({"python": "3.11"}, {"python": "3.12"})["python"] == "3.12"

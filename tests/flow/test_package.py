@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from flowkiln.envs.directerrors import CodeCollides
 from flowkiln.flow import package
 from flowkiln.flow.errors import CodeTooLarge
 from flowkiln.store.errors import BlobDamaged, BlobMissing
@@ -219,3 +220,20 @@ def test_any_files_come_back(tmp_path_factory: pytest.TempPathFactory, files: di
     target = package.unpack(package.snapshot(folder / "flow.py", store.blobs), store.blobs, root / "cache")
     found = {str(path.relative_to(target)): path.read_bytes() for path in target.rglob("*") if path.is_file()}
     assert found == expected
+
+
+def test_files_from_elsewhere_lie_beside_the_flow(folder: Path, store: FolderStore, tmp_path: Path) -> None:
+    lib = tmp_path / "elsewhere" / "mylib"
+    lib.mkdir(parents=True)
+    (lib / "__init__.py").write_text("X = 1\n")
+    beside = {"mylib/__init__.py": (lib / "__init__.py", 6)}
+    digest = package.snapshot(folder / "flow.py", store.blobs, beside=beside)
+    assert package.members(digest, store.blobs) == sorted(
+        [*(name for name, _, _ in package.files_of(folder / "flow.py")), "mylib/__init__.py"]
+    )
+    assert package.snapshot(folder / "flow.py", store.blobs, beside=beside) == digest
+    target = package.unpack(digest, store.blobs, tmp_path / "unpacked")
+    assert (target / "mylib" / "__init__.py").read_text() == "X = 1\n"
+    (folder / "mylib.py").write_text("")
+    with pytest.raises(CodeCollides, match=r"mylib\.py beside the flow"):
+        package.snapshot(folder / "flow.py", store.blobs, beside=beside)

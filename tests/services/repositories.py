@@ -64,7 +64,7 @@ def served(root: Path, *, login: tuple[str, str] | None = None, dumb: bool = Fal
     wanted = base64.b64encode(":".join(login).encode()).decode() if login else None
 
     class Handler(BaseHTTPRequestHandler):
-        def log_message(self, format: str, *arguments: object) -> None:
+        def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002  the base class names it
             return
 
         def do_GET(self) -> None:

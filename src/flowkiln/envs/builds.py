@@ -288,10 +288,11 @@ class Builder:
         needed = self._means.glibc(built.path)
         if needed is not None and needed > floor:
             shown = f"{needed[0]}.{needed[1]}"
-            message = (
-                f"{label}: built in {built.build.where} it needs glibc {shown}, the floor is {floor[0]}.{floor[1]}"
-            )
-            hint = f'Allow it with glibc="{shown}", or name an older image with the setting build.image.'
+            here = built.build.where == "host"
+            place = "on this machine" if here else f"in {built.build.where}"
+            message = f"{label}: built {place} it needs glibc {shown}, the floor is {floor[0]}.{floor[1]}"
+            other = "build in a container" if here else "name an older image with the setting build.image"
+            hint = f'Allow it with glibc="{shown}", or {other}.'
             raise BuiltTooNew(message, hint=hint)
 
     @contextmanager

@@ -46,6 +46,7 @@ Kind = Literal[
     "log",
     "memory",
     "built",
+    "source",
     "scratch",
 ]
 ORDER: tuple[Kind, ...] = get_args(Kind)
@@ -62,6 +63,9 @@ _AGEING: dict[str, Kind] = {
     "bounds": "memory",
     "passed": "memory",
     "built": "built",
+    "git": "source",
+    "sources/archives": "source",
+    "sources/folders": "memory",
 }
 """Folders whose entries go when nobody used them for long: each is made again when it is needed."""
 _WHOLE: tuple[Kind, ...] = ("image", "tree")

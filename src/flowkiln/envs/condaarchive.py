@@ -1,4 +1,4 @@
-"""The members of a conda package as they stream by, from its two formats.
+"""The tars inside of a conda package, from its two formats.
 
 ``.conda`` is a zip of two archives, ``info-*.tar.zst`` and ``pkg-*.tar.zst``; ``.tar.bz2`` is one archive with the
 folder ``info/`` in it. Formats: conda's own, CEP 20 for the limits that nobody else states.
@@ -6,35 +6,41 @@ folder ``info/`` in it. Formats: conda's own, CEP 20 for the limits that nobody 
 
 from __future__ import annotations
 
-import tarfile
+import bz2
 import zipfile
 from contextlib import ExitStack, contextmanager
-from typing import IO, TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import zstandard
 
-from flowkiln.envs.installerrors import CondaUnreadable
+from flowkiln.envs.condatar import Tar, TarDamaged, TooLarge
+from flowkiln.envs.installerrors import CondaUnreadable, HostileConda
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    Member = tuple[tarfile.TarFile, tarfile.TarInfo]
-
-_INFO = "info/"
+INFO = "info/"
 _LARGEST_INFO = 64 << 20
-_WINDOW = 1 << 31
-"""Bytes: what packages of conda-forge were compressed with needs up to 128 MiB, and the format allows more."""
+_WINDOW = 1 << 27
+"""Bytes: what packages of conda-forge were compressed with needs no more, and other installers take no more."""
+_ALLOWED = 1 << 30
+_TIMES = 250
+"""A package may unpack to so many bytes, and to so many times its own size besides: real ones are far below."""
+
+
+def limit(path: Path) -> int:
+    """How many bytes the package at ``path`` may unpack to."""
+    return _ALLOWED + _TIMES * path.stat().st_size
 
 
 def read_info(path: Path, name: str) -> dict[str, bytes]:
-    """The files of ``info/`` by their path below it. Raises ``CondaUnreadable``."""
+    """The files of ``info/`` by their path below it. Raises CondaUnreadable, HostileConda."""
     found: dict[str, bytes] = {}
     total = 0
-    with _opened(path, name, "info") as archive:
-        for opened, member in _members(archive, name):
-            place = _path(member.name)
-            if not place.startswith(_INFO):
+    with opened(path, name, "info") as archive:
+        for member in archive:
+            if not member.path.startswith(INFO):
                 if "index.json" in found and ("paths.json" in found or "files" in found):
                     break  # packers put info first: the rest need not be unpacked for it
                 continue
@@ -42,36 +48,24 @@ def read_info(path: Path, name: str) -> dict[str, bytes]:
             if total > _LARGEST_INFO:
                 message = f"{name}: its metadata are larger than {_LARGEST_INFO >> 20} MiB"
                 raise CondaUnreadable(message)
-            if member.isfile():
-                content = opened.extractfile(member)
-                found[place.removeprefix(_INFO)] = content.read() if content is not None else b""
+            if member.kind == "file":
+                found[member.path.removeprefix(INFO)] = b"".join(archive.blocks())
     return found
 
 
 @contextmanager
-def files(path: Path, name: str) -> Iterator[Iterator[Member]]:
-    """The members that are installed, each with the archive to read it from. Raises ``CondaUnreadable``."""
-    with _opened(path, name, "pkg") as archive:
-        yield (
-            (opened, member)
-            for opened, member in _members(archive, name)
-            if not _path(member.name).startswith(_INFO)
-        )
+def opened(path: Path, name: str, part: str = "pkg") -> Iterator[Tar]:
+    """The tar with the files of a package, or with its ``info``: one and the same in a ``.tar.bz2``.
 
-
-def _members(archive: tarfile.TarFile, name: str) -> Iterator[Member]:
-    with unreadable(name):
-        while (member := archive.next()) is not None:
-            yield archive, member
-            archive.members = []  # type: ignore[attr-defined]  # it keeps every member otherwise
-
-
-@contextmanager
-def unreadable(name: str) -> Iterator[None]:
-    """What an archive that cannot be read raises becomes ``CondaUnreadable``."""
+    What an archive that cannot be read raises inside becomes CondaUnreadable, one without end HostileConda.
+    """
+    most = limit(path)
     try:
-        yield
-    except (tarfile.TarError, zstandard.ZstdError, EOFError, zipfile.BadZipFile) as error:
+        with ExitStack() as stack:
+            yield Tar(_reader(stack, path, name, part), most)
+    except TooLarge:
+        raise too_large(name, most) from None
+    except (TarDamaged, zstandard.ZstdError, EOFError, zipfile.BadZipFile, NotImplementedError) as error:
         message = f"{name}: damaged: {error}"
         raise CondaUnreadable(message) from error
     except OSError as error:
@@ -81,17 +75,10 @@ def unreadable(name: str) -> Iterator[None]:
         raise CondaUnreadable(message) from error
 
 
-@contextmanager
-def _opened(path: Path, name: str, part: str) -> Iterator[tarfile.TarFile]:
-    with ExitStack() as stack:
-        with unreadable(name):
-            if path_is_zip(path):
-                stream = stack.enter_context(_inner(stack, path, name, part))
-                opened = tarfile.open(fileobj=cast("IO[bytes]", stream), mode="r|", encoding="utf-8")  # noqa: SIM115
-            else:
-                opened = tarfile.open(path, mode="r|bz2", encoding="utf-8")  # noqa: SIM115  the stack closes it
-            archive = stack.enter_context(opened)
-        yield archive
+def too_large(name: str, most: int) -> HostileConda:
+    """The error for a package that unpacks to more than it may."""
+    message = f"{name}: it unpacks to more than {most >> 20} MiB, far more than its size lets expect"
+    return HostileConda(message, data={"package": name})
 
 
 def path_is_zip(path: Path) -> bool:
@@ -100,15 +87,14 @@ def path_is_zip(path: Path) -> bool:
         return stream.read(4) == b"PK\x03\x04"
 
 
-def _inner(stack: ExitStack, path: Path, name: str, part: str) -> zstandard.ZstdDecompressionReader:
+def _reader(stack: ExitStack, path: Path, name: str, part: str) -> Callable[[int], bytes]:
+    if not path_is_zip(path):
+        return stack.enter_context(bz2.open(path)).read
     archive = stack.enter_context(zipfile.ZipFile(path))
     found = [one for one in archive.namelist() if one.startswith(f"{part}-") and one.endswith(".tar.zst")]
     if len(found) != 1:
         message = f"{name}: needs one {part}-*.tar.zst, has {', '.join(found) or 'none'}"
         raise CondaUnreadable(message)
     packed = stack.enter_context(archive.open(found[0]))
-    return zstandard.ZstdDecompressor(max_window_size=_WINDOW).stream_reader(packed, read_across_frames=True)
-
-
-def _path(name: str) -> str:
-    return name.removeprefix("./")
+    unpacker = zstandard.ZstdDecompressor(max_window_size=_WINDOW)
+    return stack.enter_context(unpacker.stream_reader(packed, read_across_frames=True)).read

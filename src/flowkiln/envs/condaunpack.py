@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import shutil
 from functools import partial
-from typing import IO, TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, NamedTuple
 
 from flowkiln.envs import condaarchive, condatold, links
 from flowkiln.envs.condapackage import CondaFile, CondaPackage
@@ -16,11 +15,11 @@ from flowkiln.envs.installerrors import CondaMismatch, CondaUnreadable, HostileC
 from flowkiln.envs.names import check_path, collision_key
 
 if TYPE_CHECKING:
-    import tarfile
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
     from flowkiln.envs.condapackage import Place
+    from flowkiln.envs.condatar import Member
     from flowkiln.envs.lock import LockedConda
 
 _PYTHON_FOLDERS = re.compile(r"lib/python3\.\d\d+(/site-packages)?")
@@ -42,6 +41,15 @@ def unpack(path: Path, locked: LockedConda, folder: Path) -> CondaPackage:
     return _Unpacking(path, locked, info).into(folder)
 
 
+class Found(NamedTuple):
+    """A file or link of the archive. ``sha256`` is empty for bytecode, which is not kept, ``target`` for a file."""
+
+    size: int
+    sha256: str
+    executable: bool
+    target: str
+
+
 class _Unpacking:
     """One package on its way to the disk."""
 
@@ -58,7 +66,7 @@ class _Unpacking:
         found = self._write(folder)
         self._check_links(found)
         self._check_complete(found)
-        files = [self._file(path, *found[path]) for path in sorted(found) if not path.endswith(".pyc")]
+        files = [self._file(path, found[path]) for path in sorted(found) if not path.endswith(".pyc")]
         scripts = sorted({match[2] for path in found if (match := _SCRIPT.fullmatch(path))})
         return CondaPackage(
             sha256=self._locked.sha256,
@@ -110,57 +118,57 @@ class _Unpacking:
 
     # -- files -------------------------------------------------------------------------------------------------
 
-    def _write(self, folder: Path) -> dict[str, tuple[int, str, bool, str]]:
-        """Size, sha256, executable and link target of every member, written below ``folder``."""
-        found: dict[str, tuple[int, str, bool, str]] = {}
-        with condaarchive.files(self._path, self._name) as members:
-            for archive, member in members:
-                path = member.name.removeprefix("./")
-                if member.isdir():
+    def _write(self, folder: Path) -> dict[str, Found]:
+        """What was found of every file and link, the files written below ``folder``."""
+        found: dict[str, Found] = {}
+        folders = _Folders(folder)
+        copied = 0
+        with condaarchive.opened(self._path, self._name) as archive:
+            for member in archive:
+                path = member.path
+                if member.kind == "folder" or path.startswith(condaarchive.INFO):
                     continue
-                if path not in self._listed:
-                    raise self._refuse(path, "it does not list this file")
-                if path in found:
-                    raise self._refuse(path, "twice in the archive")
-                found[path] = self._one(archive, member, path, folder, found)
+                self._check_member(member, found)
+                if member.kind == "link":
+                    target = self._target(path, member.target)
+                    found[path] = Found(len(target), hashlib.sha256(target).hexdigest(), False, member.target)
+                elif path.endswith(".pyc"):
+                    found[path] = Found(member.size, "", False, "")
+                elif member.kind == "hard link":
+                    other = found[path] = self._other(path, member.target, found)
+                    copied += other.size
+                    if copied > condaarchive.limit(self._path):
+                        raise condaarchive.too_large(self._name, condaarchive.limit(self._path))
+                    mode = EXECUTABLE_MODE if other.executable else FILE_MODE
+                    _new(folders.place(path), _blocks(folders.place(member.target.removeprefix("./"))), mode)
+                else:
+                    mode = EXECUTABLE_MODE if member.executable else FILE_MODE
+                    sha256 = _new(folders.place(path), archive.blocks(), mode)
+                    self._check_content(path, member.size, sha256)
+                    found[path] = Found(member.size, sha256, member.executable, "")
         return found
 
-    def _one(
-        self,
-        archive: tarfile.TarFile,
-        member: tarfile.TarInfo,
-        path: str,
-        folder: Path,
-        found: Mapping[str, tuple[int, str, bool, str]],
-    ) -> tuple[int, str, bool, str]:
-        told = self._listed[path]
-        if member.issym():
-            if told.type not in ("", "softlink"):
-                raise self._refuse(path, f"a link, and is listed as {told.type}")
-            target = self._target(path, member.linkname)
-            return len(target), hashlib.sha256(target).hexdigest(), False, member.linkname
-        if told.type not in ("", "hardlink"):
-            raise self._refuse(path, f"a file, and is listed as {told.type}")
-        if path.endswith(".pyc"):
-            return member.size, "", False, ""
-        place = folder / path
-        place.parent.mkdir(parents=True, exist_ok=True)
-        if member.islnk():
-            other = member.linkname.removeprefix("./")
-            if other not in found or not found[other][1] or found[other][3]:
-                raise self._refuse(path, f"a hard link to {other!r}, which comes later or is no file that is kept")
-            self._check_content(path, *found[other][:2])
-            shutil.copyfile(folder / other, place)
-            place.chmod((folder / other).stat().st_mode & 0o777)
-            return found[other]
-        if not member.isfile():
-            raise self._refuse(path, "neither a file nor a link")
-        executable = bool(member.mode & 0o111)
-        with condaarchive.unreadable(self._name):
-            content = archive.extractfile(member)
-            sha256 = _copy(cast("IO[bytes]", content), place, EXECUTABLE_MODE if executable else FILE_MODE)
-        self._check_content(path, member.size, sha256)
-        return member.size, sha256, executable, ""
+    def _check_member(self, member: Member, found: Mapping[str, Found]) -> None:
+        told = self._listed.get(member.path)
+        if told is None:
+            raise self._refuse(member.path, "it does not list this file")
+        if member.path in found:
+            raise self._refuse(member.path, "twice in the archive")
+        if member.kind == "other":
+            raise self._refuse(member.path, "neither a file nor a link")
+        kind, listed = ("link", "softlink") if member.kind == "link" else ("file", "hardlink")
+        if told.type not in ("", listed):
+            raise self._refuse(member.path, f"a {kind}, and is listed as {told.type}")
+        if told.size is not None and member.kind == "file" and told.size != member.size:
+            raise self._refuse(member.path, f"has {member.size} bytes, and is listed with {told.size}")
+
+    def _other(self, path: str, target: str, found: Mapping[str, Found]) -> Found:
+        """The file that ``path`` is another name of."""
+        other = found.get(target.removeprefix("./"))
+        if other is None or not other.sha256 or other.target:
+            raise self._refuse(path, f"a hard link to {target!r}, which comes later or is no file that is kept")
+        self._check_content(path, other.size, other.sha256)
+        return other
 
     def _check_content(self, path: str, size: int, sha256: str) -> None:
         told = self._listed[path]
@@ -178,12 +186,12 @@ class _Unpacking:
             raise self._refuse(path, f"a link to {target!r}")
         return data
 
-    def _check_links(self, found: Mapping[str, tuple[int, str, bool, str]]) -> None:
+    def _check_links(self, found: Mapping[str, Found]) -> None:
         """Every link stays inside of the prefix, followed through the package's other links."""
-        targets = {self._installed(path): row[3] for path, row in found.items() if row[3]}
-        for path, row in found.items():
-            if row[3] and links.leaves(self._installed(path), targets):
-                raise self._refuse(path, f"a link to {row[3]!r}, outside of the environment")
+        targets = {self._installed(path): one.target for path, one in found.items() if one.target}
+        for path, one in found.items():
+            if one.target and links.leaves(self._installed(path), targets):
+                raise self._refuse(path, f"a link to {one.target!r}, outside of the environment")
 
     def _installed(self, path: str) -> str:
         place, inside = self._placed(path)
@@ -198,13 +206,12 @@ class _Unpacking:
             message = f"{self._name}: it lists files that it has not: {', '.join(lacking[:_SHOWN])}{more}"
             raise CondaUnreadable(message)
 
-    def _file(self, path: str, size: int, sha256: str, executable: bool, target: str) -> CondaFile:
+    def _file(self, path: str, one: Found) -> CondaFile:
         told = self._listed[path]
         place, inside = self._placed(path)
-        executable = executable or place == "scripts"
-        if target:
-            return CondaFile(place, inside, path, size, sha256, executable, target)
-        return CondaFile(place, inside, path, size, sha256, executable, "", told.placeholder, told.mode)
+        executable = one.executable or place == "scripts"
+        how = ("", "") if one.target else (told.placeholder, told.mode)
+        return CondaFile(place, inside, path, one.size, one.sha256, executable, one.target, *how)
 
     def _placed(self, path: str) -> tuple[Place, str]:
         if self._told.pure and path.startswith(_SITE):
@@ -214,13 +221,39 @@ class _Unpacking:
         return "prefix", path
 
 
-def _copy(source: IO[bytes], target: Path, mode: int) -> str:
+class _Folders:
+    """The folders below ``root`` as they are needed."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = str(root)
+        self._made = {""}
+
+    def place(self, path: str) -> str:
+        """Where ``path`` is below the root, in a folder that is there."""
+        folder = path.rpartition("/")[0]
+        if folder not in self._made:
+            os.makedirs(f"{self._root}/{folder}", exist_ok=True)  # noqa: PTH103  no Path per file
+            self._made.add(folder)
+        return f"{self._root}/{path}"
+
+
+def _new(path: str, blocks: Iterable[bytes | memoryview], mode: int) -> str:
     """Writes a new file with ``mode`` and returns the sha256 of what it wrote."""
     digest = hashlib.sha256()
-    descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with open(descriptor, "wb", buffering=0) as stream:  # noqa: PTH123  a descriptor, not a path
-        while block := source.read(_BLOCK):
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        for block in blocks:
             digest.update(block)
-            stream.write(block)
+            written = os.write(descriptor, block)
+            while written < len(block):
+                written += os.write(descriptor, block[written:])
         os.fchmod(descriptor, mode)
+    finally:
+        os.close(descriptor)
     return digest.hexdigest()
+
+
+def _blocks(path: str) -> Iterator[bytes]:
+    with open(path, "rb") as stream:  # noqa: PTH123  no Path per file
+        while block := stream.read(_BLOCK):
+            yield block

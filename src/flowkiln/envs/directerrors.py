@@ -91,8 +91,8 @@ class FolderMissing(SourceError):
 class NoProject(SourceError):
     """A folder or archive is asked for whose project does not say what has to be known before it is built.
 
-    The name of a distribution, and for ``as = "code"`` its dependencies too, are read from the ``[project]`` table of
-    its pyproject.toml (or the ``[metadata]`` of a setup.cfg); what a back end would compute is not.
+    The name of a distribution, and for ``as = "code"`` its dependencies too, are read from the ``[project]`` table
+    of its pyproject.toml (the name from a setup.cfg too); what a back end would compute is not.
     """
 
     code = "BLD037"
@@ -112,7 +112,7 @@ class OtherSource(SourceError):
 
 
 class HasSubmodules(SourceError):
-    """The project in a repository has submodules, which are not part of the commit and would silently be missing."""
+    """The project in a repository has submodules, which are not part of the commit and would be missing."""
 
     code = "BLD039"
     title = "Project has submodules"

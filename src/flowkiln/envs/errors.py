@@ -56,7 +56,7 @@ class UnsupportedPython(EnvError):
 
 
 class BadRequirement(EnvError):
-    """A requirement is not valid, or is of a kind that cannot be locked (a path, an editable install, a URL).
+    """A requirement is not valid, or names a source where only versions can stand, as in constraints.
 
     The message shows the text and what was expected there.
     """

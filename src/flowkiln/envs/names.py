@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _DRIVE = re.compile(r"[A-Za-z]:")
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
 _LONGEST_PATH = 1024
 
 
@@ -24,9 +25,9 @@ def check_path(path: str, refuse: Callable[[str], Exception]) -> None:
         raise refuse("a path that leaves the environment")
     if "" in parts or "." in parts:
         raise refuse("an empty part in the path")
-    if any(ord(letter) < 32 or ord(letter) == 127 or 0xD800 <= ord(letter) < 0xE000 for letter in path):
+    if _UNPRINTABLE.search(path):
         raise refuse("a control character in the name")
-    if len(path) > _LONGEST_PATH or any(len(part.encode()) > 255 for part in parts):
+    if len(path) > _LONGEST_PATH or (len(path) > 63 and any(len(part.encode()) > 255 for part in parts)):
         raise refuse("a name that is too long")
 
 

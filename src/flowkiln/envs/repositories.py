@@ -6,6 +6,7 @@ A repository is kept bare below the cache. Nothing of it is ever checked out, so
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -200,13 +201,14 @@ class Repository:
 
     @contextmanager
     def _held(self) -> Iterator[None]:
-        with files.locked(self.folder.with_name(f"{self.folder.name}.lock")):
+        with files.locked(self.folder.with_name(f".{self.folder.name}.lock")):
             if not (self.folder / "HEAD").is_file():
                 with files.disk_errors(self.folder):
                     self.folder.mkdir(parents=True, exist_ok=True)
                 told = run_git(["init", "--quiet", "--bare", "--template=", self.folder], environ=self.environ)
                 if told.code != 0:
                     raise self._failure(told)
+            os.utime(self.folder)  # used now, for garbage collection
             yield
 
     def _git(self, *arguments: str, given: bytes = b"") -> Finished:

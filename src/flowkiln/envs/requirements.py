@@ -12,16 +12,20 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import InvalidName, canonicalize_name
 
+from flowkiln.envs import directforms
 from flowkiln.envs.errors import BadRequirement, BadSource
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
+    from flowkiln.envs.directforms import Asked
+
 _OPERATOR = re.compile(r"^\s*(===|==|~=|!=|<=|>=|<|>|@)")
 _VARIABLE = re.compile(r"\$\{([A-Z0-9_]+)\}")
 _HASH = re.compile(r"\s--hash(?:=|\s+)(\S+)")
 _SHA256 = re.compile(r"sha256:[0-9a-f]{64}")
+_EDITABLE = re.compile(r"(?:-e|--editable)(?:\s+|=|(?=[./~]))")
 _KINDS = {
     "-r": "requirements",
     "--requirement": "requirements",
@@ -46,8 +50,8 @@ def requirement(text: str, *, where: str = "") -> str:
         message = f"{place}{text.strip()!r} is not a requirement: {reason}"
         raise BadRequirement(message, hint='Write for example "pandas>=2.2,<3".') from error
     if parsed.url is not None:
-        message = f"{place}{parsed.name} is asked for by URL, which cannot be locked"
-        raise BadRequirement(message, hint="Publish it to an index and name its version.")
+        message = f"{place}{parsed.name} is asked for by URL, which is not possible here"
+        raise BadRequirement(message, hint="Ask for it by URL among the packages themselves.")
     extras = f"[{named}]" if named else ""
     marker = f" ; {parsed.marker}" if parsed.marker else ""
     return f"{name}{extras}{parsed.specifier}{marker}"
@@ -82,13 +86,24 @@ def name_of(text: str) -> str:
 
 @dataclass(slots=True)
 class Listed:
-    """What a requirements file asks for, normalised, in order. ``hashes``: name -> sha256 hex digests."""
+    """What a requirements file asks for, normalised, in order. ``hashes``: name -> sha256 hex digests.
+
+    ``direct`` is what is asked for by its source; it is not among ``requirements``.
+    """
 
     requirements: list[str] = field(default_factory=list)
     constraints: list[str] = field(default_factory=list)
     hashes: dict[str, set[str]] = field(default_factory=dict)
     index: str | None = None
     extras: list[str] = field(default_factory=list)
+    direct: list[Asked] = field(default_factory=list)
+
+    def add(self, line: str, base: Path, where: str = "") -> None:
+        """Takes a requirement, or a source whose relative path starts at ``base``."""
+        if directforms.is_direct(line):
+            self.direct.append(directforms.of_line(line, base, where))
+        else:
+            self.requirements.append(requirement(line, where=where))
 
     @property
     def indexes(self) -> tuple[str, ...]:
@@ -154,8 +169,10 @@ def _take(
     constraint: bool,
     seen: tuple[Path, ...],
 ) -> None:
-    if not line.startswith("-"):
-        _take_requirement(line, where, listed, constraint=constraint)
+    if editable := _EDITABLE.match(line):
+        line = line[editable.end() :].strip()  # taken as a copy: what is locked does not change afterwards
+    if editable or not line.startswith("-"):
+        _take_requirement(line, where, path.parent, listed, environ, constraint=constraint)
         return
     kind, value = _option(line, where)
     if kind in {"requirements", "constraints"}:
@@ -183,19 +200,25 @@ def _logical(lines: Iterable[str]) -> Iterator[tuple[int, str]]:
         yield first, gathered.strip()
 
 
-def _take_requirement(line: str, where: str, listed: Listed, *, constraint: bool) -> None:
-    if re.match(r"^[./~]|^[A-Za-z]:\\|^file:", line) or (line.endswith(".whl") and "@" not in line):
-        raise BadSource(f"{where}: {line!r} is a path, which cannot be locked", hint="Publish it to an index.")
+def _take_requirement(
+    line: str, where: str, base: Path, listed: Listed, environ: Mapping[str, str], *, constraint: bool
+) -> None:
     hashes = _HASH.findall(line)
     text = _HASH.sub("", line).strip()
     if match := re.search(r"\s(--?[a-z][\w-]*)", text):
         raise BadSource(f"{where}: option {match[1]} of a requirement is not supported")
-    wanted = requirement(text, where=where)
-    (listed.constraints if constraint else listed.requirements).append(wanted)
     for value in hashes:
         if not _SHA256.fullmatch(value):
             raise BadSource(f"{where}: {value!r} is not a sha256 hash", hint="Locks know sha256 only.")
-        listed.hashes.setdefault(name_of(wanted), set()).add(value.removeprefix("sha256:"))
+    allowed = {value.removeprefix("sha256:") for value in hashes}
+    if directforms.is_direct(text) and not constraint:
+        found = directforms.of_line(_expanded(text, where, environ), base, where)
+        listed.direct.append(directforms.with_hashes(found, allowed, where))
+        return
+    wanted = requirement(text, where=where)
+    (listed.constraints if constraint else listed.requirements).append(wanted)
+    if allowed:
+        listed.hashes.setdefault(name_of(wanted), set()).update(allowed)
 
 
 def _option(line: str, where: str) -> tuple[str, str]:

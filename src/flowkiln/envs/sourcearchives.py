@@ -6,19 +6,22 @@ What was pinned or brought lies below ``sources`` in the cache under its sha256.
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
+
+from packaging.utils import parse_wheel_filename
 
 from flowkiln._base import digests, files, redact
 from flowkiln.envs import sourcefolders
 from flowkiln.envs.artefact import Artefact
 from flowkiln.envs.directerrors import OtherSource
+from flowkiln.envs.handing import HandedWheel
 from flowkiln.envs.lock import LockedSource
 from flowkiln.envs.repositories import Repository, public
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from pathlib import Path
     from typing import IO
 
     from flowkiln.envs.direct import DirectReference
@@ -46,7 +49,7 @@ def pin(
     if source is not None and not upgrade:
         return source
     if reference.kind == "archive":
-        return _archive(reference, cache, fetcher)
+        return _archive(reference, folder, cache, fetcher)
     repository = Repository(url=reference.url, cache=cache, environ=environ, offline=fetcher.offline)
     commit = repository.commit_of(reference.ref)
     sha256, size = _kept(cache, lambda stream: repository.archive(commit, reference.subdirectory, stream))
@@ -74,7 +77,8 @@ def archive_of(
         os.utime(kept)  # used now, for garbage collection
         return kept
     if source.kind in {"sdist", "archive"}:
-        return _downloaded(source, name, cache, fetcher)
+        artefact = Artefact(name=name, url=_whole(source.url, folder), sha256=source.sha256, size=source.size)
+        return _fetched(artefact, cache, fetcher)
     if source.kind == "folder":
         sha256, _ = _kept(cache, lambda stream: sourcefolders.archive(folder / source.url, stream, environ=environ))
         what = f"the folder {source.url} has changed since it was locked"
@@ -99,6 +103,20 @@ def is_wheel(source: LockedSource) -> bool:
 def filename(source: LockedSource) -> str:
     """The name of the file that ``source`` is on its server."""
     return unquote(urlsplit(source.url).path.rpartition("/")[2])
+
+
+def wheel_of_archive(name: str, source: LockedSource, path: Path) -> HandedWheel:
+    """The wheel that ``source`` is, whose file lies at ``path``."""
+    file = filename(source)
+    return HandedWheel(
+        name=name,
+        version=str(parse_wheel_filename(file)[1]),
+        filename=file,
+        sha256=source.sha256,
+        size=path.stat().st_size,
+        path=path,
+        url=source.url,
+    )
 
 
 def describe(source: LockedSource, *, cache: Path, fetcher: Fetcher, environ: Mapping[str, str]) -> str | None:
@@ -132,28 +150,29 @@ def _folder(reference: DirectReference, folder: Path, cache: Path, environ: Mapp
     )
 
 
-def _archive(reference: DirectReference, cache: Path, fetcher: Fetcher) -> LockedSource:
+def _archive(reference: DirectReference, folder: Path, cache: Path, fetcher: Fetcher) -> LockedSource:
     """A file by its URL: with the hash that the request states, else with that of what is there now."""
-    shown = redact.url(reference.url)
+    shown, url = redact.url(reference.url), _whole(reference.url, folder)
     if reference.sha256 is None:
-        with files.locked(_place(cache, digests.hexdigits(digests.of_bytes(shown.encode()))).with_suffix(".lock")):
-            path, sha256 = fetcher.fetch_any(reference.name, reference.url, cache / "partial")
+        with files.locked(_lock(_place(cache, digests.hexdigits(digests.of_bytes(shown.encode()))))):
+            path, sha256 = fetcher.fetch_any(reference.name, url, cache / "partial")
             size = path.stat().st_size
             _keep(path, _place(cache, sha256))
     else:
-        artefact = Artefact(name=reference.name, url=reference.url, sha256=reference.sha256)
+        artefact = Artefact(name=reference.name, url=url, sha256=reference.sha256)
         path = _fetched(artefact, cache, fetcher)
         sha256, size = reference.sha256, path.stat().st_size
     return LockedSource(kind="archive", url=shown, sha256=sha256, size=size, subdirectory=reference.subdirectory)
 
 
-def _downloaded(source: LockedSource, name: str, cache: Path, fetcher: Fetcher) -> Path:
-    return _fetched(Artefact(name=name, url=source.url, sha256=source.sha256, size=source.size), cache, fetcher)
+def _whole(url: str, folder: Path) -> str:
+    """``url``, or that of a file that is named by its path."""
+    return url if "://" in url else Path(os.path.normpath(folder.absolute() / url)).as_uri()
 
 
 def _fetched(artefact: Artefact, cache: Path, fetcher: Fetcher) -> Path:
     target = _place(cache, artefact.sha256)
-    with files.locked(target.with_suffix(".lock")):
+    with files.locked(_lock(target)):
         if not target.is_file() or digests.of_file(target) != f"sha256:{artefact.sha256}":
             _keep(fetcher.fetch(artefact, cache / "partial"), target)
     return target
@@ -178,3 +197,7 @@ def _keep(path: Path, target: Path) -> None:
 
 def _place(cache: Path, sha256: str) -> Path:
     return cache / "sources" / "archives" / sha256
+
+
+def _lock(place: Path) -> Path:
+    return place.with_name(f".{place.name}.lock")

@@ -81,11 +81,18 @@ def _directs(solver: Solver, question: Question, previous: Mapping[str, LockedWh
         if not _wanted(reference.name, question):
             continue
         standing = previous.get(reference.name)
-        own = standing.build.source if standing is not None and standing.build is not None else None
+        own = _source_of(standing) if standing is not None else None
         source = solver.builder.pin(reference, own, upgrade=_upgraded(reference.name, question))
         ready = solver.builder.wheel(reference, source)
         built = ready or _built(solver, question, reference.name, source, standing)
         yield replace(built, direct=True)
+
+
+def _source_of(wheel: LockedWheel) -> LockedSource:
+    """The source that a wheel of the lock was built of, or itself where it is from a URL."""
+    if wheel.build is not None:
+        return wheel.build.source
+    return LockedSource(kind="archive", url=wheel.url, sha256=wheel.sha256, size=wheel.size)
 
 
 def lacking(

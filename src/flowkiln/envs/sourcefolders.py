@@ -24,7 +24,7 @@ _SETTLED = 2_000_000_000
 
 
 def content(folder: Path, *, environ: Mapping[str, str], cache: Path | None = None) -> str:
-    """The sha256 of the archive of the project in ``folder``, remembered below ``cache`` by what the files look like.
+    """The sha256 of the archive of the project in ``folder``, remembered below ``cache`` by the looks of its files.
 
     Raises ``FolderMissing``, ``LinkLeaves``, ``SourceTooLarge``, ``GitMissing``.
     """
@@ -52,7 +52,7 @@ def archive(folder: Path, target: IO[bytes], *, environ: Mapping[str, str]) -> t
 
 
 def files_of(folder: Path, *, environ: Mapping[str, str]) -> list[SourceFile]:
-    """The files of the project in ``folder``, sorted: those that git tracks or would, or all outside of git's reach.
+    """The files of the project in ``folder``, sorted: those that git tracks or would, else all.
 
     Bytecode, virtual environments and what builds leave behind are no part of it unless git tracks them.
     """
@@ -132,7 +132,7 @@ def _file(folder: Path, path: str) -> SourceFile | None:
     except OSError:
         return None
     if stat.S_ISLNK(told.st_mode):
-        return SourceFile(path, 0, link=os.readlink(folder / path))
+        return SourceFile(path, 0, link=str((folder / path).readlink()))
     return SourceFile(path, told.st_size, bool(told.st_mode & 0o100)) if stat.S_ISREG(told.st_mode) else None
 
 

@@ -6,7 +6,6 @@ do nothing.
 
 from __future__ import annotations
 
-import difflib
 import re
 import tomllib
 from dataclasses import replace
@@ -21,8 +20,10 @@ from flowkiln.envs import (
     cutoff,
     environmentyml,
     filekinds,
+    packageoptions,
     pythons,
     requirements,
+    siblings,
     sourcefile,
     uvtables,
     variants,
@@ -33,12 +34,12 @@ from flowkiln.envs.lockindex import version_pair
 from flowkiln.envs.spec import DEFAULT_GLIBC, EnvSpec, normal_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
 OPTIONS = (
     *("python", "packages", "requirements", "pyproject", "group", "extra", "script"),
     *("platforms", "indexes", "exclude_newer", "glibc", "winners", "index_pins", "cuda", "conda", "channels"),
-    *("source", "groups", "extras"),
+    *("source", "groups", "extras", "link_scripts"),
 )
 """Options of an environment, in decorators and in ``[tool.flowkiln.envs.NAME]``."""
 
@@ -54,9 +55,9 @@ def spec(options: Mapping[str, Any], *, folder: Path, script: Path | None = None
     ``UnsupportedTarget``, ``BadCutoff``.
     """
     given = {name: value for name, value in options.items() if value is not None}
-    _check_names(given, OPTIONS, where)
+    packageoptions.check_names(given, OPTIONS, where)
     listed = requirements.Listed()
-    found = _Found(listed)
+    found = _Found(listed, folder)
     if "requirements" in given:
         found.listed = requirements.read_file(_path(given["requirements"], folder))
     if {"pyproject", "group", "extra"} & set(given):
@@ -66,11 +67,11 @@ def spec(options: Mapping[str, Any], *, folder: Path, script: Path | None = None
         return _of_source(_path(given["source"], folder), given, found, where)
     for name in ("groups", "extras"):
         if name in given:
-            message = f"{_at(where)}{name} belong to a file, and source= names none"
+            message = f"{packageoptions.at(where)}{name} belong to a file, and source= names none"
             raise UnknownOption(message, hint='Write for example source="pyproject.toml", groups=["train"].')
     if given.get("script"):
         if script is None:
-            raise UnknownOption(f"{_at(where)}script=True needs a file with a `# /// script` block")
+            raise UnknownOption(f"{packageoptions.at(where)}script=True needs a file with a `# /// script` block")
         found.add_script(script)
     return _spec(given, found, where)
 
@@ -84,7 +85,8 @@ def _of_source(path: Path, given: Mapping[str, Any], found: _Found, where: str) 
     if kind not in (*filekinds.LOCKS, "pyproject"):
         beside += sorted({"groups", "extras"} & set(given))
     if beside:
-        message = f"{_at(where)}source={path.name!r} and {', '.join(dict.fromkeys(beside))} do not go together"
+        others = ", ".join(dict.fromkeys(beside))
+        message = f"{packageoptions.at(where)}source={path.name!r} and {others} do not go together"
         hint = "A lock is taken as it is." if kind in filekinds.LOCKS else "Leave one of them out."
         raise UnknownOption(message, hint=hint)
     groups, extras = given.get("groups", ()), given.get("extras", ())
@@ -106,8 +108,13 @@ def _of_source(path: Path, given: Mapping[str, Any], found: _Found, where: str) 
 
 def _spec(given: Mapping[str, Any], found: _Found, where: str) -> EnvSpec:
     """The request of what files gave and of the options beside them."""
-    found.listed.requirements += packages(given.get("packages", {}), where=where)
-    pins = {**found.pins, **index_pins(given, where=where)}
+    asked = packageoptions.read(given.get("packages", {}), folder=found.folder, where=where)
+    found.listed.requirements += asked.requirements
+    found.listed.direct += asked.direct
+    code = siblings.code(found.listed)
+    direct = siblings.references(found.listed, found.folder)
+    packageoptions.settle(found.listed)
+    pins = {**found.pins, **packageoptions.index_pins(given, where=where)}
     python = given.get("python")
     return EnvSpec(
         python=pythons.check(str(python)) if python is not None else None,
@@ -121,7 +128,10 @@ def _spec(given: Mapping[str, Any], found: _Found, where: str) -> EnvSpec:
         exclude_newer=cutoff.absolute(given["exclude_newer"]) if "exclude_newer" in given else found.exclude_newer,
         winners=tuple(sorted((str(path), normal_name(str(one))) for path, one in given.get("winners", {}).items())),
         index_pins=tuple(sorted(pins.items())),
+        direct=direct,
+        code=tuple(sorted(code.values())),
         cuda=variants.check(given["cuda"], where) if "cuda" in given and _from_pypi(found, given) else None,
+        link_scripts=_link_scripts(given, where),
         **_conda(given, where),
     )
 
@@ -135,7 +145,7 @@ def _conda(given: Mapping[str, Any], where: str) -> dict[str, Any]:
     """What a request has of conda. Raises ``UnknownOption`` for channels without packages."""
     if "conda" not in given:
         if "channels" in given:
-            message = f"{_at(where)}channels belong to conda packages, and there are none"
+            message = f"{packageoptions.at(where)}channels belong to conda packages, and there are none"
             raise UnknownOption(message, hint="Declare them with @conda, or as `conda` in a pyproject.toml.")
         return {}
     cuda = variants.check(given["cuda"], where) if "cuda" in given else "cpu"
@@ -146,68 +156,37 @@ def _conda(given: Mapping[str, Any], where: str) -> dict[str, Any]:
     }
 
 
+def _link_scripts(given: Mapping[str, Any], where: str) -> tuple[str, ...]:
+    """The conda packages whose link scripts may run. Raises ``UnknownOption`` where there can be none."""
+    told = given.get("link_scripts", ())
+    if isinstance(told, str) or not all(isinstance(name, str) and name for name in told):
+        raise UnknownOption(f"{_at(where)}link_scripts is a list of conda packages, not {told!r}")
+    if told and not {"conda", "source"} & set(given):
+        message = f"{_at(where)}link_scripts belong to conda packages, and there are none"
+        raise UnknownOption(message, hint="Declare them with @conda, or as `conda` in a pyproject.toml.")
+    return tuple(sorted({name.strip().lower() for name in told}))
+
+
 def conda_packages(given: Mapping[str, str] | Sequence[str], *, where: str = "") -> list[str]:
     """The match specs of ``conda``: a dictionary from name to version, or a list of match specs."""
     if isinstance(given, str):
-        raise UnknownOption(f"{_at(where)}conda is a dictionary or a list, not the text {given!r}")
+        raise UnknownOption(f"{packageoptions.at(where)}conda is a dictionary or a list, not the text {given!r}")
     if hasattr(given, "items"):
         return [condaspec.package(name, version, where=where) for name, version in given.items()]
     return [condaspec.match_spec(text, where=where) for text in given]
 
 
-def packages(given: Mapping[str, Any] | Sequence[str], *, where: str = "") -> list[str]:
-    """The requirements of ``packages``: a dictionary from name to version, or a list of requirements.
-
-    In place of a version may stand a dictionary of ``version`` and ``index``, whose index :func:`index_pins` gives.
-    """
-    if isinstance(given, str):
-        raise UnknownOption(f"{_at(where)}packages is a dictionary or a list, not the text {given!r}")
-    if hasattr(given, "items"):
-        return [
-            requirements.package(name, _version(name, told, where), where=where) for name, told in given.items()
-        ]
-    return [requirements.requirement(text, where=where) for text in given]
-
-
-def index_pins(options: Mapping[str, Any], *, where: str = "") -> dict[str, str]:
-    """The index that each pinned package of ``options`` comes from, by normal name."""
-    given = options.get("index_pins") or {}
-    listed = options.get("packages") or {}
-    if not hasattr(given, "items") or not all(isinstance(url, str) for url in given.values()):
-        raise UnknownOption(f"{_at(where)}index_pins is a dictionary from packages to indexes, not {given!r}")
-    pins = {normal_name(name): url for name, url in given.items()}
-    for name, told in listed.items() if hasattr(listed, "items") else ():
-        if not isinstance(told, str) and "index" in told:
-            pins[normal_name(name)] = str(told["index"])
-    return pins
-
-
-def _version(name: str, told: Any, where: str) -> str:
-    if isinstance(told, str):
-        return told
-    if not hasattr(told, "items"):
-        message = f"{_at(where)}{told!r} is not a version of {name!r}"
-        raise UnknownOption(message, hint='Write "2.*", or {"version": "2.*", "index": "https://..."}.')
-    _check_names(told, ("version", "index"), f"{where}, package {name}" if where else f"package {name}")
-    return str(told.get("version", ""))
-
-
-def merge(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+def merge(base: Mapping[str, Any], own: Mapping[str, Any], *, folder: Path | None = None) -> dict[str, Any]:
     """The options of a step: those of its flow with its own on top.
 
     ``packages`` and ``conda`` are joined, the step's winning for those that both name, with their index; every
-    other option of the step replaces the flow's. The result can be shown and given to :func:`spec`.
+    other option of the step replaces the flow's. ``folder`` is where relative paths in ``packages`` start. The
+    result can be given to :func:`spec`.
     """
     merged = {**base, **{name: value for name, value in own.items() if value is not None}}
-    wanted: dict[str, str] = {}
-    pins: dict[str, str] = {}
-    for options in (base, own):
-        for line in packages(options.get("packages") or {}):
-            wanted[requirements.name_of(line)] = line
-            pins.pop(requirements.name_of(line), None)
-        pins |= index_pins(options)
+    wanted, pins = packageoptions.merged((base, own), folder=folder or Path())
     if wanted:
-        merged["packages"] = sorted(wanted.values())
+        merged["packages"] = wanted
     if pins:
         merged["index_pins"] = pins
     else:
@@ -256,8 +235,9 @@ def file_spec(path: Path, *, group: str | None = None, extra: str | None = None)
 class _Found:
     """What files contribute to a request."""
 
-    def __init__(self, listed: requirements.Listed) -> None:
+    def __init__(self, listed: requirements.Listed, folder: Path) -> None:
         self.listed = listed
+        self.folder = folder
         self.requires_python: str | None = None
         self.indexes: tuple[str, ...] = ()
         self.pins: dict[str, str] = {}
@@ -300,8 +280,7 @@ class _Found:
                 known = ", ".join(sorted(extras)) or "none"
                 raise BadSource(f"{path} has no extra {extra!r}", hint=f"It has: {known}.")
             lines += _texts(extras[normal_name(extra)], path, f"extra {extra}")
-        self.listed.requirements += [requirements.requirement(line, where=str(path)) for line in lines]
-        self._take_uv(document.get("tool", {}).get("uv", {}), path)
+        self._take(lines, document.get("tool", {}).get("uv", {}), path)
 
     def add_script(self, path: Path) -> None:
         """The PEP 723 block of a file, its ``[tool.uv]`` cut-off and indexes included."""
@@ -319,13 +298,14 @@ class _Found:
         if "requires-python" in document:
             self.requires_python = _specifier(document["requires-python"], path)
         wanted = _texts(document.get("dependencies", []), path, "dependencies")
-        self.listed.requirements += [requirements.requirement(line, where=str(path)) for line in wanted]
         table = document.get("tool", {}).get("uv", {})
-        _check_names(table, _SCRIPT_KEYS, f"{path}, [tool.uv]")
-        self._take_uv(table, path)
+        packageoptions.check_names(table, _SCRIPT_KEYS, f"{path}, [tool.uv]")
+        self._take(wanted, table, path)
 
-    def _take_uv(self, table: Mapping[str, Any], path: Path) -> None:
-        told = uvtables.read(table, str(path))
+    def _take(self, lines: list[str], table: Mapping[str, Any], path: Path) -> None:
+        """Requirements that stand in ``path``, with what its ``[tool.uv]`` says of where they come from."""
+        told = uvtables.read(table, str(path), folder=path.parent)
+        siblings.take(self.listed, lines, told.sources, path.parent, str(path))
         self.indexes, self.pins, self.exclude_newer = told.indexes, told.pins, told.exclude_newer
         self.listed.constraints += told.constraints
 
@@ -371,18 +351,6 @@ def _parsed(text: str, path: Path) -> dict[str, Any]:
         raise BadSource(f"{path} is not valid TOML: {error}") from error
 
 
-def _check_names(given: Iterable[str], known: Sequence[str], where: str) -> None:
-    for name in given:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, 1)
-            hint = f"Did you mean {near[0]}?" if near else f"Known: {', '.join(known)}."
-            raise UnknownOption(f"{_at(where)}unknown option {name!r}", hint=hint)
-
-
-def _at(where: str) -> str:
-    return f"{where}: " if where else ""
-
-
 def _path(value: object, folder: Path) -> Path:
     return folder / Path(str(value)).expanduser()
 
@@ -391,7 +359,7 @@ def _platforms(value: Sequence[str | Platform], where: str) -> tuple[Platform, .
     try:
         return tuple(sorted({one if isinstance(one, Platform) else Platform.parse(str(one)) for one in value}))
     except ValueError as error:
-        raise UnsupportedTarget(f"{_at(where)}{error}") from error
+        raise UnsupportedTarget(f"{packageoptions.at(where)}{error}") from error
 
 
 def _glibc(value: object, where: str) -> tuple[int, int]:
@@ -400,5 +368,5 @@ def _glibc(value: object, where: str) -> tuple[int, int]:
     try:
         return version_pair(str(value))
     except ValueError as error:
-        message = f"{_at(where)}glibc={value!r} is not a version"
+        message = f"{packageoptions.at(where)}glibc={value!r} is not a version"
         raise UnsupportedTarget(message, hint='Write for example glibc="2.28".') from error

@@ -114,7 +114,8 @@ class WheelStore:
             content = scratch / FILES
             content.mkdir()
             if isinstance(locked, LockedConda):
-                wheel: Unpacked = condaunpack.unpack(artefact, locked, content)
+                with _UNPACKING:
+                    wheel: Unpacked = condaunpack.unpack(artefact, locked, content)
             else:
                 wheel = unpack(artefact, locked, content, threads=threads)
             body = json.dumps(wheel.to_json(), ensure_ascii=False, separators=(",", ":")).encode()
@@ -143,6 +144,9 @@ class WheelStore:
 
 _IN_PROCESS = tuple(threading.Lock() for _ in range(64))
 """Threads of one process wait here rather than polling the OS lock."""
+
+_UNPACKING = threading.BoundedSemaphore(os.cpu_count() or 1)
+"""More conda packages at once would take turns, and 128 MiB each."""
 
 
 def unpacked_of(document: JSONObject) -> Unpacked:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound="Callable[..., Any]")
 C = TypeVar("C", bound=type)
 
+_SOURCE_KEYS = ("git", "url", "path")
 _ENV_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]*[A-Za-z0-9])?")
 
 
@@ -22,7 +23,7 @@ def pypi(function: F, /) -> F: ...
 @overload
 def pypi(
     *,
-    packages: Mapping[str, str | Mapping[str, str]] | Sequence[str] | None = None,
+    packages: Mapping[str, str | Mapping[str, Any]] | Sequence[str] | None = None,
     python: str | None = None,
     name: str | None = None,
     source: str | PathLike[str] | None = None,
@@ -45,7 +46,7 @@ def pypi(  # noqa: PLR0913  the public signature
     function: F | None = None,
     /,
     *,
-    packages: Mapping[str, str | Mapping[str, str]] | Sequence[str] | None = None,
+    packages: Mapping[str, str | Mapping[str, Any]] | Sequence[str] | None = None,
     python: str | None = None,
     name: str | None = None,
     source: str | PathLike[str] | None = None,
@@ -68,7 +69,8 @@ def pypi(  # noqa: PLR0913  the public signature
     """Declares what a step needs from PyPI, or from another package index.
 
     What is needed comes from ``packages`` (a dictionary of versions or a list of requirements; a version may be
-    ``{"version": "2.*", "index": URL}``: that package then comes from that index, and no other one does), a
+    ``{"version": "2.*", "index": URL}``: that package then comes from that index, and no other one does; in its
+    place may stand a source: ``{"git": URL, "ref": "v1"}``, ``{"url": URL}``, ``{"path": "../mylib"}``), a
     ``requirements`` file, a ``group`` or ``extra`` of a ``pyproject`` file, the ``script`` block of the flow file
     (PEP 723), the environment ``name`` of ``[tool.flowkiln.envs]``, or a ``source``: a requirements file, a
     pyproject.toml (its dependencies with those of ``groups`` and ``extras``), a script, or a uv.lock or
@@ -87,7 +89,7 @@ def pypi_base(flow: C, /) -> C: ...
 @overload
 def pypi_base(
     *,
-    packages: Mapping[str, str | Mapping[str, str]] | Sequence[str] | None = None,
+    packages: Mapping[str, str | Mapping[str, Any]] | Sequence[str] | None = None,
     python: str | None = None,
     name: str | None = None,
     source: str | PathLike[str] | None = None,
@@ -110,7 +112,7 @@ def pypi_base(  # noqa: PLR0913  the public signature
     function: C | None = None,
     /,
     *,
-    packages: Mapping[str, str | Mapping[str, str]] | Sequence[str] | None = None,
+    packages: Mapping[str, str | Mapping[str, Any]] | Sequence[str] | None = None,
     python: str | None = None,
     name: str | None = None,
     source: str | PathLike[str] | None = None,
@@ -154,6 +156,7 @@ def conda(
     exclude_newer: str | None = None,
     glibc: str | None = None,
     winners: Mapping[str, str] | None = None,
+    link_scripts: Sequence[str] | None = None,
     disabled: bool | None = None,
 ) -> Callable[[F], F]: ...
 def conda(  # noqa: PLR0913  the public signature
@@ -172,6 +175,7 @@ def conda(  # noqa: PLR0913  the public signature
     exclude_newer: str | None = None,
     glibc: str | None = None,
     winners: Mapping[str, str] | None = None,
+    link_scripts: Sequence[str] | None = None,
     disabled: bool | None = None,
     **unknown: object,
 ) -> F | Callable[[F], F]:
@@ -181,7 +185,8 @@ def conda(  # noqa: PLR0913  the public signature
     specs; ``libraries`` is Metaflow's old name of it. ``channels`` are asked in this order, and the first that has
     a package decides (default: the setting ``channels``, then conda-forge). ``cuda`` is the version that packages
     may take for present, as ``"12.4"``. ``source`` is an environment.yml, or a conda-lock.yml, which is taken
-    exactly as it is (``groups`` are its categories). ``python``, ``name``, ``platforms``, ``exclude_newer``,
+    exactly as it is (``groups`` are its categories). ``link_scripts`` names the packages whose link scripts may
+    run, in a container while locking. ``python``, ``name``, ``platforms``, ``exclude_newer``,
     ``glibc``, ``winners`` and ``disabled`` are as in ``pypi``. Together with ``@pypi`` it is one environment: what
     a conda package provides to Python is not installed from PyPI again.
     """
@@ -205,6 +210,7 @@ def conda_base(
     exclude_newer: str | None = None,
     glibc: str | None = None,
     winners: Mapping[str, str] | None = None,
+    link_scripts: Sequence[str] | None = None,
     disabled: bool | None = None,
 ) -> Callable[[C], C]: ...
 def conda_base(  # noqa: PLR0913  the public signature
@@ -223,6 +229,7 @@ def conda_base(  # noqa: PLR0913  the public signature
     exclude_newer: str | None = None,
     glibc: str | None = None,
     winners: Mapping[str, str] | None = None,
+    link_scripts: Sequence[str] | None = None,
     disabled: bool | None = None,
     **unknown: object,
 ) -> C | Callable[[C], C]:
@@ -246,7 +253,9 @@ def check_conda(given: Mapping[str, Any]) -> list[str]:
     example = '{"scikit-learn": "1.5.*"} or a list of match specs'
     found = [line for key in ("packages", "libraries") for line in _packages(key, given[key], example)]
     found += _paths(given, ("source",))
-    return found + _common(given, ("cuda",), ("channels", "groups")) + _switches(given, ("disabled",))
+    return (
+        found + _common(given, ("cuda",), ("channels", "groups", "link_scripts")) + _switches(given, ("disabled",))
+    )
 
 
 def _common(given: Mapping[str, Any], texts: Sequence[str], lists: Sequence[str]) -> list[str]:
@@ -290,7 +299,9 @@ def _switches(given: Mapping[str, Any], keys: Sequence[str]) -> list[str]:
 
 
 def _pinned(value: Any) -> bool:
-    """Whether it is a version with the index that the package comes from."""
+    """Whether it is a version with the index that the package comes from, or a source."""
+    if isinstance(value, dict) and set(value) & set(_SOURCE_KEYS) and not {"version", "index"} & set(value):
+        return True  # what is wrong with a source is said where it is read
     known = isinstance(value, dict) and len(value) > 0 and set(value) <= {"version", "index"}
     return known and are_texts([*value.values()])
 

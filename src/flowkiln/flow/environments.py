@@ -102,7 +102,7 @@ def _wanted(node: Node, bases: Mapping[str, Decorator], file: Path) -> _Wanted |
         if _given(options):
             break
     try:
-        merged = sources.merge(_without(below), _without(above))
+        merged = sources.merge(_without(below), _without(above), folder=file.parent)
         spec = sources.spec(merged, folder=file.parent, script=file)
     except FlowkilnError as error:
         error.step = error.step or node.name

@@ -17,11 +17,12 @@ from typing import IO, TYPE_CHECKING, cast
 
 from flowkiln._base.files import put_folder, scratch_folder
 from flowkiln._base.paths import cache_root
+from flowkiln.envs.directerrors import CodeCollides
 from flowkiln.flow.errors import CodeTooLarge
 from flowkiln.store.errors import BlobDamaged
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from flowkiln.store.interfaces import Blobs, BlobWriter
 
@@ -43,16 +44,27 @@ def files_of(flow_file: Path, suffixes: Sequence[str] = ()) -> Iterator[tuple[st
     yield from _walk(flow_file.parent, "", wanted, flow_file.name, ())
 
 
-def snapshot(flow_file: Path, blobs: Blobs, suffixes: Sequence[str] = (), *, limit: int = SIZE_LIMIT) -> str:
+def snapshot(
+    flow_file: Path,
+    blobs: Blobs,
+    suffixes: Sequence[str] = (),
+    *,
+    limit: int = SIZE_LIMIT,
+    beside: Mapping[str, tuple[Path, int]] | None = None,
+) -> str:
     """Stores the package of a flow and returns its sha256 in hex: equal for equal files.
 
-    Raises ``CodeTooLarge`` above ``limit`` bytes.
+    ``beside`` are files from elsewhere that come to lie beside the flow file, with their sizes. Raises
+    ``CodeCollides`` where a name is taken already, and ``CodeTooLarge`` above ``limit`` bytes.
     """
     found = []
     for one in files_of(flow_file, suffixes):
         found.append(one)
         if len(found) > COUNT_LIMIT:
             raise _too_many(flow_file)
+    if beside:
+        _check_names(found, beside)
+        found = sorted([*found, *((inside, path, size) for inside, (path, size) in beside.items())])
     if sum(size for _, _, size in found) > limit:
         raise _too_large(flow_file, found, limit)
     with blobs.put_stream() as stream:
@@ -175,6 +187,22 @@ def _skipped(entry: os.DirEntry[str]) -> bool:
     if entry.name.startswith(".") or entry.name.endswith(".locks") or entry.name == "__pycache__":
         return True
     return Path(entry.path, "pyvenv.cfg").is_file() or Path(entry.path).absolute() == cache_root()
+
+
+def _check_names(found: Sequence[tuple[str, Path, int]], beside: Mapping[str, tuple[Path, int]]) -> None:
+    """Raises ``CodeCollides`` where a file, or a name that steps import, is there on both sides."""
+    own = {name: path for inside, path, _ in found for name in (inside, _imported(inside)) if name}
+    for inside, (path, _) in sorted(beside.items()):
+        other = own.get(inside) or own.get(_imported(inside) or inside)
+        if other is not None and other != path:
+            message = f"{path} is to travel as code, and {other} beside the flow has the same name"
+            raise CodeCollides(message, data={"paths": [str(path), str(other)]})
+
+
+def _imported(inside: str) -> str | None:
+    """What steps import a file at the top by, or a package's first file; None for other files."""
+    name = inside.removesuffix("/__init__.py") if inside.endswith("/__init__.py") else inside.removesuffix(".py")
+    return f"import {name}" if name != inside and "/" not in name else None
 
 
 def _too_large(flow_file: Path, found: list[tuple[str, Path, int]], limit: int) -> CodeTooLarge:

@@ -42,6 +42,28 @@ def _request(one: EnvRequest, settings: Settings) -> Request:
     return locks.widened(request, settings)
 
 
+def code_of_steps(wanted: Mapping[str, Request | None]) -> dict[str, tuple[Path, int]]:
+    """The files that travel with the flow's code because steps ask for projects as code: path inside -> file, size.
+
+    Raises ``CodeCollides`` and the errors of ``projectfiles.code_of``.
+    """
+    folders = sorted({folder for one in wanted.values() if one is not None for folder in one.spec.code})
+    if not folders:
+        return {}
+    from flowkiln.envs import projectfiles
+    from flowkiln.envs.directerrors import CodeCollides
+
+    found: dict[str, tuple[Path, int]] = {}
+    tops: dict[str, Path] = {}
+    for folder in folders:
+        for inside, file in projectfiles.code_of(folder, environ=os.environ).items():
+            top = inside.partition("/")[0].removesuffix(".py")
+            if tops.setdefault(top, folder) != folder:
+                raise CodeCollides(f"{tops[top]} and {folder} both travel as code and both have {top!r}")
+            found[inside] = file
+    return found
+
+
 def of_project(pyproject: Path, settings: Settings, name: str | None = None) -> list[Request]:
     """The requests of ``[tool.flowkiln.envs]``, or the one called ``name``. Raises ``BadSource``."""
     from flowkiln.envs import sources

@@ -93,7 +93,7 @@ def run(
     store = FolderStore(settings.store)
     store.sweep()
     places, locks = _places(order, graph, extra, settings, reporter, store)
-    code = package.snapshot(order.file, store.blobs, order.suffixes)
+    code = package.snapshot(order.file, store.blobs, order.suffixes, beside=places.code)
     plan = planning.plan(
         graph, places.prefixes, places.images, script=order.file.name, code=code, options=_options(order, settings)
     )
@@ -110,10 +110,11 @@ def run(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Places:
-    """What each step runs in: a prefix, and an image where that lies in one."""
+    """What each step runs in: a prefix, and an image where that lies in one; files that travel as code."""
 
     prefixes: dict[str, Prefix]
     images: dict[str, ImageRef]
+    code: dict[str, tuple[Path, int]]
 
 
 def _places(
@@ -128,10 +129,12 @@ def _places(
     wanted: dict[str, Request | None] = dict.fromkeys(graph.nodes)
     locks: dict[str, EnvLock | None] = dict.fromkeys(graph.nodes)
     record: dict[str, JSONObject] = {}
+    code: dict[str, tuple[Path, int]] = {}
     if declares_environment(order.flow, extra):
         from flowkiln.wiring import requests
 
         wanted = requests.of_flow(order.flow, graph, settings)
+        code = requests.code_of_steps(wanted)
         locks = requests.locks_of_steps(wanted, settings, reporter, order.policy)
     ready = _contained(graph, locks, wanted, settings, reporter, order.policy)
     prefixes = {name: one.prefix for name, one in ready.items()}
@@ -144,7 +147,7 @@ def _places(
         from flowkiln.wiring import requests
 
         record = requests.record_of_steps(wanted, locks, store.blobs, pins)
-    return _Places(prefixes=prefixes, images=images), record
+    return _Places(prefixes=prefixes, images=images, code=code), record
 
 
 def _contained(

@@ -66,6 +66,15 @@ def mixed(
     return project
 
 
+DOCKER = ("--with", "docker")
+SEEN = """\
+import os
+for name in ("ACTIVATED_HOME", "ACTIVATED_PATHS", "ENV_VARS_ONE"):
+    print(os.environ[name].replace(os.environ["CONDA_PREFIX"], "@"))
+"""
+"""Says what activation set, with the prefix as a sign."""
+
+
 def environments(project: Project, flow: str = "Activating") -> dict[str, dict[str, Any]]:
     """What the last run recorded of the environment of each step."""
     run = (project.folder / "id").read_text().strip()
@@ -184,11 +193,12 @@ def test_the_example_is_the_same_as_processes_and_in_containers(
         assert (proof["level"], proof["vouched"]) == ("digest", "engine")
     before = locks(project, "mixed/pyproject.locks")
     stop()
-    for words in ((), ("--with", "docker")):
+    for words in ((), DOCKER):
         done = project.python("mixed/weather.py", "run", "--verify-env", "full", *words).ok()
         assert results(done.out) == texts[0]
-    other = project.python("mixed/stations.py", "run").ok()
-    assert results(other.out)[0] == "741 hours that all airports have"
+    others = [results(project.python("mixed/stations.py", "run", *words).ok().out) for words in ((), DOCKER)]
+    assert others[0] == others[1]
+    assert others[0][0] == "741 hours that all airports have"
     assert locks(project, "mixed/pyproject.locks") == before
 
 
@@ -210,6 +220,22 @@ def test_activation_is_the_same_in_processes_and_containers(mixed: Project) -> N
     assert as_processes == in_containers
     assert set(activated) <= set(as_processes["start"]["variables"])
     assert "ENV_VARS_ONE" not in as_processes["end"]["variables"]
+    run = (mixed.folder / "id").read_text().strip()
+    for env, one in (("flow.py:end", "1"), (f"Activating/{run}/end/2", "the step's")):
+        for words in (("--with", "docker"), ()):
+            seen = mixed.flowkiln("env", "exec", env, *words, "--", "python", "-c", SEEN).ok().out
+            assert seen.splitlines() == ["@/share/activated", "a:", one]
+    absent = ("env", "exec", "flow.py:end", "--with", "docker", "--", "no-such-program")
+    mixed.flowkiln(*absent).failed(127, "no-such-program could not be started: No such file or directory")
+
+
+def test_libraries_that_no_package_brings_are_named_for_conda_packages_too(mixed: Project) -> None:
+    mixed.flowkiln("env", "lock", "flow.py").ok()
+    words = ("env", "bake", "flow.py:end", "--to", "oci:images", "--platform", "linux/amd64")
+    baked = mixed.flowkiln(*words).ok()
+    (told,) = re.findall(r"neither its packages nor its base have (.*)\. If it is used", baked.err)
+    # the interpreter is Debian's, whose module nis needs what no package of the channel has
+    assert told == "libnsl.so.2 (needed by python), libtirpc.so.3 (needed by python)"
 
 
 def test_scripts_of_packages_are_refused_with_the_step(mixed: Project) -> None:
@@ -219,6 +245,24 @@ def test_scripts_of_packages_are_refused_with_the_step(mixed: Project) -> None:
         done = mixed.run(*words)
         done.failed(2, "[ENV084] step 'start': scripts of conda packages", "post-link 1.0 (post-link)", "hint:")
     assert not list(mixed.home.rglob("post-link-ran.txt"))
+
+
+def test_a_driver_too_old_for_cuda_is_refused_at_launch_and_an_unknown_one_is_recorded(mixed: Project) -> None:
+    text = (mixed.folder / "flow.py").read_text()
+    mixed.write("flow.py", text.replace('python="3.11",', 'python="3.11", cuda="12.4",'))
+    mixed.run("--run-id-file", "id").ok()
+    run = (mixed.folder / "id").read_text().strip()
+    opened = (mixed.folder / ".flowkiln" / "flows" / "Activating" / "runs" / run).read_text().splitlines()[0]
+    recorded = [one["driver"] for one in json.loads(opened)["locks"].values()]
+    assert recorded == [{"cuda": "12.4", "found": None}] * 2
+    version = mixed.write("version", "NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.104.05  Sat Aug 19\n")
+    patch = (
+        f"from pathlib import Path\nfrom flowkiln.envs import driver\ndriver.KERNEL_FILE = Path({str(version)!r})\n"
+    )
+    mixed.environ["PYTHONPATH"] = str(mixed.write("patch/sitecustomize.py", patch).parent)
+    for words in (DOCKER, ()):
+        done = mixed.run(*words)
+        done.failed(17, "[ENV085] step 'start': the lock is for CUDA 12.4", "driver 550.54.14", "has 535.104.05")
 
 
 def test_a_lock_stays_until_an_upgrade_and_then_moves_that_package_only(
@@ -242,6 +286,47 @@ def test_a_lock_stays_until_an_upgrade_and_then_moves_that_package_only(
         "flowkiln.lock",
         "start.conda-lock.yml",
     }
+
+
+def test_an_upgrade_in_a_mixed_environment_moves_only_what_it_must_on_both_sides(
+    mixed: Project,
+    package_index: PackageIndex,
+    conda_channel: Channel,
+    channel_server: ChannelServer,
+    tmp_path: Path,
+) -> None:
+    older = conda_channel.mirror(tmp_path / "older")
+    for subdir in ("linux-64", "linux-aarch64"):
+        for path in (older.folder / subdir).glob("numpy-2.*"):
+            older.omit(path)
+    channel_server.mount("main", older.index())
+    package_index.add(wheel("user", "1.0", requires=("numpy<2", "beta")), wheel("beta", "1.0"))
+    text = (mixed.folder / "flow.py").read_text()
+    text = text.replace('@pypi(packages={"alpha": "*"})', '@pypi(packages={"alpha": "*", "user": "*"})')
+    mixed.write("flow.py", text.replace('"env-vars": "*"', '"env-vars": "*", "numpy": "*"'))
+    mixed.flowkiln("env", "lock", "flow.py").ok()
+    first = versions(mixed, "end")
+    assert [first[name] for name in ("numpy", "user", "beta", "alpha")] == ["1.26.4", "1.0", "1.0", "1.0"]
+    told = mixed.flowkiln("env", "why", "python", "flow.py:end").ok().out
+    assert "\n  user 1.0 -> numpy 1.26.4 -> python 3.11.2\n" in told
+
+    channel_server.mount("main", conda_channel)
+    package_index.add(
+        wheel("user", "2.0", requires=("numpy>=2", "beta")), wheel("user", "1.1", requires=("numpy<2",))
+    )
+    package_index.add(wheel("beta", "2.0"), wheel("alpha", "2.0"))
+
+    def upgraded(name: str) -> dict[str, str]:
+        before = versions(mixed, "end")
+        mixed.flowkiln("env", "lock", "--upgrade", name, "flow.py").ok()
+        now = versions(mixed, "end")
+        return {one: now.get(one, "gone") for one in before if now.get(one) != before[one]}
+
+    assert upgraded("beta") == {"beta": "2.0"}
+    assert upgraded("user") == {"user": "1.1", "beta": "gone"}  # the newest that the numpy of the lock allows
+    mixed.flowkiln("env", "lock", "--upgrade", "absent", "flow.py").failed(2)
+    assert upgraded("numpy") == {"numpy": "2.2.6", "user": "2.0"}  # its 1.1 does not accept this one
+    assert versions(mixed, "end")["alpha"] == "1.0"
 
 
 def test_shown_3_an_arm64_image_of_a_mixed_environment_is_baked_without_running_it(

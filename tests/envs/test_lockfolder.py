@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tomllib
 from dataclasses import replace
 from pathlib import Path
 
@@ -118,6 +119,15 @@ def test_permissions_do_not_follow_the_umask(folder: LockFolder) -> None:
     finally:
         os.umask(before)
     assert {oct(path.stat().st_mode & 0o777) for path in folder.path.iterdir()} == {"0o644"}
+
+
+def test_what_conda_provides_is_no_dependency_in_a_file_of_wheels(folder: LockFolder) -> None:
+    wheels = (a_wheel("alpha", requires=("beta", "numpy")), a_wheel("beta", requires=("numpy",)))
+    text = pylock.serialise("3.11", wheels)
+    assert pylock.read_ours(text, folder.path) == ("3.11", wheels)
+    entries = tomllib.loads(text)["packages"]
+    assert [entry.get("dependencies") for entry in entries] == [[{"name": "beta"}], None]
+    assert [entry["tool"]["flowkiln"]["conda"] for entry in entries] == [{"provides": ["numpy"]}] * 2
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -12,20 +13,26 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flowkiln.envs.condaunpack import unpack
 from flowkiln.images import elf, libraries
 from flowkiln.images.elf import Elf
 from flowkiln.images.errors import ForeignProgram
 from flowkiln.images.libraries import Missing, Program
+from tests.envs import condalocks
 from tests.images import made
 from tests.images.elves import AMD64, ARM64, CUDA, old, shared
 from tests.images.team import LINUX, Machine, push_base
 from tests.services import unavailable
+from tests.services.condaarchive import Link
+from tests.services.condapackages import PLACEHOLDER, package
 from tests.services.wheels import wheel
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
+    from flowkiln.envs.lock import LockedConda
     from tests.images.registries import Clients
+    from tests.services.condapackages import FileMode
     from tests.services.index import PackageIndex
     from tests.services.registry import FakeRegistry
     from tests.services.wheels import Distribution
@@ -136,6 +143,61 @@ def test_the_package_of_a_missing_library_is_named() -> None:
         Missing(library="libown.so.7", package=None, needed_by=("cv",)),
     )
     assert tuple(Missing.from_json(row.to_json()) for row in found) == found
+
+
+def conda(folder: Path, name: str, files: Mapping[str, bytes | Link]) -> LockedConda:
+    """A package of these files, in a channel at ``folder``."""
+    mark = PLACEHOLDER.encode()
+    named = [path for path, data in files.items() if isinstance(data, bytes) and mark in data]
+    prefix_files: dict[str, tuple[FileMode, str]] = dict.fromkeys(named, ("binary", PLACEHOLDER))
+    path = package(folder, name, subdir="linux-64", files=files, prefix_files=prefix_files)
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    return condalocks.package(name, subdir="linux-64", filename=path.name, sha256=sha256)
+
+
+def seen(folder: Path, locked: LockedConda) -> tuple[Program, ...]:
+    target = folder / "unpacked" / locked.name
+    target.mkdir(parents=True)
+    unpacked = unpack(folder / "linux-64" / locked.filename, locked, target)
+    return libraries.read_conda(unpacked, lambda stored: str(target / stored))
+
+
+def test_conda_packages_find_each_other_by_rpath_prefix_dependency_and_link(tmp_path: Path) -> None:
+    blas = conda(tmp_path, "blas", {"lib/libopen.so": shared(), "lib/libblas.so.3": Link("libopen.so")})
+    user = conda(
+        tmp_path,
+        "user",
+        {
+            "lib/own/a.so": shared("libblas.so.3", "libdep.so", rpath="$ORIGIN/.."),
+            "lib/own/b.so": shared("libblas.so.3", "libGL.so.1", rpath=f"{PLACEHOLDER}/lib"),
+            "lib/own/c.so": shared("libopen.so"),
+            "lib/own/d.so": shared("libelse.so", machine=ARM64),
+        },
+    )
+    dep = conda(tmp_path, "dep", {"share/libdep.so": shared()})
+    programs = {one.sha256: seen(tmp_path, one) for one in (blas, user, dep)}
+
+    wheel_of = made.wheel("on-top")
+    programs[wheel_of.sha256] = (Program("site", "x.so", Elf(AMD64, ("libdep.so",))),)
+
+    def lacking(*depends: str, needs: str = "dep") -> list[tuple[str, tuple[str, ...]]]:
+        packages = (blas, replace(user, depends=depends), replace(dep, provides=(("dep-of", "1.0"),)))
+        part = replace(made.part(replace(wheel_of, requires=(f"{needs}-of",))), conda=packages)
+        return [(one.library, one.needed_by) for one in libraries.missing(part, programs, BASE)]
+
+    gl = ("libGL.so.1", ("user",))
+    assert lacking("dep >=1", "blas") == [gl]
+    assert lacking("dep") == [gl, ("libopen.so", ("user",))]
+    assert lacking("blas=1.0") == [gl, ("libdep.so", ("user",))]
+    assert lacking("dep", "blas", needs="absent") == [gl, ("libdep.so", ("on-top",))]
+
+
+def test_a_conda_package_for_another_processor_is_refused(tmp_path: Path) -> None:
+    wrong = conda(tmp_path, "wrong", {"lib/x.so": shared(machine=ARM64)})
+    programs = seen(tmp_path, wrong)
+    with pytest.raises(ForeignProgram, match=r"wrong-1\.0-0\.conda holds lib/x\.so, which is for arm64"):
+        libraries.check(wrong, programs, "amd64")
+    libraries.check(replace(wrong, url=wrong.url.replace("linux-64", "noarch")), programs, "amd64")
 
 
 # -- images ----------------------------------------------------------------------------------------------------

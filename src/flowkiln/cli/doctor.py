@@ -105,8 +105,12 @@ def _python(settings: Settings) -> Finding:  # noqa: ARG001  every check is call
 
 
 def _machine(settings: Settings) -> Finding:  # noqa: ARG001
+    from flowkiln.envs import driver
+
     libc = platforms.host_glibc()
     shown = f", glibc {libc[0]}.{libc[1]}" if libc else ""
+    found = driver.found()
+    shown += f", NVIDIA driver {found}" if found else ""
     return Finding("machine", "ok", f"{platforms.host()}{shown}, {os.cpu_count()} cores")
 
 

@@ -175,7 +175,7 @@ def _contained(speaker: Session, text: str, command: Sequence[str]) -> int:
     if not command:
         speaker.say(f"{text}: the current folder is {terminals.HERE}; `exit` leaves the container")
     variables = {"PYTHONPATH": ""}  # what steps need of flowkiln is none of this environment's business
-    seat = Seat(step=step, binds=[here], folder=terminals.HERE, variables=variables, command=command)
+    seat = Seat(step=step, binds=[_runtime(), here], folder=terminals.HERE, variables=variables, command=command)
     return _docker(docker, bakery, settings, seat)
 
 

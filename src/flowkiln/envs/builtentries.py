@@ -42,7 +42,10 @@ def block(wheel: LockedWheel, build: LockedBuild) -> list[str]:
 
 
 def read(entry: dict[str, Any]) -> LockedWheel:
-    """The built wheel of an entry. Raises ``KeyError``, ``TypeError``, ``ValueError`` or ``AttributeError``."""
+    """The built wheel of an entry, without what it needs.
+
+    Raises ``KeyError``, ``TypeError``, ``ValueError`` or ``AttributeError``.
+    """
     told = entry["tool"]["flowkiln"]
     wheel = told["wheel"]
     if not digests.is_digest(f"sha256:{wheel['sha256']}") or "/" in wheel["name"]:
@@ -52,7 +55,6 @@ def read(entry: dict[str, Any]) -> LockedWheel:
         name=str(entry["name"]),
         version=str(entry["version"]),
         index=entry.get("index"),
-        requires=tuple(str(one["name"]) for one in entry.get("dependencies", [])),
         filename=str(wheel["name"]),
         url=build.source.url,
         sha256=str(wheel["sha256"]),

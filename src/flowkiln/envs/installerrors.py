@@ -285,3 +285,17 @@ class LinkScripts(InstallError):
     code = "ENV084"
     title = "Conda package wants to run a script"
     advice = "Take another build of it, or the same library from PyPI."
+
+
+class DriverTooOld(InstallError):
+    """The lock was made for a CUDA that the NVIDIA driver of this machine is too old for.
+
+    ``cuda="12.4"`` says that the machines of a step have a driver that offers CUDA 12.4, and packages were chosen
+    for that. The message names the oldest such driver and the one that is here. Where no driver can be seen, as on
+    a machine without a GPU, nothing is refused. For an engine on another machine it is not known either.
+    """
+
+    code = "ENV085"
+    title = "GPU driver is too old"
+    exit_code = ExitCode.ENVIRONMENT
+    advice = "Update the driver, run where a newer one is, or lock with an older `cuda=`."

@@ -68,8 +68,8 @@ class LockedWheel:
 
     ``name`` is normalised (PEP 503); ``url`` carries no credentials; ``sha256`` is 64 hex digits; ``size`` is in
     bytes or None where the index does not say; ``index`` is the index URL it was found on, without credentials.
-    ``requires`` are the normalised names of the locked distributions that it depends on, sorted. A wheel that was
-    built has ``build``, and its ``url`` is that of the source.
+    ``requires`` are the normalised names of the distributions that it depends on, sorted: wheels of the lock and
+    what its conda packages provide. A wheel that was built has ``build``, and its ``url`` is that of the source.
     """
 
     name: str

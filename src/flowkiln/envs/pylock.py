@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
@@ -21,7 +21,7 @@ from flowkiln.envs.spec import normal_name
 from flowkiln.envs.tomltext import quoted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
     from pathlib import Path
 
 LOCK_VERSION = "1.0"
@@ -58,8 +58,9 @@ def serialise(python: str, wheels: Iterable[LockedWheel]) -> str:
         f"requires-python = {quoted('==' + python + '.*')}",
         *([] if (wheels := sorted(wheels, key=lambda wheel: wheel.name)) else ["packages = []"]),
     ]
+    names = {wheel.name for wheel in wheels}
     for wheel in wheels:
-        lines += ["", *_block(wheel)]
+        lines += ["", *_block(wheel, names)]
     return "\n".join(lines) + "\n"
 
 
@@ -68,7 +69,8 @@ def preferences(python: str, wheels: Iterable[LockedWheel]) -> str:
     return serialise(python, [one for one in wheels if one.build is None or one.build.source.kind == "sdist"])
 
 
-def _block(wheel: LockedWheel) -> list[str]:
+def _block(wheel: LockedWheel, names: Collection[str]) -> list[str]:
+    """The entry of a wheel in a file with packages ``names``: others that it needs are no dependencies there."""
     lines = [
         "[[packages]]",
         f"name = {quoted(wheel.name)}",
@@ -76,10 +78,11 @@ def _block(wheel: LockedWheel) -> list[str]:
     ]
     if wheel.index:
         lines.append(f"index = {quoted(wheel.index)}")
-    if wheel.requires:
-        lines += ["dependencies = [", *(f"  {{ name = {quoted(name)} }}," for name in wheel.requires), "]"]
+    own = [name for name in wheel.requires if name in names]
+    if own:
+        lines += ["dependencies = [", *(f"  {{ name = {quoted(name)} }}," for name in own), "]"]
     if wheel.build is not None:
-        return [*lines, *builtentries.block(wheel, wheel.build)]
+        return [*lines, *builtentries.block(wheel, wheel.build), *_elsewhere(wheel, names)]
     lines += [
         "",
         "[[packages.wheels]]",
@@ -89,7 +92,15 @@ def _block(wheel: LockedWheel) -> list[str]:
         *([f"size = {wheel.size}"] if wheel.size is not None else []),
         f"hashes = {{ sha256 = {quoted(wheel.sha256)} }}",
     ]
-    return lines
+    return [*lines, *_elsewhere(wheel, names)]
+
+
+def _elsewhere(wheel: LockedWheel, names: Collection[str]) -> list[str]:
+    """The table of what ``wheel`` needs and the file has not: conda packages provide it."""
+    needed = [name for name in wheel.requires if name not in names]
+    if not needed:
+        return []
+    return ["", "[packages.tool.flowkiln.conda]", "provides = [", *(f"  {quoted(name)}," for name in needed), "]"]
 
 
 def is_ours(text: str) -> bool:
@@ -117,8 +128,11 @@ def read_ours(text: str, path: Path) -> tuple[str, tuple[LockedWheel, ...]]:
 
 
 def _ours(entry: dict[str, Any]) -> LockedWheel:
-    if "tool" in entry:
-        return builtentries.read(entry)
+    own = entry.get("tool", {}).get("flowkiln", {})
+    needed = [one["name"] for one in entry.get("dependencies", [])] + own.get("conda", {}).get("provides", [])
+    requires = tuple(sorted(map(_text, needed)))
+    if "build" in own:
+        return replace(builtentries.read(entry), requires=requires)
     (wheel,) = entry["wheels"]
     sha256 = wheel["hashes"]["sha256"]
     if not digests.is_digest(f"sha256:{sha256}"):
@@ -128,7 +142,7 @@ def _ours(entry: dict[str, Any]) -> LockedWheel:
         name=_text(entry["name"]),
         version=_text(entry["version"]),
         index=entry.get("index"),
-        requires=tuple(_text(one["name"]) for one in entry.get("dependencies", [])),
+        requires=requires,
         filename=_text(wheel["name"]),
         url=_text(wheel["url"]),
         sha256=sha256,

@@ -400,7 +400,7 @@ def _wheel(
 ) -> LockedWheel:
     """The one wheel of ``package``: the one whose metadata was used, if the target takes it. Proof that it fits."""
     used = answer.trace.chosen.get((package.name, package.version), "")
-    names = {one.name for one in packages}
+    names = {one.name for one in packages} | {name for name, _ in provided.of(question.conda)}
     requires = tuple(sorted(answer.trace.edges.get(package.name, set()) & names))
     for one in question.handed:
         if one.name == package.name and (one.direct or one.filename == used):

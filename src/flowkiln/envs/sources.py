@@ -160,9 +160,9 @@ def _link_scripts(given: Mapping[str, Any], where: str) -> tuple[str, ...]:
     """The conda packages whose link scripts may run. Raises ``UnknownOption`` where there can be none."""
     told = given.get("link_scripts", ())
     if isinstance(told, str) or not all(isinstance(name, str) and name for name in told):
-        raise UnknownOption(f"{_at(where)}link_scripts is a list of conda packages, not {told!r}")
+        raise UnknownOption(f"{packageoptions.at(where)}link_scripts is a list of conda packages, not {told!r}")
     if told and not {"conda", "source"} & set(given):
-        message = f"{_at(where)}link_scripts belong to conda packages, and there are none"
+        message = f"{packageoptions.at(where)}link_scripts belong to conda packages, and there are none"
         raise UnknownOption(message, hint="Declare them with @conda, or as `conda` in a pyproject.toml.")
     return tuple(sorted({name.strip().lower() for name in told}))
 

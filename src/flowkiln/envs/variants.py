@@ -19,6 +19,25 @@ PACKAGES = (
 """What uv's ``--torch-backend`` takes from PyTorch's index."""
 DRIVERS = {"11": "450.80.02", "12": "525.60.13", "13": "580.65.06"}
 """The oldest Linux driver for a major version of CUDA: newer minor versions run on it as well."""
+_MINORS = {
+    "11.1": "455.23",
+    "11.2": "460.27.03",
+    "11.3": "465.19.01",
+    "11.4": "470.42.01",
+    "11.5": "495.29.05",
+    "11.6": "510.39.01",
+    "11.7": "515.43.04",
+    "11.8": "520.61.05",
+    "12.1": "530.30.02",
+    "12.2": "535.54.03",
+    "12.3": "545.23.06",
+    "12.4": "550.54.14",
+    "12.5": "555.42.02",
+    "12.6": "560.28.03",
+    "12.8": "570.26",
+    "12.9": "575.51.03",
+}
+"""The Linux driver that came with a minor version of CUDA: the oldest one that says that it offers it."""
 _CUDA = re.compile(r"(?P<major>\d{2})\.(?P<minor>\d)")
 
 
@@ -47,4 +66,4 @@ def virtual(cuda: str, names: Iterable[str]) -> tuple[tuple[str, str], ...]:
 def driver(version: str) -> str | None:
     """The oldest Linux driver that offers CUDA ``version``, None where that is not known."""
     major, _, minor = version.partition(".")
-    return DRIVERS.get(major) if minor in {"", "0"} else None
+    return DRIVERS.get(major) if minor in {"", "0"} else _MINORS.get(version)

@@ -211,9 +211,10 @@ class NoRepository(ImageError):
 
 
 class ForeignProgram(ImageError):
-    """A wheel of the lock holds programs for other processors than the image's, and none for its own.
+    """A package of the lock holds programs for other processors than the image's, and none for its own.
 
-    Its file name says that it is for this platform, and its content says otherwise: importing it would fail with
+    Its file name, or the folder of its channel, says that it is for this platform, and its content says otherwise:
+    importing it would fail with
     "wrong ELF class" or "cannot open shared object file". Nothing was pushed or loaded. Another version or another
     index of the package may have a right one.
     """

@@ -7,9 +7,12 @@ the file itself names, or because a package that the needing one depends on load
 from __future__ import annotations
 
 import posixpath
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from flowkiln.envs.lock import LockedConda
+from flowkiln.envs.spec import normal_name
 from flowkiln.images import elf
 from flowkiln.images.elf import Elf
 from flowkiln.images.errors import ForeignProgram
@@ -19,10 +22,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from flowkiln._base.json import JSONObject
-    from flowkiln.envs.lock import LockedWheel, PlatformLock
-    from flowkiln.envs.wheel import Wheel, WheelFile
+    from flowkiln.envs.condapackage import CondaPackage
+    from flowkiln.envs.lock import Locked, PlatformLock
+    from flowkiln.envs.wheel import Wheel
 
-SCHEMA = 1
+SCHEMA = 2
 PACKAGES = {
     "libEGL.so.1": "libegl1",
     "libGL.so.1": "libgl1",
@@ -75,8 +79,18 @@ DRIVERS = ("libcuda.so", "libnvidia-", "libnvcuvid.so", "libnvoptix.so")
 """Begins of names that the container runtime brings in from the machine, with the driver."""
 
 
+_LINK = 0
+"""The processor of a link, which may lead into another package: ELF's number for none."""
+PREFIX = "$PREFIX"
+"""Stands for the environment's prefix in the folders that a file names."""
+
+
 class Program(NamedTuple):
-    """A program or shared object of a wheel: ``scheme`` and ``path`` are those of its ``WheelFile``."""
+    """A program or shared object of a package: ``scheme`` and ``path`` are those of its ``WheelFile``.
+
+    Those of a ``CondaFile`` below the prefix have the scheme ``data``. Folders to search are as in the file, those
+    that name the prefix with ``PREFIX`` for it.
+    """
 
     scheme: str
     path: str
@@ -125,47 +139,78 @@ def read(wheel: Wheel, stored: Callable[[str], str]) -> tuple[Program, ...]:
     """
     found = []
     for file in wheel.files:
-        if _may_be_loaded(file):
+        if _may_be_loaded(file.scheme, file.path, file.size, executable=file.executable):
             seen = elf.of_file(stored(file.stored))
             if seen is not None:
                 found.append(Program(file.scheme, file.path, seen))
     return tuple(found)
 
 
-def _may_be_loaded(file: WheelFile) -> bool:
-    name = file.path.rpartition("/")[2]
-    return file.size >= 52 and (file.executable or file.scheme == "scripts" or ".so" in name or "." not in name)
+def read_conda(package: CondaPackage, stored: Callable[[str], str]) -> tuple[Program, ...]:
+    """``read`` of an unpacked conda package. A link to a library counts as one of that name that needs nothing.
+
+    Raises ``OSError``.
+    """
+    found = []
+    for file in package.files:
+        scheme = {"prefix": "data"}.get(file.place, file.place)
+        if file.target:
+            if ".so" in file.path:
+                found.append(Program(scheme, file.path, Elf(_LINK)))
+        elif _may_be_loaded(scheme, file.path, file.size, executable=file.executable):
+            seen = elf.of_file(stored(file.stored))
+            if seen is not None:
+                search = tuple(_prefixed(folder, file.placeholder) for folder in seen.search)
+                found.append(Program(scheme, file.path, seen._replace(search=search)))
+    return tuple(found)
 
 
-def check(wheel: LockedWheel, programs: Iterable[Program], arch: str) -> None:
-    """Raises ``ForeignProgram`` for a wheel whose programs are all of other processors than ``arch``.
+def _prefixed(folder: str, placeholder: str) -> str:
+    inside = placeholder and (folder == placeholder or folder.startswith(f"{placeholder}/"))
+    return PREFIX + folder.removeprefix(placeholder) if inside else folder
 
-    A wheel for any platform may bring programs for several, and one for this platform data for others.
+
+def _may_be_loaded(scheme: str, path: str, size: int, *, executable: bool) -> bool:
+    name = path.rpartition("/")[2]
+    return size >= 52 and (executable or scheme == "scripts" or ".so" in name or "." not in name)
+
+
+def check(package: Locked, programs: Iterable[Program], arch: str) -> None:
+    """Raises ``ForeignProgram`` for a package whose programs are all of other processors than ``arch``.
+
+    One for any platform may bring programs for several, and one for this platform data for others.
     """
     machines = [one.elf.machine for one in programs if one.elf.machine in elf.PROCESSORS]
-    if not machines or wheel.filename.endswith("-any.whl") or MACHINES[arch] in machines:
+    if not machines or _for_any(package) or MACHINES[arch] in machines:
         return
     one = next(one for one in programs if one.elf.machine in elf.PROCESSORS)
     names = {number: name for name, number in MACHINES.items()}
     theirs = names.get(one.elf.machine, f"ELF machine {one.elf.machine}")
-    message = f"{wheel.filename} holds {one.path}, which is for {theirs}; the image is for {arch}"
+    message = f"{package.filename} holds {one.path}, which is for {theirs}; the image is for {arch}"
     raise ForeignProgram(message, data={"path": one.path, "machine": one.elf.machine})
+
+
+def _for_any(package: Locked) -> bool:
+    return package.subdir == "noarch" if isinstance(package, LockedConda) else package.filename.endswith("-any.whl")
 
 
 def missing(
     part: PlatformLock, programs: Mapping[str, Sequence[Program]], base: Iterable[str]
 ) -> tuple[Missing, ...]:
-    """The libraries that ``programs``, by the sha256 of their wheels, need and nothing has, sorted by name.
+    """The libraries that ``programs``, by the sha256 of their packages, need and nothing has, sorted by name.
 
     ``base`` are the names of the libraries that the base has.
     """
     machine = MACHINES[part.platform.arch]
     native = {
-        wheel.name: [one for one in programs[wheel.sha256] if one.elf.machine == machine] for wheel in part.wheels
+        one.sha256: [each for each in programs[one.sha256] if each.elf.machine in (machine, _LINK)]
+        for one in part.packages
     }
+    label = {one.sha256: one.name for one in part.packages}
     places = {_place(one, part.python) for found in native.values() for one in found}
     names = {name: {one.path.rpartition("/")[2] for one in found} for name, found in native.items()}
-    requires = {wheel.name: wheel.requires for wheel in part.wheels}
+    requires = _requires(part)
+    shared = _interpreters(part, native)
     there = frozenset(base)
     lacking: dict[str, set[str]] = {}
     for name, found in native.items():
@@ -175,12 +220,37 @@ def missing(
                 plain = library.rpartition("/")[2]
                 if plain in there or plain in near or plain.startswith(DRIVERS):
                     continue
-                if not any(posixpath.join(folder, plain) in places for folder in _search(one, part.python)):
-                    lacking.setdefault(plain, set()).add(name)
+                if not any(
+                    posixpath.join(folder, plain) in places for folder in (*_search(one, part.python), *shared)
+                ):
+                    lacking.setdefault(plain, set()).add(label[name])
     return tuple(
         Missing(library=library, package=PACKAGES.get(library), needed_by=tuple(sorted(by)))
         for library, by in sorted(lacking.items())
     )
+
+
+def _requires(part: PlatformLock) -> dict[str, tuple[str, ...]]:
+    """The packages that each needs directly, by sha256."""
+    conda = {normal_name(one.name): one.sha256 for one in part.conda}
+    brought = {name: one.sha256 for one in part.conda for name, _ in one.provides}
+    wheels = {one.name: one.sha256 for one in part.wheels}
+    found = {
+        one.sha256: tuple({**brought, **wheels}[name] for name in one.requires if name in brought | wheels)
+        for one in part.wheels
+    }
+    for one in part.conda:
+        names = (normal_name(re.split(r"[\s=<>!~\[]", spec, maxsplit=1)[0]) for spec in one.depends)
+        found[one.sha256] = tuple(conda[name] for name in names if name in conda)
+    return found
+
+
+def _interpreters(part: PlatformLock, native: Mapping[str, Sequence[Program]]) -> set[str]:
+    """The folders that conda's own interpreter searches: for all that it loads, where they stand as RPATH."""
+    python = part.own_python
+    programs = native[python.sha256] if python is not None else ()
+    name = f"bin/python{part.python}"
+    return {folder for one in programs if _place(one, part.python) == name for folder in _search(one, part.python)}
 
 
 def _place(one: Program, python: str) -> str:
@@ -195,10 +265,12 @@ def _search(one: Program, python: str) -> Iterable[str]:
         plain = folder.replace("${ORIGIN}", "$ORIGIN")
         if plain.startswith("$ORIGIN"):
             yield posixpath.normpath(f"{origin}/{plain.removeprefix('$ORIGIN')}")
+        elif plain == PREFIX or plain.startswith(f"{PREFIX}/"):
+            yield posixpath.normpath(plain.removeprefix(PREFIX).lstrip("/"))
 
 
 def _closure(name: str, requires: Mapping[str, Sequence[str]]) -> set[str]:
-    """The distribution with all that it depends on in this environment."""
+    """The package with all that it depends on in this environment."""
     found: set[str] = set()
     pending = [name]
     while pending:

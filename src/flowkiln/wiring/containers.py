@@ -13,6 +13,7 @@ from flowkiln._base import paths
 from flowkiln._base.engineerrors import ImageMissing
 from flowkiln._base.errors import concerning
 from flowkiln._base.platforms import Platform
+from flowkiln.envs import driver
 from flowkiln.executor.plan import ImageRef, Prefix
 from flowkiln.images import loading, places, reference
 from flowkiln.images.errors import NoImage, NotBaked
@@ -75,6 +76,10 @@ def _prepared(
         policy = replace(policy, locked=True)
     pins = bakery.pin(list(dict.fromkeys(wishes.values())), policy)
     plans = {step: bakery.plan(wish, pins[wish]) for step, wish in wishes.items()}
+    if not bakery.engine.endpoint.remote:
+        for step, plan in plans.items():
+            with concerning(step):
+                driver.check(plan.part)
     unique = {plan.image_key: (wishes[step], plan) for step, plan in plans.items()}
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         done = pool.map(lambda one: _placed(one[0], one[1], bakery, settings), unique.values())

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from flowkiln._base import json, platforms
 from flowkiln._base.report import counted
+from flowkiln.envs import driver
 from flowkiln.envs.lockfolder import LockFolder, texts_of
 from flowkiln.flow import environments
 from flowkiln.wiring import locks
@@ -128,7 +129,8 @@ def record_of_steps(
 ) -> dict[str, JSONObject]:
     """The lock of each step for the record of a run: the files' texts as a blob, and where they stood.
 
-    ``pins`` are the bases of the steps that run in images.
+    ``pins`` are the bases of the steps that run in images. For CUDA, this machine's driver stands beside, None
+    where it is not known.
     """
     made: dict[tuple[Request, BasePin | None], JSONObject] = {}
     record: dict[str, JSONObject] = {}
@@ -142,6 +144,9 @@ def record_of_steps(
             folder = str(locks.standing_folder(request.folder).path)
             made[request, pin] = {"sha256": blobs.put(data), "size": len(data), "folder": folder}
         record[step] = made[request, pin]
+        cuda = [value for part in lock.platforms for name, value in part.virtual if name == "cuda"]
+        if cuda:
+            record[step] = {**record[step], "driver": {"cuda": cuda[0], "found": driver.found()}}
     return record
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from flowkiln.executor import container
-from flowkiln.executor.environ import cores
+from flowkiln.executor.environ import OWN, cores
 from flowkiln.executor.plan import ContainerSettings
 from flowkiln.wiring.errors import EngineElsewhere, NoDockerCommand
 
@@ -24,15 +24,27 @@ if TYPE_CHECKING:
 RUNTIME = f"{container.MOUNTS}/runtime"
 LIBRARY = f"{container.MOUNTS}/library"
 HERE = f"{container.MOUNTS}/here"
-_SHELL = """\
+_START = """\
 import os, shutil, sys
-for name in ("bash", "sh"):
-    path = shutil.which(name)
-    if path:
-        os.execv(path, [name])
-os.execv(sys.executable, [sys.executable, "-i"])
+folder, root, kept, *words = sys.argv[1:]
+environ = dict(os.environ)
+if root:
+    sys.path.insert(0, folder)
+    from flowkiln.executor.activation import ActivationError, activated
+    try:
+        environ = activated(root, environ, kept.split(","))
+    except ActivationError as error:
+        sys.exit(f"flowkiln: {error}")
+if not words:
+    words = [shutil.which("bash") or shutil.which("sh") or sys.executable]
+    words += ["-i"] if words == [sys.executable] else []
+try:
+    os.execvpe(words[0], words, environ)
+except OSError as error:
+    print(f"flowkiln: {words[0]} could not be started: {error.strerror}", file=sys.stderr)
+    sys.exit(127 if isinstance(error, FileNotFoundError) else 126)
 """
-"""Starts the best shell that an image has; one without any has Python at least."""
+"""Activates the environment and becomes the command, or the best shell that an image has: Python where none is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,9 +99,11 @@ def words(
     found += _limits(step.container or ContainerSettings(), engine)
     if any("selinux" in str(one) for one in engine.info().get("SecurityOptions") or ()):
         found += ["--security-opt", "label=disable"]
-    if seat.command:
+    if seat.command and step.prefix.root is None:
         return [*found, "--entrypoint", seat.command[0], step.image.reference, *seat.command[1:]]
-    return [*found, "--entrypoint", python, step.image.reference, "-I", "-S", "-c", _SHELL]
+    kept = ",".join((*OWN, *dict(step.environ)))
+    start = ["-I", "-S", "-c", _START, RUNTIME, step.prefix.root or "", kept]
+    return [*found, "--entrypoint", python, step.image.reference, *start, *seat.command]
 
 
 def _limits(told: ContainerSettings, engine: Engine) -> list[str]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from flowkiln._base import files, paths, platforms
 from flowkiln._base.errors import concerning
 from flowkiln._base.report import Silent
-from flowkiln.envs import running
+from flowkiln.envs import driver, running
 from flowkiln.envs.errors import MissingLock
 from flowkiln.envs.installerrors import EnvironmentMismatch
 from flowkiln.envs.interpreter import check_libc
@@ -172,6 +172,9 @@ def prefixes(locks: Mapping[str, EnvLock | None], settings: Settings, reporter: 
     if managed:
         host = Host(settings, reporter)
         parts = {step: part_for(lock, host.platform, steps=(step,)) for step, lock in managed.items()}
+        for step, part in parts.items():
+            with concerning(step):
+                driver.check(part)  # at launch alone: elsewhere no task needs it
         first = {part.env_id: step for step, part in reversed(parts.items())}
         trees = host.ensure(list(parts.values()), reporter, first)
         found |= {step: prefix_of(trees[parts[step].env_id], lock) for step, lock in managed.items()}

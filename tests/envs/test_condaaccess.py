@@ -104,6 +104,18 @@ def test_the_keyring_is_asked_by_channel_and_host_for_the_user_of_its_url(
     assert keyring.calls == [f"get {channel_server.url_of('main')} ann"]
 
 
+def test_the_keyring_is_asked_without_a_user_after_a_refusal(
+    channel: Channel, channel_server: ChannelServer, keyring: Teller
+) -> None:
+    url = channel_server.mount("main", channel)
+    assert chosen(solved(url, keyring="subprocess")) == {"inside": "1.0"}
+    assert keyring.calls == []
+    channel_server.require("ann", FIRST)
+    keyring.tell(f"ann\n{FIRST}")
+    assert chosen(solved(url, keyring="subprocess")) == {"inside": "1.0"}
+    assert keyring.calls == [f"--mode creds get {url}"]
+
+
 def test_the_keyring_is_not_told_of_a_token(
     channel: Channel, channel_server: ChannelServer, keyring: Teller
 ) -> None:

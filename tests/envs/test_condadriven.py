@@ -339,6 +339,14 @@ def test_an_answer_that_is_not_what_was_asked_for_locks_nothing(url: str, channe
     assert caught.value.step == "train"
 
 
+def test_moving_packages_that_answers_wrongly_gives_way_to_choosing_anew(url: str, conda: Path) -> None:
+    before = solved(url, conda, "demo ==1.0", "leaf ==1.0").packages
+    behave(conda, moves="demo")  # and leaves the leaf that it needs where it is
+    found = solved(url, conda, "demo", preferred=before, upgrade=frozenset({"demo"}))
+    assert chosen(found) == {"demo": "2.0", "leaf": "2.0"}
+    assert [one["arguments"][0] for one in calls(conda)][-3:] == ["install", "--version", "create"]
+
+
 def test_a_program_that_hangs_is_ended_at_the_limit(url: str, conda: Path) -> None:
     behave(conda, sleep=600)
     with pytest.raises(LockTimeout, match="conda chose no conda packages within 4 s") as caught:

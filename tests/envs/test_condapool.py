@@ -90,6 +90,11 @@ def test_named_packages_are_moved_in_what_is_installed() -> None:
     there = pool(*kept, one("b", "2"))
     first, *_ = condapool.attempts(there, question(*kept, upgrade=frozenset({"b"})), {"a"})
     assert (first.update, [x.name for x in first.installed]) == (("b",), ["a", "b"])
+    more = [*kept, one("c", "1", "b"), one("d", "1")]
+    wider = pool(*more, one("b", "2"), one("a", "2", "b"), one("d", "2"))
+    _, second, third = condapool.attempts(wider, question(*more, upgrade=frozenset({"a"})), {"a", "c", "d"})
+    assert shown(second) == {"a": ["1", "2"], "b": ["1", "2"], "c": ["1"], "d": ["1"]}
+    assert shown(third)["d"] == ["1", "2"]
     every = condapool.attempts(there, question(*kept, upgrade=True), {"a"})
     assert [(attempt.update, shown(attempt)) for attempt in every] == [((), {"a": ["1"], "b": ["1", "2"]})]
 

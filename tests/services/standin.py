@@ -39,7 +39,10 @@ def stand_in(path: Path) -> Path:
 
 
 def behave(program: Path, **how: Any) -> None:
-    """Has the program from now on ``sleep``, ``fail`` with a text, or plan other packages ``instead``."""
+    """Has the program from now on ``sleep``, ``fail`` with a text, or plan other packages ``instead``.
+
+    With ``moves`` it moves that package alone in what is installed.
+    """
     program.with_suffix(".behave").write_text(json.dumps(how))
 
 
@@ -118,6 +121,8 @@ def _plan(arguments: list[str], how: dict[str, Any], *, micromamba: bool) -> Non
         _end(1)
     before = {(one["name"], one["fn"]) for one in installed}
     fresh = [one for one in records if (one["name"], one["fn"]) not in before]
+    if installed and "moves" in how:
+        fresh = [one for one in fresh if one["name"] == how["moves"]]
     _say(json.dumps({"success": True, "actions": {"FETCH": fresh, "LINK": [_linked(one) for one in fresh]}}))
     _end(0)
 

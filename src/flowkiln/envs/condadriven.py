@@ -24,7 +24,7 @@ from flowkiln.envs.condaerrors import CondaConflict, CondaLockUnusable, SolverFa
 from flowkiln.envs.subdirs import NOARCH, subdir_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from flowkiln.envs.condapool import Attempt, Candidate, Pool
     from flowkiln.envs.condaquestion import CondaQuestion, CondaSolver, Driven
@@ -36,19 +36,32 @@ OLDEST = (4, 0, 0)
 _INSTALL = "Install it with `uv tool install 'conda-lock>=4,<5'` or pip, or name a file with FLOWKILN_CONDA_LOCK."
 
 
-def choose(solver: CondaSolver, question: CondaQuestion, pool: Pool, wanted: Mapping[str, str]) -> list[Candidate]:
+def choose(
+    solver: CondaSolver,
+    question: CondaQuestion,
+    pool: Pool,
+    wanted: Mapping[str, str],
+    unmet: Callable[[Sequence[Candidate]], Sequence[str]],
+) -> list[Candidate]:
     """The packages that the program of ``solver`` chooses from ``pool`` for the specs ``wanted``, by name.
 
-    Raises the ``EnvError`` that says what is wrong, naming environment and platform.
+    ``unmet`` tells what an answer lacks. Raises the ``EnvError`` that says what is wrong, naming environment and
+    platform.
     """
-    assert solver.driven is not None
     runner = _Runner(solver, question, wanted)
-    failure: CondaConflict | None = None
+    failure: CondaConflict | WrongAnswer | None = None
     for attempt in condapool.attempts(pool, question, frozenset(wanted)):
         try:
-            return runner.run(attempt)
+            found = runner.run(attempt)
+            _prove(solver, question, unmet(found))
         except CondaConflict as error:
             failure = error
+        except WrongAnswer as error:
+            if not attempt.update:
+                raise
+            failure = error  # moving packages goes by less than choosing them anew does
+        else:
+            return found
     assert failure is not None
     raise failure
 
@@ -60,7 +73,7 @@ def ready(solver: CondaSolver) -> None:
         find_conda_lock(solver.environ)
 
 
-def prove(solver: CondaSolver, question: CondaQuestion, unmet: Sequence[str]) -> None:
+def _prove(solver: CondaSolver, question: CondaQuestion, unmet: Sequence[str]) -> None:
     """Guarantees that an answer lacks nothing. Raises ``WrongAnswer`` with what is ``unmet``."""
     if unmet and solver.driven is not None:
         message = f"environment {question.label}: what {solver.driven.solver} chose does not answer the request"

@@ -147,9 +147,11 @@ def _keeping(
             update=tuple(sorted(set(before) - set(kept))),
             installed=tuple(before[name] for name in sorted(before)),
         )
-    changed = {name for name in roots if name not in there}
-    touched = reachable(pool, changed)
-    for keep in (there, {name: one for name, one in there.items() if name not in touched}, {}):
+    free = question.upgrade if isinstance(question.upgrade, frozenset) else frozenset()
+    touched = reachable(pool, {name for name in roots if name not in there} | free)
+    untouched = {name: one for name, one in there.items() if name not in touched}
+    # With all others kept, what is to be moved would stay where it is.
+    for keep in (untouched, {}) if free else (there, untouched, {}):
         yield Attempt(pool={name: [keep[name]] if name in keep else pool[name] for name in pool})
 
 

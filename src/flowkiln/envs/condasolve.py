@@ -71,6 +71,7 @@ class _Work:
     def __init__(self, solver: CondaSolver, question: CondaQuestion) -> None:
         self.solver = solver
         self.question = question
+        self.cutoff = datetime.fromisoformat(question.exclude_newer) if question.exclude_newer else None
         self.channels, self.specs = condaaccess.directed(solver.plan, question.specs)
         addresses = [url for channel in self.channels for url in channel.asked]
         self.logins = {url: None if solver.offline else solver.plan.credentials(url) for url in addresses}
@@ -98,8 +99,8 @@ class _Work:
         else:
             condadriven.ready(solver)
             pool, wanted = condaloop.run(self.candidates(), solver, question)
-            chosen = condadriven.choose(solver, question, pool, wanted)
-            condadriven.prove(solver, question, condapool.unmet(chosen, self.asked, self.virtual, _matches))
+            unmet = functools.partial(condapool.unmet, asked=self.asked, virtual=self.virtual, matches=_matches)
+            chosen = condadriven.choose(solver, question, pool, wanted, unmet)
             packages = condaloop.run(self.rows([one.record for one in chosen]), solver, question)
         return CondaAnswer(packages, tuple(channel.shown for channel in self.channels))
 
@@ -168,9 +169,10 @@ class _Work:
         listed = await self.gateway.query(
             self.sources, self.subdirs, wanted, recursive=True, channel_relations="disabled"
         )
-        cutoff = self._cutoff()
         return [
-            _candidate(record, places[record.channel.rstrip("/")], matching.get(record.name.normalized, ()), cutoff)
+            _candidate(
+                record, places[record.channel.rstrip("/")], matching.get(record.name.normalized, ()), self.cutoff
+            )
             for records in listed
             for record in records
         ]
@@ -186,9 +188,6 @@ class _Work:
             if translated is None:
                 raise
             raise translated from error
-
-    def _cutoff(self) -> datetime | None:
-        return datetime.fromisoformat(self.question.exclude_newer) if self.question.exclude_newer else None
 
     async def _solved(self) -> list[rattler.RepoDataRecord]:
         kept = await self._kept()
@@ -218,7 +217,7 @@ class _Work:
                 virtual_packages=[_virtual(one) for one in question.virtual],
                 timeout=timedelta(seconds=self.solver.limits.total),
                 channel_priority=rattler.ChannelPriority.Strict,
-                exclude_newer=self._cutoff(),
+                exclude_newer=self.cutoff,
                 constraints=[_ORDINARY, "python-freethreading <0a0", *further],
                 channel_relations="disabled",
             )

@@ -63,8 +63,8 @@ def wait_for(what: Callable[[], Any], process: subprocess.Popen[str] | None = No
     return found
 
 
-def docked(project: Project) -> Iterator[Dock]:
+def docked(project: Project, kind: stack.EngineKind = "overlay2") -> Iterator[Dock]:
     """Body of a fixture."""
-    dock = Dock(project)
+    dock = Dock(project, kind)
     yield dock
     dock.end()

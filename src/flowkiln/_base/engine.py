@@ -288,6 +288,13 @@ class Engine:
         answer = self._ask("GET", f"/containers/{_quoted(container)}/archive", {"path": path})
         return self._checked(answer, {404: ContainerMissing}).chunks()
 
+    def changes(self, container: str) -> list[str]:
+        """The paths of the container that differ from those of its image. Raises ``ContainerMissing``."""
+        answer = self._checked(
+            self._ask("GET", f"/containers/{_quoted(container)}/changes"), {404: ContainerMissing}
+        )
+        return [str(one["Path"]) for one in answer.json() or ()]
+
     # -- requests
 
     def _prefix(self) -> str:

@@ -11,7 +11,7 @@ from flowkiln.cli.env_list import document, images_of
 from flowkiln.cli.env_list import shown as shown_images
 from flowkiln.cli.options import session, verb
 from flowkiln.cli.output import size, table
-from flowkiln.envs.lock import LockedConda
+from flowkiln.envs.lock import LinkedFiles, LockedConda
 
 if TYPE_CHECKING:
     from flowkiln._base.json import JSONObject
@@ -64,13 +64,19 @@ def show(context: click.Context, *, env: str, platform: str | None) -> int:
 
 
 def _side(one: Locked) -> str:
+    if isinstance(one, LinkedFiles):
+        return "link scripts"
     if isinstance(one, LockedConda):
         return "conda"
     return "pypi" if one.build is None else f"built of {one.build.source.kind}"
 
 
 def _built(one: Locked) -> JSONObject:
-    """How a package was built, where it was."""
+    """How a package was built, or by which link scripts it was left, where it was."""
+    if isinstance(one, LinkedFiles):
+        from flowkiln.envs.linkedfiles import to_json
+
+        return {"linked": to_json(one)}
     if isinstance(one, LockedConda) or one.build is None:
         return {}
     from flowkiln.envs.builtwheels import build_to_json

@@ -117,3 +117,65 @@ class BuiltAbsent(BuildError):
     title = "Built wheel is not here"
     advice = "Run `flowkiln env lock` where it can be built, with images.repository set."
     exit_code = ExitCode.SERVICE
+
+
+class NowhereToLink(BuildError):
+    """Link scripts of conda packages have to run, and nothing here runs them for the platform.
+
+    They run in a container of the platform: a container engine for it has to run. Where the setting
+    ``images.repository`` is set, what they leave is kept there, and nobody runs them again. There are no containers
+    of macOS: a package whose scripts are allowed has no solution there.
+    """
+
+    code = "BLD011"
+    title = "Nowhere to run link scripts"
+    advice = "Start a container engine such as Docker, or lock where one runs, with images.repository set."
+    exit_code = ExitCode.UNSOLVABLE
+
+
+class LinkScriptFailed(BuildError):
+    """A link script of a conda package ended with an error, in a container of the image that ``build.image`` names.
+
+    The message has its last lines, the log all that the scripts said. A script that downloads something needs the
+    setting ``build.network``; a program that it calls has to be in the environment or in that image.
+    """
+
+    code = "BLD012"
+    title = "Link script failed"
+    advice = "The log has all that the scripts said. Another build of the package may do without."
+    exit_code = ExitCode.UNSOLVABLE
+
+
+class LinkScriptTimeout(BuildError):
+    """The link scripts of an environment took longer than the setting ``build.timeout`` allows, and were ended."""
+
+    code = "BLD013"
+    title = "Link scripts took too long"
+    advice = "Give them longer with the setting build.timeout, in seconds."
+    exit_code = ExitCode.UNSOLVABLE
+
+
+class BadLinking(BuildError):
+    """Link scripts did to the environment what no package can say.
+
+    They may make and change files below the prefix. Files that they delete, links that leave the environment,
+    devices and sockets, and what belongs to the environment itself (its interpreter, ``conda-meta``) are refused.
+    """
+
+    code = "BLD014"
+    title = "Link scripts left what cannot be locked"
+    advice = "Take another build of the package, or the same library from PyPI."
+    exit_code = ExitCode.UNSOLVABLE
+
+
+class OtherLinkedFiles(BuildError):
+    """Link scripts were run again and left other files than the lock names.
+
+    They write something that changes, such as the time, or what they use has changed. Where the setting
+    ``images.repository`` is set, what they left is kept there and nobody runs them again. ``flowkiln env lock
+    --upgrade PACKAGE`` locks what they leave now.
+    """
+
+    code = "BLD015"
+    title = "Link scripts left other files than the locked ones"
+    exit_code = ExitCode.LOCK

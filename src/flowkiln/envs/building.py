@@ -45,7 +45,9 @@ def build(
     Raises PathOwnedTwice, PrefixTooLong, LinkScripts, DamagedWheel and ``OSError``.
     """
     packages = [installer.package(one, part.python) for one in unpacked]
-    tree = installer.combine(packages, dict(part.winners), case_matters=part.platform.os != "darwin")
+    tree = installer.combine(
+        packages, dict(part.chosen), case_matters=part.platform.os != "darwin", link_scripts=part.link_scripts
+    )
     for folder in _folders(tree, part.python):
         os.mkdir(f"{scratch}/{folder}")  # noqa: PTH102  hundreds
     placing = _Placing(scratch, root, store)

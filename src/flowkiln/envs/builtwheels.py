@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from flowkiln._base import digests, files
 from flowkiln._base import json as canonical
@@ -19,6 +19,7 @@ from flowkiln._base.platforms import Platform
 from flowkiln.envs.lock import LockedBuild, LockedSource
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from flowkiln._base.json import JSONObject
@@ -27,6 +28,36 @@ if TYPE_CHECKING:
 SCHEMA = 1
 """Part of every build's key: raised when builds would give other wheels."""
 RECORD = "build.json"
+
+
+class Kept(Protocol):
+    """A file that was made here or by the team: found again by the key of the work, proved by its sha256 (hex)."""
+
+    @property
+    def key(self) -> str:
+        """Identity of the work: ``sha256:...``."""
+
+    @property
+    def filename(self) -> str:
+        """The file's name."""
+
+    @property
+    def sha256(self) -> str:
+        """Of the file, in hex."""
+
+    @property
+    def size(self) -> int:
+        """Of the file, in bytes."""
+
+    @property
+    def path(self) -> Path:
+        """Where it is on this machine."""
+
+    def to_json(self) -> JSONObject:
+        """The record that travels with the file; no paths of this machine."""
+
+
+K = TypeVar("K", bound=Kept)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +71,11 @@ class BuiltWheel:
     size: int
     build: LockedBuild
     path: Path
+
+    @property
+    def key(self) -> str:
+        """Identity of the build: ``sha256:...``."""
+        return self.build.key
 
     def to_json(self) -> JSONObject:
         """The record that travels with the wheel; no paths of this machine."""
@@ -126,37 +162,48 @@ def from_json(document: dict[str, Any], path: Path) -> BuiltWheel:
     )
 
 
-class BuiltWheels:
-    """The built wheels of one cache folder. Safe for any number of processes."""
+class KeptFolder(Generic[K]):
+    """The kept files of one kind in one cache folder; ``read`` makes one of its record and its path.
 
-    def __init__(self, cache: Path) -> None:
+    Safe for any number of processes.
+    """
+
+    def __init__(self, cache: Path, read: Callable[[dict[str, Any], Path], K]) -> None:
         self.root = cache / "built"
         self._scratch = cache / "scratch"
+        self._read = read
 
-    def get(self, key: str) -> BuiltWheel | None:
-        """The wheel of a build, None when it is not here or damaged. Every byte is read."""
+    def get(self, key: str) -> K | None:
+        """What was made for ``key``, None when it is not here or damaged. Every byte is read."""
         folder = self._folder(key)
         try:
             document = json.loads((folder / RECORD).read_bytes())
-            found = from_json(document, folder / str(document["filename"]))
+            found = self._read(document, folder / str(document["filename"]))
             with found.path.open("rb") as stream:
                 actual = hashlib.file_digest(stream, "sha256").hexdigest()
         except (OSError, ValueError, KeyError, TypeError):
             return None
-        if found.build.key != key or actual != found.sha256:
+        if found.key != key or actual != found.sha256:
             return None
         os.utime(folder)
         return found
 
-    def add(self, wheel: BuiltWheel) -> BuiltWheel:
-        """``wheel`` copied into the cache, and where it is there. Raises ``NoSpace`` and ``ReadOnly``."""
-        folder = self._folder(wheel.build.key)
+    def add(self, made: K) -> K:
+        """``made`` copied into the cache, and where it is there. Raises ``NoSpace`` and ``ReadOnly``."""
+        folder = self._folder(made.key)
         with files.scratch_folder(self._scratch) as scratch, files.disk_errors(self.root):
-            shutil.copyfile(wheel.path, scratch / wheel.filename)
-            (scratch / RECORD).write_text(json.dumps(wheel.to_json(), indent=1), encoding="utf-8")
+            shutil.copyfile(made.path, scratch / made.filename)
+            (scratch / RECORD).write_text(json.dumps(made.to_json(), indent=1), encoding="utf-8")
             self.root.mkdir(parents=True, exist_ok=True)
-            files.put_folder(scratch, folder, lambda _: self.get(wheel.build.key) is not None)
-        return replace(wheel, path=folder / wheel.filename)
+            files.put_folder(scratch, folder, lambda _: self.get(made.key) is not None)
+        return self._read(made.to_json(), folder / made.filename)
 
     def _folder(self, key: str) -> Path:
         return self.root / digests.hexdigits(key)[:40]
+
+
+class BuiltWheels(KeptFolder[BuiltWheel]):
+    """The built wheels of one cache folder."""
+
+    def __init__(self, cache: Path) -> None:
+        super().__init__(cache, from_json)

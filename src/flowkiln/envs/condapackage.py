@@ -69,6 +69,11 @@ class CondaPackage:
         """Bytes of all its files."""
         return sum(file.size for file in self.files)
 
+    @property
+    def link_scripts(self) -> tuple[str, ...]:
+        """Those of ``scripts`` that belong to installing the package, in the order in which they run."""
+        return tuple(one for one in ("pre-link", "post-link") if one in self.scripts)
+
     def to_json(self) -> JSONObject:
         """As a versioned JSON object, the inverse of ``from_json``."""
         return {

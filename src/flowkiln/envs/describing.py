@@ -107,7 +107,12 @@ class Describer:
         rest = [one for one in part.packages if one.sha256 not in found]
         found |= {wheel.sha256: wheel for wheel in self.bring(rest, reporter, verify=verify)}
         packages = [installer.package(found[one.sha256], part.python) for one in part.packages]
-        tree = installer.combine(packages, dict(part.winners), case_matters=part.platform.os != "darwin")
+        tree = installer.combine(
+            packages,
+            dict(part.chosen),
+            case_matters=part.platform.os != "darwin",
+            link_scripts=part.link_scripts,
+        )
         return Described(
             packages={one.of.sha256: one for one in packages},
             tree=tree,

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from flowkiln.envs.lock import LockedWheel
+    from flowkiln.envs.lock import LinkedFiles, LockedWheel
 
 __all__ = ["Artefact", "Fetcher", "Network"]
 
@@ -54,7 +54,7 @@ class Fetcher:
         large_at_once: int = 3,
         retries: int = 5,
         backoff: float = 0.5,
-        built: Callable[[LockedWheel], Path] | None = None,
+        built: Callable[[LockedWheel | LinkedFiles], Path] | None = None,
     ) -> None:
         self.network = network or Network()
         self.offline = offline
@@ -83,8 +83,8 @@ class Fetcher:
                 return self._verified(artefact, folder, advance, stopped or threading.Event())
         return self._verified(artefact, folder, advance, stopped or threading.Event())
 
-    def built(self, wheel: LockedWheel, folder: Path) -> Path:
-        """The path of a copy in ``folder`` of a wheel that was built. Raises the errors of builds."""
+    def built(self, wheel: LockedWheel | LinkedFiles, folder: Path) -> Path:
+        """The path of a copy in ``folder`` of what was built or linked. Raises the errors of builds."""
         if self._built is None:
             message = f"{wheel.filename} was built from source, and nothing here brings such wheels"
             raise BuiltAbsent(message)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import queue
 import threading
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
 from flowkiln.envs.artefact import Artefact
 from flowkiln.envs.installerrors import NotCached
-from flowkiln.envs.lock import LockedWheel
+from flowkiln.envs.lock import LinkedFiles, LockedWheel
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -80,7 +80,12 @@ class Gatherer:
 
 def _is_local(locked: Locked) -> bool:
     """Whether no network may be needed for it: what is built, or a file."""
-    return locked.url.startswith("file:") or (isinstance(locked, LockedWheel) and locked.build is not None)
+    return locked.url.startswith("file:") or _is_made(locked)
+
+
+def _is_made(locked: Locked) -> TypeGuard[LockedWheel | LinkedFiles]:
+    """Whether it is on no server: built of a source, or left by link scripts."""
+    return isinstance(locked, LinkedFiles) or (isinstance(locked, LockedWheel) and locked.build is not None)
 
 
 class _Crew:
@@ -138,7 +143,7 @@ class _Crew:
                 self._done.put((locked, error))
 
     def _fetch(self, locked: Locked) -> Path:
-        if isinstance(locked, LockedWheel) and locked.build is not None:
+        if _is_made(locked):
             return self._fetcher.built(locked, self._partial)
         artefact = Artefact(name=locked.name, url=locked.url, sha256=locked.sha256, size=locked.size)
 

@@ -22,10 +22,11 @@ from urllib.parse import quote
 from flowkiln.envs import links
 from flowkiln.envs.condapackage import CondaPackage, Relocation
 from flowkiln.envs.installerrors import HostileConda, LinkScripts, PathOwnedTwice
+from flowkiln.envs.lock import LINKED
 from flowkiln.envs.names import collision_key
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from flowkiln.envs.condapackage import CondaFile
     from flowkiln.envs.wheel import EntryPoint, Wheel, WheelFile
@@ -197,19 +198,26 @@ def record_of(wheel: Wheel) -> bytes | None:
 
 
 def combine(
-    packages: Sequence[Package], winners: Mapping[str, str] | None = None, *, case_matters: bool = True
+    packages: Sequence[Package],
+    winners: Mapping[str, str] | None = None,
+    *,
+    case_matters: bool = True,
+    link_scripts: Collection[str] = (),
 ) -> Tree:
     """All ``packages`` in one prefix. ``winners`` maps a path to the distribution whose file is taken.
 
     Equal files at one path belong to the first distribution by name. Without case (macOS) names that differ in
     case alone are one path. Raises PathOwnedTwice, HostileConda for a link that leads out of the prefix, and
-    LinkScripts where a package needs to run something.
+    LinkScripts where a package needs to run something and is none of ``link_scripts``.
     """
-    _check_scripts(one.of for one in packages)
+    _check_scripts((one.of for one in packages), link_scripts)
     choose = winners or {}
     files: dict[str, tuple[Entry, Unpacked]] = {}
     scripts: dict[str, tuple[Launcher, Unpacked]] = {}
-    for one in sorted(packages, key=lambda package: (package.of.name, package.of.sha256)):
+    # First what link scripts left: two others may bring a path that is neither's then.
+    for one in sorted(
+        packages, key=lambda package: (package.of.name != LINKED, package.of.name, package.of.sha256)
+    ):
         wheel = one.of
         for entry in one.entries:
             held = files.setdefault(entry.path, (entry, wheel))
@@ -235,18 +243,16 @@ def combine(
     )
 
 
-def _check_scripts(unpacked: Iterable[Unpacked]) -> None:
-    """Guarantees that no package needs to run something when it is linked. Raises LinkScripts."""
-    found = [
-        f"{one.name} {one.version} ({script})"
-        for one in unpacked
-        if isinstance(one, CondaPackage)
-        for script in one.scripts
-        if script.endswith("-link")
-    ]
-    if found:
-        message = f"scripts of conda packages are never run: {', '.join(sorted(found))}"
-        raise LinkScripts(message, data={"packages": sorted(found)})
+def _check_scripts(unpacked: Iterable[Unpacked], allowed: Collection[str]) -> None:
+    """Guarantees that no other package needs to run something when it is linked. Raises LinkScripts."""
+    wanting = [one for one in unpacked if isinstance(one, CondaPackage) and one.link_scripts]
+    refused = sorted((one for one in wanting if one.name not in allowed), key=lambda one: one.name)
+    if refused:
+        shown = [f"{one.name} {one.version} ({script})" for one in refused for script in one.link_scripts]
+        message = f"scripts of conda packages run only where they are allowed by name: {', '.join(shown)}"
+        names = ", ".join(f'"{name}"' for name in sorted({*allowed, *(one.name for one in refused)}))
+        hint = f"Take another build, or the library from PyPI, or allow it: link_scripts=[{names}] in @conda."
+        raise LinkScripts(message, hint=hint, data={"packages": shown})
 
 
 def _content(entry: Entry) -> tuple[object, ...]:

@@ -274,10 +274,12 @@ class PrefixTooLong(InstallError):
 
 
 class LinkScripts(InstallError):
-    """A conda package wants to run a script when it is installed, and packages run nothing here.
+    """A conda package wants to run a script when it is installed, and the environment does not allow it.
 
     The message names the packages. Often the script only prints a text or builds a cache, and another build of the
-    package, or the same library from PyPI, does without.
+    package, or the same library from PyPI, does without. Where it is needed, ``link_scripts=["NAME"]`` in
+    ``@conda`` lets it run, once, while locking, in a container of the platform; what it leaves is locked like a
+    package.
     """
 
     code = "ENV084"

@@ -7,7 +7,7 @@ prefixes, URLs, hosts, times, the glibc floor or the patch version.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 from flowkiln._base import json
@@ -121,6 +121,27 @@ class LockedConda:
         return self.url.rsplit("/", 2)[-2]
 
 
+LINKED = "flowkiln-linked-files"
+"""The name of the package of :class:`LinkedFiles`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkedFiles(LockedConda):
+    """The files that link scripts of conda packages left, as a conda package of flowkiln's own.
+
+    ``scripts`` are the packages whose scripts ran, in that order, ``replaces`` the paths at which a file of this
+    package counts and not the one that another package brings. ``key`` is the identity of the work
+    (``sha256:...``), ``where`` the image that the scripts ran in, with its digest. No server has the file: it is in
+    the cache, kept by the team, or made again of ``before``, the environment without it.
+    """
+
+    key: str
+    where: str
+    scripts: tuple[str, ...]
+    replaces: tuple[str, ...] = ()
+    before: PlatformLock | None = field(default=None, compare=False, repr=False)
+
+
 Locked = LockedWheel | LockedConda
 """A package of a lock, whichever side it is from."""
 
@@ -133,6 +154,7 @@ class PlatformLock:
     ``python_below`` are full versions ``X.Y.Z`` recorded where a marker on the patch version decided something.
     ``winners`` maps a path owned by several distributions to the one whose file is installed. With conda packages
     the interpreter is one of them, and ``virtual`` are the virtual packages that they were solved for.
+    ``link_scripts`` are the conda packages whose link scripts may run, and ``linked`` is what these left.
     """
 
     platform: Platform
@@ -144,11 +166,27 @@ class PlatformLock:
     winners: tuple[tuple[str, str], ...] = ()
     conda: tuple[LockedConda, ...] = ()
     virtual: tuple[tuple[str, str], ...] = ()
+    link_scripts: tuple[str, ...] = ()
+    linked: LinkedFiles | None = None
 
     @property
     def packages(self) -> tuple[Locked, ...]:
-        """All that is installed: conda packages, then wheels."""
-        return (*self.conda, *self.wheels)
+        """All that is installed: conda packages, what their scripts left, then wheels."""
+        if self.linked is None:
+            return (*self.conda, *self.wheels)
+        return (*self.conda, replace(self.linked, before=self.before_linking), *self.wheels)
+
+    @property
+    def before_linking(self) -> PlatformLock:
+        """This platform before link scripts ran."""
+        return replace(self, linked=None)
+
+    @property
+    def chosen(self) -> tuple[tuple[str, str], ...]:
+        """``winners``, with what link scripts left in the place of other files."""
+        if self.linked is None:
+            return self.winners
+        return tuple({**dict(self.winners), **dict.fromkeys(self.linked.replaces, LINKED)}.items())
 
     @property
     def own_python(self) -> LockedConda | None:
@@ -162,6 +200,8 @@ class PlatformLock:
         return json.digest(
             {
                 **({"conda": conda} if conda else {}),
+                **({"link_scripts": list(self.link_scripts)} if self.link_scripts else {}),
+                **({"linked": self.linked.sha256} if self.linked is not None else {}),
                 "schema": LOCK_SCHEMA,
                 "os": self.platform.os,
                 "arch": self.platform.arch,

@@ -264,6 +264,8 @@ class LockFolder:
             winners=place.winners,
             conda=conda.platforms.get(place.platform, ()) if place.conda and conda is not None else (),
             virtual=place.virtual,
+            link_scripts=place.linked.scripts if place.linked is not None else (),
+            linked=place.linked,
         )
         if part.env_id != place.env_id or python != entry.python:
             if place.conda and place.pylock:

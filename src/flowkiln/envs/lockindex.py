@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from flowkiln._base import digests
 from flowkiln._base.errors import FormatTooNew
 from flowkiln._base.platforms import Platform
-from flowkiln.envs import lockbases, pylock
+from flowkiln.envs import linkedfiles, lockbases, pylock
 from flowkiln.envs.errors import BadLockFile
 from flowkiln.envs.lock import LOCK_SCHEMA, AbsentPlatform
 from flowkiln.envs.pylock import AGAIN
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from flowkiln.envs.basepin import BasePin
-    from flowkiln.envs.lock import EnvLock, PlatformLock
+    from flowkiln.envs.lock import EnvLock, LinkedFiles, PlatformLock
 
 CONDA = "conda"
 """The ``interpreter`` of a platform whose Python is a conda package; other platforms have none of their own."""
@@ -34,7 +34,8 @@ class PlatformEntry:
     """What the index records of one platform.
 
     ``conda`` tells that the interpreter and others come from the environment's conda-lock.yml; ``pylock`` that
-    there is a file for its wheels, which a platform with conda packages alone has not.
+    there is a file for its wheels, which a platform with conda packages alone has not. ``linked`` is what link
+    scripts left: no file beside the index has it, as no tool but flowkiln could fetch it.
     """
 
     platform: Platform
@@ -46,6 +47,7 @@ class PlatformEntry:
     virtual: tuple[tuple[str, str], ...] = ()
     conda: bool = False
     pylock: bool = True
+    linked: LinkedFiles | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +109,7 @@ def _platform_lines(part: PlatformLock) -> list[str]:
         lines += [] if has_pylock(part) else ["pylock = false"]
     if part.winners:
         lines += ["winners = [", *(f"  [{quoted(a)}, {quoted(b)}]," for a, b in sorted(part.winners)), "]"]
-    return lines
+    return lines if part.linked is None else [*lines, "", *linkedfiles.lines(part.linked)]
 
 
 def has_pylock(part: PlatformLock) -> bool:
@@ -168,6 +170,7 @@ def _platform(table: dict[str, Any]) -> PlatformEntry:
         winners=winners,
         virtual=tuple(_virtual(one) for one in table.get("virtual", [])),
         conda=interpreter == CONDA,
+        linked=linkedfiles.read(table["linked"]) if "linked" in table else None,
         pylock=wheels,
     )
 

@@ -14,6 +14,7 @@ from flowkiln.envs import (
     bounds,
     condaside,
     handing,
+    linkside,
     passed,
     provided,
     pylock,
@@ -101,7 +102,9 @@ def resolve(
             taken = sourcefile.locked(name, spec, wanted, python=full, required=required, steps=steps)
         with concerning(next(iter(steps), None), f"environment {name!r}"):
             taken = sourcebuilds.completed(solver, taken, previous, required | {host})
-        return Resolution(taken, [], _differences(taken))
+        linking = linkside.Linking(solver.linker, name, spec, previous, upgrade=upgrade, steps=tuple(steps))
+        taken = linking.given(taken, demanded=required)
+        return Resolution(taken, [], [*_differences(taken), *linkside.warnings(taken, spec)])
     if spec.conda:
         condaside.load()
     job = _Job(
@@ -131,6 +134,7 @@ def resolve(
     heard = [(part.lock, part.answer.trace) for _, part in sorted(found.items()) if part.answer is not None]
     told = passed.explain(heard, solver.plan, offline=solver.offline, cutoff=spec.exclude_newer)
     warnings = {f"{name}: {provided.readable(line)}": None for _, trace in heard for line in trace.warnings}
+    warnings |= dict.fromkeys(linkside.warnings(lock, spec) if found else ())
     if spec.cuda and not {wheel.name for part in lock.platforms for wheel in part.wheels} & set(variants.PACKAGES):
         warnings[f"{name}: cuda={spec.cuda!r} chooses nothing: no package of the environment has variants"] = None
     return Resolution(lock, told, [*warnings, *(_differences(lock) if found else ())])
@@ -193,6 +197,7 @@ def _all(
     results |= _aligned(job, results)
     lead = [*standing.values(), *(part.lock for part in _parts(results).values())]
     results |= _parallel(job, [platform for platform in others if platform not in known], lead)
+    results |= _linked(job, _parts(results))
     for platform, result in results.items():
         if isinstance(result, EnvError):
             if platform in job.demanded or len(results) == 1 or not _parts(results):
@@ -200,6 +205,20 @@ def _all(
             reason = result.message.splitlines()[0].partition(f"{platform}: ")[2] or result.title
             absent.append(AbsentPlatform(platform=platform, reason=reason))
     return _parts(results), absent
+
+
+def _linked(job: _Job, parts: Mapping[Platform, _Part]) -> dict[Platform, _Part | EnvError]:
+    """The parts with what link scripts leave in them, one after another; those without allowed scripts are left."""
+    linking = linkside.Linking(
+        job.solver.linker, job.name, job.spec, job.previous, upgrade=job.upgrade, steps=job.steps
+    )
+    found: dict[Platform, _Part | EnvError] = {}
+    for platform, part in parts.items():
+        try:
+            found[platform] = replace(part, lock=linking.of(part.lock))
+        except EnvError as error:
+            found[platform] = error
+    return found
 
 
 def _absent_before(job: _Job) -> dict[Platform, AbsentPlatform]:

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 OPTIONS = (
     *("python", "packages", "requirements", "pyproject", "group", "extra", "script"),
     *("platforms", "indexes", "exclude_newer", "glibc", "winners", "index_pins", "cuda", "conda", "channels"),
-    *("source", "groups", "extras"),
+    *("source", "groups", "extras", "link_scripts"),
 )
 """Options of an environment, in decorators and in ``[tool.flowkiln.envs.NAME]``."""
 
@@ -131,6 +131,7 @@ def _spec(given: Mapping[str, Any], found: _Found, where: str) -> EnvSpec:
         direct=direct,
         code=tuple(sorted(code.values())),
         cuda=variants.check(given["cuda"], where) if "cuda" in given and _from_pypi(found, given) else None,
+        link_scripts=_link_scripts(given, where),
         **_conda(given, where),
     )
 
@@ -153,6 +154,17 @@ def _conda(given: Mapping[str, Any], where: str) -> dict[str, Any]:
         "channels": tuple(given.get("channels", ())),
         "virtual": () if cuda == "cpu" else (("cuda", cuda),),
     }
+
+
+def _link_scripts(given: Mapping[str, Any], where: str) -> tuple[str, ...]:
+    """The conda packages whose link scripts may run. Raises ``UnknownOption`` where there can be none."""
+    told = given.get("link_scripts", ())
+    if isinstance(told, str) or not all(isinstance(name, str) and name for name in told):
+        raise UnknownOption(f"{packageoptions.at(where)}link_scripts is a list of conda packages, not {told!r}")
+    if told and not {"conda", "source"} & set(given):
+        message = f"{packageoptions.at(where)}link_scripts belong to conda packages, and there are none"
+        raise UnknownOption(message, hint="Declare them with @conda, or as `conda` in a pyproject.toml.")
+    return tuple(sorted({name.strip().lower() for name in told}))
 
 
 def conda_packages(given: Mapping[str, str] | Sequence[str], *, where: str = "") -> list[str]:

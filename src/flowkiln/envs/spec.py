@@ -65,6 +65,7 @@ class EnvSpec:
     * ``channels``: conda channels as names or URLs, first has precedence; empty = from the user's settings.
     * ``virtual``: pairs of a virtual package without its underscores (``cuda``) and the version it is assumed to
       have, sorted; those that a platform always has need not be named.
+    * ``link_scripts``: conda packages whose link scripts may run in a container of the platform, sorted.
     * ``direct``: distributions whose source is named, sorted by name; ``requirements`` has each by its name alone.
     * ``code``: folders of projects that travel with a flow's code instead of being installed; not in the identity.
     * ``given``: a lock of another tool; nothing else of packages then stands in the request.
@@ -87,6 +88,7 @@ class EnvSpec:
     conda: tuple[str, ...] = ()
     channels: tuple[str, ...] = ()
     virtual: tuple[tuple[str, str], ...] = ()
+    link_scripts: tuple[str, ...] = ()
     direct: tuple[DirectReference, ...] = ()
     code: tuple[Path, ...] = ()
     given: GivenLock | None = None
@@ -101,6 +103,7 @@ class EnvSpec:
             "conda": sorted(self.conda),
             "channels": [redact.url(url) for url in self.channels],
             "virtual": [list(pair) for pair in sorted(self.virtual)],
+            "link_scripts": sorted(self.link_scripts),
             "direct": [one.identity for one in sorted(self.direct, key=lambda one: one.name)],
             "given": None if self.given is None else self.given.identity,
         }

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from flowkiln.envs.condaquestion import CondaSolver
     from flowkiln.envs.handing import HandedWheel
     from flowkiln.envs.indexes import IndexPlan
+    from flowkiln.envs.linkside import Linker
     from flowkiln.envs.lock import LockedConda
     from flowkiln.envs.sourcebuilds import Sources
     from flowkiln.envs.spec import EnvSpec
@@ -49,7 +50,7 @@ class Solver:
 
     ``patches`` maps ``X.Y`` to the ``X.Y.Z`` that markers are resolved for where that is not the newest known.
     ``conda`` is how conda packages are chosen before: there for requests that have some. ``builder`` builds
-    what has no wheel; None where nothing may be built.
+    what has no wheel, ``linker`` runs link scripts; None where nothing may be built.
     """
 
     plan: IndexPlan
@@ -61,6 +62,7 @@ class Solver:
     logs: Path = field(default_factory=lambda: paths.cache_root() / "logs")
     conda: CondaSolver | None = None
     builder: Sources | None = None
+    linker: Linker | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

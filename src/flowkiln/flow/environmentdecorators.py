@@ -156,6 +156,7 @@ def conda(
     exclude_newer: str | None = None,
     glibc: str | None = None,
     winners: Mapping[str, str] | None = None,
+    link_scripts: Sequence[str] | None = None,
     disabled: bool | None = None,
 ) -> Callable[[F], F]: ...
 def conda(  # noqa: PLR0913  the public signature
@@ -174,6 +175,7 @@ def conda(  # noqa: PLR0913  the public signature
     exclude_newer: str | None = None,
     glibc: str | None = None,
     winners: Mapping[str, str] | None = None,
+    link_scripts: Sequence[str] | None = None,
     disabled: bool | None = None,
     **unknown: object,
 ) -> F | Callable[[F], F]:
@@ -183,7 +185,8 @@ def conda(  # noqa: PLR0913  the public signature
     specs; ``libraries`` is Metaflow's old name of it. ``channels`` are asked in this order, and the first that has
     a package decides (default: the setting ``channels``, then conda-forge). ``cuda`` is the version that packages
     may take for present, as ``"12.4"``. ``source`` is an environment.yml, or a conda-lock.yml, which is taken
-    exactly as it is (``groups`` are its categories). ``python``, ``name``, ``platforms``, ``exclude_newer``,
+    exactly as it is (``groups`` are its categories). ``link_scripts`` names the packages whose link scripts may
+    run, in a container while locking. ``python``, ``name``, ``platforms``, ``exclude_newer``,
     ``glibc``, ``winners`` and ``disabled`` are as in ``pypi``. Together with ``@pypi`` it is one environment: what
     a conda package provides to Python is not installed from PyPI again.
     """
@@ -207,6 +210,7 @@ def conda_base(
     exclude_newer: str | None = None,
     glibc: str | None = None,
     winners: Mapping[str, str] | None = None,
+    link_scripts: Sequence[str] | None = None,
     disabled: bool | None = None,
 ) -> Callable[[C], C]: ...
 def conda_base(  # noqa: PLR0913  the public signature
@@ -225,6 +229,7 @@ def conda_base(  # noqa: PLR0913  the public signature
     exclude_newer: str | None = None,
     glibc: str | None = None,
     winners: Mapping[str, str] | None = None,
+    link_scripts: Sequence[str] | None = None,
     disabled: bool | None = None,
     **unknown: object,
 ) -> C | Callable[[C], C]:
@@ -248,7 +253,9 @@ def check_conda(given: Mapping[str, Any]) -> list[str]:
     example = '{"scikit-learn": "1.5.*"} or a list of match specs'
     found = [line for key in ("packages", "libraries") for line in _packages(key, given[key], example)]
     found += _paths(given, ("source",))
-    return found + _common(given, ("cuda",), ("channels", "groups")) + _switches(given, ("disabled",))
+    return (
+        found + _common(given, ("cuda",), ("channels", "groups", "link_scripts")) + _switches(given, ("disabled",))
+    )
 
 
 def _common(given: Mapping[str, Any], texts: Sequence[str], lists: Sequence[str]) -> list[str]:

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from flowkiln.envs.builds import Job
 
 FOLDER = "/flowkiln-build"
-_LABELS = {"io.flowkiln.kind": "build"}
 _USER = 1000
 _SCRIPT = Path(build_wheel.__file__)
 _MOST = 8 << 30
@@ -65,6 +64,9 @@ class Containers(Protocol):
 
     def get_archive(self, container: str, path: str) -> Iterator[bytes]:
         """A tar of ``path``, in pieces."""
+
+    def changes(self, container: str) -> list[str]:
+        """The paths that differ from those of its image."""
 
     def remove(self, container: str) -> bool:
         """The container is gone."""
@@ -106,44 +108,21 @@ class ContainerRunner:
                 _pack(job, packed, self._seconds)
                 self._engine.put_archive(container, "/", _pieces(packed))
             self._engine.start(container)
-            code = self._wait(container)
-            said = _said(self._engine.logs(container, follow=False))
-            log = hostbuild.written_log(job, said)
+            code = wait(self._engine, container, self._seconds)
+            heard = said(self._engine.logs(container, follow=False))
+            log = hostbuild.written_log(job, heard)
             if code is None:
-                raise hostbuild.too_long(job, self._seconds, said, log)
+                raise hostbuild.too_long(job, self._seconds, heard, log)
             if code != 0:
-                raise hostbuild.failed(job, code, said, log)
+                raise hostbuild.failed(job, code, heard, log)
             _unpack(self._engine.get_archive(container, f"{FOLDER}/answer"), job)
         finally:
             self._engine.remove(container)
-
-    def _wait(self, container: str) -> int | None:
-        """The exit code, None when the time was up first."""
-        end = time.monotonic() + self._seconds
-        pause = 0.05
-        while True:
-            state = (self._engine.inspect(container) or {}).get("State") or {}
-            if state.get("Status") in {"exited", "dead"} or not state:
-                return int(state.get("ExitCode", 1))
-            if parallel.stopped():
-                raise KeyboardInterrupt
-            if time.monotonic() > end:
-                return None
-            time.sleep(pause)
-            pause = min(pause * 1.3, 0.5)
 
     def _spec(self, job: Job, image: str) -> JSONObject:
         folders = {"HOME": f"{FOLDER}/home", "TMPDIR": f"{FOLDER}/tmp"}  # noqa: S108  folders of the container
         path = f"{places.PREFIX}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
         variables = {**hostbuild.variables_of(job), **folders, "PATH": path}
-        host: JSONObject = {
-            "NetworkMode": "default" if self._network else "none",
-            "CapDrop": ["ALL"],
-            "SecurityOpt": ["no-new-privileges"],
-            "PidsLimit": 4096,
-        }
-        if not self._engine.podman:
-            host["LogConfig"] = {"Type": "json-file", "Config": {"max-size": str(_LOG), "max-file": "1"}}
         return {
             "Image": image,
             "Entrypoint": [f"{places.PREFIX}/bin/python"],
@@ -151,11 +130,42 @@ class ContainerRunner:
             "User": f"{_USER}:{_USER}",
             "WorkingDir": "/",
             "Env": [f"{name}={value}" for name, value in sorted(variables.items())],
-            "Labels": dict(_LABELS),
-            "NetworkDisabled": not self._network,
-            "Healthcheck": {"Test": ["NONE"]},
-            "HostConfig": host,
+            **confined("build", network=self._network, podman=self._engine.podman),
         }
+
+
+def confined(kind: str, *, network: bool, podman: bool) -> JSONObject:
+    """The part of a container's description that keeps what it runs to itself; ``kind`` labels it."""
+    host: JSONObject = {
+        "NetworkMode": "default" if network else "none",
+        "CapDrop": ["ALL"],
+        "SecurityOpt": ["no-new-privileges"],
+        "PidsLimit": 4096,
+    }
+    if not podman:
+        host["LogConfig"] = {"Type": "json-file", "Config": {"max-size": str(_LOG), "max-file": "1"}}
+    return {
+        "Labels": {"io.flowkiln.kind": kind},
+        "NetworkDisabled": not network,
+        "Healthcheck": {"Test": ["NONE"]},
+        "HostConfig": host,
+    }
+
+
+def wait(engine: Containers, container: str, seconds: float) -> int | None:
+    """The exit code of a container, None when the time was up first."""
+    end = time.monotonic() + seconds
+    pause = 0.05
+    while True:
+        state = (engine.inspect(container) or {}).get("State") or {}
+        if state.get("Status") in {"exited", "dead"} or not state:
+            return int(state.get("ExitCode", 1))
+        if parallel.stopped():
+            raise KeyboardInterrupt
+        if time.monotonic() > end:
+            return None
+        time.sleep(pause)
+        pause = min(pause * 1.3, 0.5)
 
 
 def _pack(job: Job, stream: Any, seconds: float) -> None:
@@ -214,7 +224,8 @@ def _unpack(pieces: Iterator[bytes], job: Job) -> None:
             raise BadBuild(f"{job.label}: what its build left cannot be read: {error}") from error
 
 
-def _said(outputs: Iterable[tuple[str, bytes]]) -> str:
+def said(outputs: Iterable[tuple[str, bytes]]) -> str:
+    """What a container wrote, as far as it is kept."""
     parts, have = [], 0
     for _, data in outputs:
         parts.append(data)

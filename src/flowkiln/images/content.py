@@ -92,7 +92,7 @@ def _member(path: str, entry: Entry, sha256: str, packages: Packages) -> tuple[M
     if entry.relocation is None:
         return archive.Member(path, "file", entry.mode, entry.size, source, entry.sha256), row
     placeholder, kind = entry.relocation
-    data, offsets = relocate.written(_checked(source, entry.sha256), placeholder, places.PREFIX, kind)
+    data, offsets = relocate.written(checked(source, entry.sha256), placeholder, places.PREFIX, kind)
     row[3] = len(data)
     return archive.made(path, data, entry.mode), [*row, kind, placeholder, [*map(list, offsets)]]
 
@@ -107,13 +107,13 @@ def bytecode_members(
             if entry.path.endswith(".py") and "/site-packages/" in entry.path and layer.gives(wheel, entry.path):
                 source = entry.source
                 if isinstance(source, str):
-                    source = _checked(packages.stored(wheel.sha256, source), entry.sha256)
+                    source = checked(packages.stored(wheel.sha256, source), entry.sha256)
                 sources.setdefault(f"{places.PREFIX}/{entry.path}", source)
     members = compiled(compiler, list(sources.items()), python)
     return archive.complete(members) if members else []
 
 
-def _checked(path: str, sha256: str) -> bytes:
+def checked(path: str, sha256: str) -> bytes:
     """The content of a stored file. Raises ``ContentDamaged`` unless it is what was unpacked."""
     try:
         data = Path(path).read_bytes()
@@ -155,7 +155,7 @@ def glue_members(plan: ImagePlan, described: Described, packages: Packages) -> l
         told = described.scripts.get((sha256, launcher.stored))
         if told is not None:
             return lambda: told
-        return lambda: _checked(packages.stored(sha256, launcher.stored), launcher.sha256)
+        return lambda: checked(packages.stored(sha256, launcher.stored), launcher.sha256)
 
     interpreter, version = python_of(plan.part, plan.base)
     launchers = [(one, reader(one, sha256)) for one, sha256 in described.tree.launchers]

@@ -77,9 +77,9 @@ def bucket_of(name: str) -> int:
 
 def _packages(wheels: Sequence[Locked], part: PlatformLock) -> LayerSpec:
     names = {wheel.name for wheel in wheels}
-    without = tuple(sorted(path for path, winner in part.winners if winner not in names))
+    without = tuple(sorted(path for path, winner in part.chosen if winner not in names))
     title = ", ".join(f"{wheel.name} {wheel.version}" for wheel in wheels)
-    within = tuple((path, winner) for path, winner in sorted(part.winners) if winner in names)
+    within = tuple((path, winner) for path, winner in sorted(part.chosen) if winner in names)
     digests = [wheel.sha256 for wheel in wheels]
     listed = [list(pair) for pair in within]
     key = key_of("packages", python=part.python, wheels=digests, without=list(without), within=listed)

@@ -27,8 +27,9 @@ if TYPE_CHECKING:
     from flowkiln.envs.direct import DirectReference
     from flowkiln.envs.fetch import Fetcher
     from flowkiln.envs.handing import HandedWheel
-    from flowkiln.envs.lock import EnvLock, LockedBuild, LockedSource, LockedWheel
+    from flowkiln.envs.lock import EnvLock, LinkedFiles, LockedBuild, LockedSource, LockedWheel, PlatformLock
     from flowkiln.envs.uv import Solver
+    from flowkiln.images.linking import ContainerLinker
     from flowkiln.images.wheelshelf import WheelShelf
     from flowkiln.wiring.baking import Bakery
 
@@ -72,6 +73,13 @@ class Building:
         )
         return Builder(means)
 
+    @cached_property
+    def linker(self) -> ContainerLinker:
+        """What runs link scripts of conda packages."""
+        from flowkiln.wiring.linking import link_scripts
+
+        return link_scripts(self._settings, self._reporter, lambda: self._bakery, self._base_of)
+
     def close(self) -> None:
         """Ends the connections to engine and servers; it can be used again."""
         if "_bakery" in self.__dict__:
@@ -114,9 +122,17 @@ class Building:
         """The wheel of a build that was done before, None where nobody has it."""
         return self.builder.find(build)
 
-    def restored(self, wheel: LockedWheel) -> Path:
-        """The file of the very wheel that a lock names. Raises the errors of ``Builder.restore``."""
-        return self.builder.restore(wheel).path
+    def restored(self, made: LockedWheel | LinkedFiles) -> Path:
+        """The file of the very wheel or linked files that a lock names. Raises the errors of restoring them."""
+        from flowkiln.envs.lock import LinkedFiles
+
+        return self.linker.restored(made) if isinstance(made, LinkedFiles) else self.builder.restore(made).path
+
+    # -- as envs.linkside.Linker ---------------------------------------------------------------------------------
+
+    def linked(self, label: str, part: PlatformLock, names: frozenset[str]) -> PlatformLock:
+        """``part`` with what the link scripts of the packages ``names`` left."""
+        return self.linker.linked(label, part, names)
 
     # -- means -----------------------------------------------------------------------------------------------------
 

@@ -173,7 +173,7 @@ def _make(
 
         def resolved(request: Request) -> Resolution:
             with closing(_builder(request, settings, reporter)) as builder:
-                solver = replace(solver_of(request, settings, reporter), builder=builder)
+                solver = replace(solver_of(request, settings, reporter), builder=builder, linker=builder)
                 return _resolved(request, standing.get(request.name), solver, policy)
 
         answers = parallel.together(resolved, wanting, at_once=AT_ONCE)

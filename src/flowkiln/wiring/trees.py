@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from flowkiln._base.settings import Settings
     from flowkiln.envs.fetch import Fetcher
     from flowkiln.envs.interpreter import Interpreter
-    from flowkiln.envs.lock import EnvLock, LockedWheel, PlatformLock
+    from flowkiln.envs.lock import EnvLock, LinkedFiles, LockedWheel, PlatformLock
     from flowkiln.envs.tree import Tree
 
 AT_ONCE = 3
@@ -85,12 +85,12 @@ class Host:
             built=self._built,
         )
 
-    def _built(self, wheel: LockedWheel) -> Path:
-        """The file of a wheel that was built from source: kept here, by the team, or built once more."""
+    def _built(self, made: LockedWheel | LinkedFiles) -> Path:
+        """The file of what was built or left by link scripts: kept here, by the team, or made once more."""
         from flowkiln.wiring.building import Building
 
         with closing(Building(self._settings, self._reporter)) as building:
-            return building.restored(wheel)
+            return building.restored(made)
 
     def find(self, part: PlatformLock) -> Tree | None:
         """The tree of ``part`` if it is here."""

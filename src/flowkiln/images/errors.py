@@ -214,9 +214,8 @@ class ForeignProgram(ImageError):
     """A package of the lock holds programs for other processors than the image's, and none for its own.
 
     Its file name, or the folder of its channel, says that it is for this platform, and its content says otherwise:
-    importing it would fail with
-    "wrong ELF class" or "cannot open shared object file". Nothing was pushed or loaded. Another version or another
-    index of the package may have a right one.
+    importing it would fail with "wrong ELF class" or "cannot open shared object file". Nothing was pushed or
+    loaded. Another version of the package, or another index or channel, may have a right one.
     """
 
     code = "IMG029"

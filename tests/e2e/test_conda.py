@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from flowkiln.images.places import BYTECODE
 from tests.images import elves
 from tests.services import unavailable
 from tests.services.condachannel import _wheel
@@ -361,7 +362,11 @@ def test_shown_3_an_arm64_image_of_a_mixed_environment_is_baked_without_running_
         mixed.flowkiln(*bake, FLOWKILN_CACHE=str(tmp_path / f"cache-{number}")).ok()
         images.append(json.loads((tmp_path / number / "index.json").read_bytes())["manifests"])
     assert images[0] == images[1]
-    files_of = {name: data for name, data in layout_files(tmp_path / "one") if name.startswith("opt/")}
+    everything = dict(layout_files(tmp_path / "one"))
+    compiled = {name for name in everything if name.endswith(".pyc")}
+    for module in ("os", "encodings/utf_8", "site-packages/numpy/__init__", "site-packages/alpha/__init__"):
+        assert f"{BYTECODE}/opt/env/lib/python3.11/{module}.cpython-311.pyc".lstrip("/") in compiled
+    files_of = {name: data for name, data in everything.items() if name.startswith("opt/")}
     elf = {name: data for name, data in files_of.items() if data[:4] == b"\x7fELF" and data[4] == 2}
     machines = {name: struct.unpack_from("<H", data, 18)[0] for name, data in elf.items()}
     assert set(machines.values()) == {elves.ARM64}

@@ -60,9 +60,9 @@ class Kitchen:
         folder = str(self.wheels)
         return part_of((locked(one, folder) for one in distributions), platform=AMD64, **changes)
 
-    def _compiler(self, pin: BasePin) -> HostCompiler:
+    def _compiler(self, plan: ImagePlan) -> HostCompiler:
         self.counted.append("compiler")
-        assert pin.bytecode is not None
+        assert plans.bytecode_of(plan.part, plan.base) == VERSION
         return HostCompiler(str(Path(sys._base_executable).resolve()), VERSION)  # type: ignore[attr-defined]
 
     def _stdlib(self, pin: BasePin) -> list[tuple[str, bytes]]:

@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from flowkiln.envs.basepin import BasePin
     from flowkiln.images.bytecode import Compiler
     from flowkiln.images.compress import Compression
     from flowkiln.images.plan import ImagePlan
@@ -90,9 +89,9 @@ def push_base(registry: Registry, repository: str) -> str:
     return f"{registry.host}/{repository}:1"
 
 
-def without_compiler(pin: BasePin) -> Compiler:
+def without_compiler(plan: ImagePlan) -> Compiler:
     """Of a machine on which the Python of the lock is missing."""
-    raise CompilerMissing(f"no Python {pin.bytecode} here")
+    raise CompilerMissing(f"no Python {plan.base.bytecode} here")
 
 
 @dataclass
@@ -122,8 +121,8 @@ class Machine:
         )
         self.baker = Baker(shop)
 
-    def _compiler(self, pin: BasePin) -> Compiler:
-        return HostCompiler(sys.executable, VERSION) if self.compiles else without_compiler(pin)
+    def _compiler(self, plan: ImagePlan) -> Compiler:
+        return HostCompiler(sys.executable, VERSION) if self.compiles else without_compiler(plan)
 
     def _team(self) -> tuple[Catalog, ...]:
         return () if self.team is None else (self.catalog(self.team),)

@@ -45,8 +45,8 @@ class Pinned:
         return f"base {line(self.pin)}: {word}, for {', '.join(self.environments)}"
 
 
-def _named(pin: BasePin) -> tuple[str, str, str | None]:
-    return pin.manifest, pin.config, pin.bytecode
+def _named(pin: BasePin) -> tuple[str, str, str | None, tuple[str, ...]]:
+    return pin.manifest, pin.config, pin.bytecode, pin.without_bytecode
 
 
 def document(pin: BasePin) -> JSONObject:
@@ -62,6 +62,7 @@ def document(pin: BasePin) -> JSONObject:
         "libc": facts.libc,
         "glibc": f"{facts.glibc[0]}.{facts.glibc[1]}" if facts.glibc else None,
         "bytecode": pin.bytecode,
+        "without_bytecode": list(pin.without_bytecode),
     }
 
 

@@ -38,7 +38,8 @@ class BasePin:
 
     ``manifest`` is the digest of the platform's manifest, ``config`` that of its config. ``bytecode`` is the
     ``X.Y.Z`` whose compiler makes the bytecode of images on this base, None for images without bytecode.
-    ``environments`` are the names of those that are baked on it, sorted.
+    ``environments`` are the names of those that are baked on it, sorted. ``without_bytecode`` are the versions of
+    environments' own Pythons that could not be run where this was decided: images with them have none either.
     """
 
     reference: str
@@ -48,3 +49,4 @@ class BasePin:
     facts: BaseFacts
     bytecode: str | None = None
     environments: tuple[str, ...] = ()
+    without_bytecode: tuple[str, ...] = ()

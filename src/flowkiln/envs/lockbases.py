@@ -32,6 +32,8 @@ def lines(pins: Iterable[BasePin]) -> list[str]:
         found += [f"bytecode = {quoted(pin.bytecode or _NO_BYTECODE)}"]
         if pin.environments:
             found.append(f"environments = [{', '.join(map(quoted, sorted(pin.environments)))}]")
+        if pin.without_bytecode:
+            found.append(f"without_bytecode = [{', '.join(map(quoted, sorted(pin.without_bytecode)))}]")
         found += ["", "[bases.facts]"]
         found += _facts_lines(pin.facts)
     return found
@@ -96,13 +98,15 @@ def _pin(table: dict[str, Any]) -> BasePin:
         config=_digest(table, "config"),
         facts=_facts(table["facts"]),
         bytecode=None if bytecode == _NO_BYTECODE else _version(table, "bytecode"),
-        environments=_names(table.get("environments", [])),
+        environments=_names("environments", table),
+        without_bytecode=_names("without_bytecode", table),
     )
 
 
-def _names(value: object) -> tuple[str, ...]:
+def _names(key: str, table: dict[str, Any]) -> tuple[str, ...]:
+    value = table.get(key, [])
     if not isinstance(value, list) or not all(isinstance(name, str) and name for name in value):
-        message = "environments is no list of names"
+        message = f"{key} is no list of names"
         raise TypeError(message)
     return tuple(sorted(value))
 

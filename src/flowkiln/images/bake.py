@@ -8,6 +8,7 @@ operating system per key, which dies with its process.
 
 from __future__ import annotations
 
+import threading
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -22,6 +23,7 @@ from flowkiln.images.decompress import decompressed
 from flowkiln.images.entries import Entry
 from flowkiln.images.errors import CompilerMissing, ContentDamaged, LayerDiffers
 from flowkiln.images.manifest import Made
+from flowkiln.images.plan import bytecode_of
 from flowkiln.images.records import LayerRecord, Records
 from flowkiln.images.scanning import Scanner
 
@@ -55,15 +57,15 @@ def _ignore(_made: Made) -> None:
 class Workshop:
     """What layers are made of and with.
 
-    ``runtime`` are the files of flowkiln's own part by path. ``compiler`` gives the interpreter that the lock names
-    for a base's bytecode, ``stdlib`` the sources of its standard library; both may ask an engine or a registry.
+    ``runtime`` are the files of flowkiln's own part by path. ``compiler`` gives the interpreter that a plan
+    names for bytecode, ``stdlib`` the sources of a base's standard library; both may ask an engine or a registry.
     ``team`` gives the team's catalogs, from which bytecode is taken where its compiler is missing.
     """
 
     cache: Path
     describer: Describer
     runtime: Mapping[str, bytes]
-    compiler: Callable[[BasePin], Compiler]
+    compiler: Callable[[ImagePlan], Compiler]
     stdlib: Callable[[BasePin], Sources]
     reporter: Reporter
     team: Callable[[], Sequence[Catalog]] = tuple
@@ -91,6 +93,7 @@ class Baker:
         self._told: dict[str, Known] = {}
         self._sources: dict[str, str] = {}
         self._compilers: dict[str, Compiler] = {}
+        self._finding = threading.Lock()
 
     def bake(
         self,
@@ -354,7 +357,7 @@ class Baker:
         if layer.kind == "packages":
             self._bring([layer])
             return content.package_members(layer, self._describe(plan), shop.describer)
-        compiler = self._compiler(plan.base)
+        compiler = self._compiler(plan)
         python = compiler.version.rpartition(".")[0]
         if layer.kind == "bytecode":
             self._bring([layer])
@@ -386,10 +389,13 @@ class Baker:
             )
         return self._described[env_id]
 
-    def _compiler(self, base: BasePin) -> Compiler:
-        if base.manifest not in self._compilers:
-            self._compilers[base.manifest] = self._shop.compiler(base)
-        return self._compilers[base.manifest]
+    def _compiler(self, plan: ImagePlan) -> Compiler:
+        own = plan.part.own_python
+        key = f"{plan.base.manifest} {bytecode_of(plan.part, plan.base)} {own.sha256 if own else ''}"
+        with self._finding:
+            if key not in self._compilers:
+                self._compilers[key] = self._shop.compiler(plan)
+            return self._compilers[key]
 
 
 def _tell(ready: Ready, layer: LayerSpec, record: LayerRecord) -> None:

@@ -20,7 +20,7 @@ from flowkiln.images import archive, compile_files
 from flowkiln.images.errors import CompilerFailed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from flowkiln._base.json import JSONObject
 
@@ -110,19 +110,23 @@ class Containers(Protocol):
 class EngineCompiler:
     """The interpreter ``path`` of a base image, in containers without network and mounts, as root.
 
-    The engine has ``image`` already and runs its platform. Nothing but the two archives goes in and out.
+    The engine has ``image`` already and runs its platform. Nothing but the two archives goes in and out, and before
+    them the one that ``brought`` makes, where the interpreter is none of the image's own.
     """
 
     engine: Containers
     image: str
     path: str
     version: str
+    brought: Callable[[], bytes] | None = None
 
     def compile(self, sources: Sources) -> dict[str, bytes]:
         """As ``Compiler.compile``; also raises the engine's errors."""
         name = f"flowkiln-compile-{secrets.token_hex(6)}"
         container = self.engine.create(name, self._spec())
         try:
+            if self.brought is not None:
+                self.engine.put_archive(container, "/", self.brought())
             self.engine.put_archive(container, "/", _packed(_request(sources)))
             self.engine.start(container)
             code = self.engine.wait(container)

@@ -15,6 +15,7 @@ from flowkiln._base import json, relocate
 from flowkiln.envs import glue, treefile
 from flowkiln.images import archive, places
 from flowkiln.images.bytecode import pyc_path
+from flowkiln.images.compile_files import of_stdlib
 from flowkiln.images.errors import ContentDamaged
 from flowkiln.images.plan import python_of
 
@@ -104,13 +105,31 @@ def bytecode_members(
     sources: dict[str, bytes] = {}
     for wheel in layer.wheels:
         for entry in described.packages[wheel.sha256].entries:
-            if entry.path.endswith(".py") and "/site-packages/" in entry.path and layer.gives(wheel, entry.path):
-                source = entry.source
-                if isinstance(source, str):
-                    source = checked(packages.stored(wheel.sha256, source), entry.sha256)
-                sources.setdefault(f"{places.PREFIX}/{entry.path}", source)
+            if _imported(entry, python) and layer.gives(wheel, entry.path):
+                sources.setdefault(f"{places.PREFIX}/{entry.path}", _source(entry, wheel.sha256, packages))
     members = compiled(compiler, list(sources.items()), python)
     return archive.complete(members) if members else []
+
+
+def _imported(entry: Entry, python: str) -> bool:
+    """Whether a file gets bytecode: a module of a package, or of the standard library that a package brings."""
+    if not entry.path.endswith(".py") or entry.is_link:
+        return False
+    stdlib = f"lib/python{python}/"
+    return "/site-packages/" in entry.path or (
+        entry.path.startswith(stdlib) and of_stdlib(entry.path.removeprefix(stdlib))
+    )
+
+
+def _source(entry: Entry, sha256: str, packages: Packages) -> bytes:
+    """The content of a file as it lies in the image."""
+    if isinstance(entry.source, bytes):
+        return entry.source
+    data = checked(packages.stored(sha256, entry.source), entry.sha256)
+    if entry.relocation is None:
+        return data
+    placeholder, kind = entry.relocation
+    return relocate.written(data, placeholder, places.PREFIX, kind)[0]
 
 
 def checked(path: str, sha256: str) -> bytes:

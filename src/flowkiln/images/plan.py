@@ -5,6 +5,7 @@ The plan is symbolic: it names layers by their keys, and needs neither wheels no
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 PLAN_SCHEMA = 1
 CONFIG_VERSION = 1
 """Part of every image key: raised when the config would differ for equal inputs."""
+_RELEASE = re.compile(r"\d+\.\d+\.\d+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +61,7 @@ def plan(name: str, lock_id: str, part: PlatformLock, base: BasePin, runtime_id:
     compiler = bytecode_of(part, base)
     packages = layers.cut(part)
     found: list[LayerSpec] = []
-    if compiler is not None:
+    if compiler is not None and part.own_python is None:
         found.append(stdlib_layer(base, compiler))
     found.append(_runtime(runtime_id))
     if compiler is not None:
@@ -73,8 +75,15 @@ def plan(name: str, lock_id: str, part: PlatformLock, base: BasePin, runtime_id:
 
 
 def bytecode_of(part: PlatformLock, base: BasePin) -> str | None:
-    """The Python that compiles an image's bytecode, None where it has none: the decision was for the base's own."""
-    return base.bytecode if part.own_python is None else None
+    """The Python that compiles an image's bytecode, None where it has none.
+
+    The base's pin decides: its own Python for environments that have none, else the environment's, unless it is one
+    that was not to be had where the pin was written.
+    """
+    own = part.own_python
+    if own is None:
+        return base.bytecode
+    return own.version if _RELEASE.fullmatch(own.version) and own.version not in base.without_bytecode else None
 
 
 def python_of(part: PlatformLock, base: BasePin) -> tuple[str, str]:
@@ -91,6 +100,12 @@ def stdlib_layer(base: BasePin, compiler: str) -> LayerSpec:
     """The bytecode of the base's standard library, as Python ``X.Y.Z`` compiles it."""
     key = layers.key_of("stdlib-bytecode", base=base.manifest, compiler=compiler)
     return layers.LayerSpec(kind="stdlib-bytecode", title=f"bytecode of Python {compiler}", key=key)
+
+
+def interpreter_bytecode(part: PlatformLock, compiler: str) -> LayerSpec:
+    """The bytecode of the Python that ``part`` brings, with its standard library, as ``X.Y.Z`` compiles it."""
+    own = next(layer for layer in layers.cut(part) if part.own_python in layer.wheels)
+    return layers.bytecode_of(own, compiler)
 
 
 def _runtime(runtime_id: str) -> LayerSpec:

@@ -16,11 +16,12 @@ from flowkiln.images.basing import Bases
 from flowkiln.images.catalog import Catalog
 from flowkiln.images.errors import CompilerMissing, NoRepository
 from flowkiln.wiring import bases
+from flowkiln.wiring.compilers import Compilers
 from flowkiln.wiring.registries import Registries
 from flowkiln.wiring.trees import Host, part_for
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from contextlib import AbstractContextManager
 
     from flowkiln._base.engine import Engine
@@ -28,15 +29,18 @@ if TYPE_CHECKING:
     from flowkiln._base.report import Reporter
     from flowkiln._base.settings import Settings
     from flowkiln.envs.basepin import BasePin
+    from flowkiln.envs.describing import Describer
     from flowkiln.envs.lock import EnvLock, PlatformLock
     from flowkiln.envs.lockfolder import LockFolder
     from flowkiln.images.bake import Baker
     from flowkiln.images.bytecode import Compiler
     from flowkiln.images.compress import Compression
+    from flowkiln.images.layers import LayerSpec
     from flowkiln.images.libraries import Missing
     from flowkiln.images.plan import ImagePlan
     from flowkiln.images.pushing import Publisher
     from flowkiln.images.reference import Reference
+    from flowkiln.wiring.bases import Key
     from flowkiln.wiring.policy import Policy
 
 
@@ -70,6 +74,7 @@ class Bakery:
         self.bases = Bases(self.registries, paths.cache_root(), reporter)
         self._catalogs: dict[str, Catalog] = {}
         self._host = Host(settings, reporter)
+        self._compilers = Compilers(self._host, lambda: self.engine, lambda: self._describer, self.pull)
         self._runtime = runtime.files()
         self.runtime_id = runtime.identity(self._runtime)
 
@@ -86,15 +91,20 @@ class Bakery:
             self.engine.close()
 
     @cached_property
+    def _describer(self) -> Describer:
+        from flowkiln.envs.describing import Describer
+
+        return Describer(paths.cache_root(), self._host.fetcher)
+
+    @cached_property
     def baker(self) -> Baker:
         """What makes layers."""
-        from flowkiln.envs.describing import Describer
         from flowkiln.images.bake import Baker, Workshop
 
         cache = paths.cache_root()
         shop = Workshop(
             cache=cache,
-            describer=Describer(cache, self._host.fetcher),
+            describer=self._describer,
             runtime=self._runtime,
             compiler=self.compiler,
             stdlib=self._stdlib,
@@ -141,6 +151,8 @@ class Bakery:
                 decide=partial(self._accepted, group),
                 users=users,
             )
+            if not (policy.locked or policy.frozen):
+                pins |= bases.note_without(folder, self._undecided(group, pins, anew=upgrade))
             found.update({wish: pins[self.reference_of(wish), wish.platform] for wish in group})
         return found
 
@@ -150,7 +162,7 @@ class Bakery:
         for pin in wish.folder.read_bases():
             if (pin.reference, pin.platform) == (name, wish.platform):
                 return pin
-        return self._decided(self.bases.pin(name, wish.platform))
+        return self._without(self._decided(self.bases.pin(name, wish.platform)), [wish], anew=True)
 
     def prune(self, wishes: Sequence[Wish]) -> list[tuple[LockFolder, BasePin]]:
         """Removes pins that the environments of ``wishes`` had and that none of these wishes needs: what is gone.
@@ -162,6 +174,14 @@ class Bakery:
             for folder, group in _by_folder(wishes).items()
             for pin in bases.prune(folder, {wish.lock.name for wish in group}, self._users(group))
         ]
+
+    def _undecided(self, wishes: Sequence[Wish], pins: Mapping[Key, BasePin], *, anew: bool) -> dict[Key, BasePin]:
+        """Those of ``pins`` that say another thing of bytecode now that ``wishes`` are baked on them."""
+        groups: dict[Key, list[Wish]] = {}
+        for wish in wishes:
+            groups.setdefault((self.reference_of(wish), wish.platform), []).append(wish)
+        decided = {key: self._without(pins[key], group, anew=anew) for key, group in groups.items()}
+        return {key: pin for key, pin in decided.items() if pin != pins[key]}
 
     def _users(self, wishes: Iterable[Wish]) -> dict[tuple[str, Platform], set[str]]:
         """The environments that are baked on each base."""
@@ -181,6 +201,7 @@ class Bakery:
         """The part of the lock that is baked on ``pin``. Raises the errors of a base that it cannot stand on."""
         with wish.concerning():
             part = part_for(wish.lock, wish.platform, steps=wish.steps)
+            self._compilers.remember(wish.lock)
             fitness.check(pin, part, name=wish.lock.name)
         return part
 
@@ -197,49 +218,53 @@ class Bakery:
         catalog that does not answer is no reason for another image.
         """
         version = pin.facts.python
-        if version is None or self._find_compiler(replace(pin, bytecode=version)) is not None:
+        if version is None or self._compilers.of_base(pin, version) is not None:
             return replace(pin, bytecode=version)
-        layer = plan.stdlib_layer(pin, version)
-        if any(catalog.fetch([layer]) for catalog in self.team()):
-            self.reporter.say(f"the team's catalog has the bytecode of Python {version} for {pin.reference}")
+        if self._told_by_team(plan.stdlib_layer(pin, version), version, pin):
             return replace(pin, bytecode=version)
-        self.reporter.warn(
-            f"images on {pin.reference} get no bytecode: neither this machine nor a container engine "
-            f"has Python {version}; each task compiles what it imports"
-        )
+        self.reporter.warn(_no_bytecode(f"images on {pin.reference}", version))
         return replace(pin, bytecode=None)
 
-    def compiler(self, pin: BasePin) -> Compiler:
-        """The Python that the lock names for the bytecode of images on ``pin``. Raises ``CompilerMissing``."""
-        found = self._find_compiler(pin)
+    def _without(self, pin: BasePin, wishes: Iterable[Wish], *, anew: bool) -> BasePin:
+        """``pin`` with those of its environments' own Pythons whose bytecode nobody can make here.
+
+        What stands in the pin already stays, unless it is decided ``anew``. Raises as ``_decided`` does.
+        """
+        without = set(() if anew else pin.without_bytecode)
+        bare = replace(pin, without_bytecode=())
+        for wish in wishes:
+            part = self._check(pin, wish)
+            version = plan.bytecode_of(part, bare)
+            if part.own_python is None or version is None or version in without:
+                continue
+            twin = plan.interpreter_bytecode(part, version)
+            if self._compilers.of_environment(pin, part, version) or self._told_by_team(twin, version, pin):
+                continue
+            without.add(version)
+            what = f"images of environment {wish.lock.name!r} for {wish.platform}"
+            self.reporter.warn(_no_bytecode(what, version))
+        return replace(pin, without_bytecode=tuple(sorted(without)))
+
+    def _told_by_team(self, layer: LayerSpec, version: str, pin: BasePin) -> bool:
+        if not any(catalog.fetch([layer]) for catalog in self.team()):
+            return False
+        self.reporter.say(f"the team's catalog has the bytecode of Python {version} for {pin.reference}")
+        return True
+
+    def compiler(self, planned: ImagePlan) -> Compiler:
+        """The Python that compiles the bytecode of ``planned``. Raises ``CompilerMissing``."""
+        part, pin = planned.part, planned.base
+        version = plan.bytecode_of(part, pin)
+        assert version is not None
+        if part.own_python is None:
+            found = self._compilers.of_base(pin, version)
+        else:
+            found = self._compilers.of_environment(pin, part, version)
         if found is None:
-            message = f"the lock has bytecode of images on {pin.reference} compiled by Python {pin.bytecode}"
-            hint = (
-                f"`uv python install {pin.bytecode}` installs it, and a container engine of {pin.platform} has it."
-            )
+            message = f"the lock has bytecode of images on {pin.reference} compiled by Python {version}"
+            hint = f"`uv python install {version}` installs it, and a container engine of {pin.platform} has it."
             raise CompilerMissing(f"{message}, which is neither on this machine nor in an engine", hint=hint)
         return found
-
-    def _find_compiler(self, pin: BasePin) -> Compiler | None:
-        from flowkiln.images import bytecode
-
-        assert pin.bytecode is not None
-        here = [(one.path, one.version) for one in self._host.interpreters.all() if one.refusal() is None]
-        found = bytecode.find_host(pin.bytecode, here)
-        return found or self._engine_compiler(pin)
-
-    def _engine_compiler(self, pin: BasePin) -> Compiler | None:
-        """The base's own Python in a container of it, None where no engine can run that."""
-        from flowkiln.images import bytecode
-
-        if pin.facts.interpreter is None or pin.bytecode != pin.facts.python or pin.bytecode is None:
-            return None
-        with suppress(EngineError):
-            if self.engine.platform == str(pin.platform):
-                image = str(reference.parse(pin.reference).at(pin.manifest))
-                self.pull(image, pin)
-                return bytecode.EngineCompiler(self.engine, image, pin.facts.interpreter, pin.bytecode)
-        return None
 
     def pull(self, image: str, pin: BasePin) -> None:
         """Has the engine get a base by its digest, unless it has it."""
@@ -334,6 +359,11 @@ def repository_of(settings: Settings) -> Reference:
 def compression_of(settings: Settings) -> Compression:
     """How layers are compressed for registries."""
     return "zstd" if settings.text("images.compression") == "zstd" else "gzip"
+
+
+def _no_bytecode(what: str, version: str) -> str:
+    where = f"neither this machine nor a container engine has Python {version}"
+    return f"{what} get no bytecode: {where}; each task compiles what it imports"
 
 
 def _lacking(plan: ImagePlan, steps: Sequence[str], found: Sequence[Missing]) -> str:

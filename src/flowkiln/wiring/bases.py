@@ -78,6 +78,21 @@ def _noted(folder: LockFolder, pins: dict[Key, BasePin], users: Mapping[Key, Ite
     return pins | noted
 
 
+def note_without(folder: LockFolder, decided: Mapping[Key, BasePin]) -> dict[Key, BasePin]:
+    """``decided``, whose ``without_bytecode`` is now in the lock, unless its folder cannot be written."""
+    if decided:
+        target = folder.or_cache()
+        with target.hold():
+            standing = _by_key(target.read_bases())
+            without = {key: pin.without_bytecode for key, pin in decided.items()}
+            moved = {
+                key: replace(pin, without_bytecode=without.get(key, pin.without_bytecode))
+                for key, pin in standing.items()
+            }
+            target.write_bases((dict(decided) | moved).values())
+    return dict(decided)
+
+
 def prune(folder: LockFolder, names: Iterable[str], users: Mapping[Key, Iterable[str]]) -> list[BasePin]:
     """Removes the pins that environments ``names`` had and are not baked on any more; the pins that are gone.
 

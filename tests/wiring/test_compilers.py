@@ -36,12 +36,15 @@ BARE = cast("Host", SimpleNamespace(interpreters=SimpleNamespace(all=list), plat
 
 
 def conda(name: str, *depends: str) -> LockedConda:
-    where = {
-        "filename": f"{name}-1-0.conda",
-        "url": f"https://x.test/linux-64/{name}-1-0.conda",
-        "sha256": "0" * 64,
-    }
-    return LockedConda(name=name, version="1", build="0", depends=depends, **where)
+    return LockedConda(
+        name=name,
+        version="1",
+        build="0",
+        depends=depends,
+        filename=f"{name}-1-0.conda",
+        url=f"https://x.test/linux-64/{name}-1-0.conda",
+        sha256="0" * 64,
+    )
 
 
 def test_an_interpreter_alone_is_what_it_depends_on() -> None:

@@ -129,7 +129,7 @@ def interpreter_alone(part: PlatformLock) -> PlatformLock:
             pending += map(name_of, packages[name].depends)
     kept = tuple(one for one in part.conda if one.name in found)
     winners = tuple(pair for pair in part.winners if pair[1] in found)
-    return replace(part, conda=kept, wheels=(), winners=winners)
+    return replace(part, conda=kept, wheels=(), winners=winners, linked=None, link_scripts=())
 
 
 def _runs(path: str, stdlib: str) -> bool:

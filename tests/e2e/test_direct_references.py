@@ -77,6 +77,44 @@ def test_a_repository_is_locked_built_and_run(here: Project, package_index: Pack
         assert (locked(here)["vcs"]["commit-id"], locked(here)["version"]) == (second, "2.0")
 
 
+SCM = """
+[build-system]
+requires = ["setuptools>=64", "setuptools-scm>=8"]
+build-backend = "setuptools.build_meta"
+
+[project]
+name = "demo"
+dynamic = ["version"]
+
+[tool.setuptools]
+py-modules = ["demo"]
+
+[tool.setuptools_scm]
+"""
+
+
+def test_a_version_in_the_tags_of_a_repository_is_found(here: Project) -> None:
+    module = "from importlib.metadata import version\nVERSION = version('demo')\n"
+    files = {"pyproject.toml": SCM, "demo.py": module}
+    repository = repositories.repository(here.home / "served" / "demo", files, tag="v1.4")
+    del here.environ["FLOWKILN_INDEXES"]
+    with repositories.served(repository.parent) as url:
+        declare(here, [f"demo @ git+{url}/demo/.git@v1.4"])
+        assert "demo 1.4 " in here.run().ok().out
+        commit = repositories.commit(repository, {"other.txt": "x"})
+        declare(here, [f"demo @ git+{url}/demo/.git@main"])
+        assert f"demo 1.5.dev1+g{commit[:7]}" in here.run().ok().out
+        shutil.rmtree(here.home / "cache")
+        assert f"demo 1.5.dev1+g{commit[:7]}" in here.run("--locked").ok().out
+
+
+def test_a_secret_in_the_query_of_a_url_is_refused(here: Project) -> None:
+    declare(here, ["demo @ https://files.test/demo-1.0.tar.gz?token=kiln-canary"])
+    done = here.run()
+    done.failed(2, "error[BLD030]", "token", "netrc")
+    assert "kiln-canary" not in done.err
+
+
 def test_a_folder_is_built_and_stale_when_it_changes(here: Project) -> None:
     for name, text in sources("demo").items():
         here.write(f"lib/{name}", text)

@@ -28,3 +28,8 @@ def test_versions(described: str | None, version: str) -> None:
 def test_back_ends_are_told() -> None:
     assert scmversions.variables("1.2")["SETUPTOOLS_SCM_PRETEND_VERSION"] == "1.2"
     assert scmversions.variables(None) == {}
+
+
+def test_the_history_is_fetched_for_those_alone_that_ask() -> None:
+    assert scmversions.asked_by(["setuptools", "setuptools-scm"])
+    assert not scmversions.asked_by(["setuptools", "wheel"])

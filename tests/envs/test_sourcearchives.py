@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import tarfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -165,6 +166,19 @@ def test_a_repository_with_a_password(place: Place, repository: Path) -> None:
         assert place.pin(git(f"{url}/tiny/.git", "v1.0")).commit == source.commit
     kept = b"".join(path.read_bytes() for path in place.cache.rglob("*") if path.is_file())
     assert b"canary" not in kept
+
+
+def test_no_password_stands_in_the_arguments_of_git(place: Place, repository: Path, tmp_path: Path) -> None:
+    heard = tmp_path / "arguments"
+    shim = tmp_path / "bin" / "git"
+    shim.parent.mkdir()
+    shim.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" >> {heard}\nexec {shutil.which("git")} "$@"\n')
+    shim.chmod(0o755)
+    place.environ["PATH"] = f"{shim.parent}:{place.environ['PATH']}"
+    with repositories.served(repository.parent, login=("me", "canary")) as url:
+        place.pin(git(f"{url.replace('//', '//me:canary@')}/tiny/.git"))
+    assert "ls-remote" in heard.read_text()
+    assert "canary" not in heard.read_text()
 
 
 def test_what_is_not_there_is_said(place: Place, repository: Path, host: str) -> None:

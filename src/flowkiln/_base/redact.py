@@ -18,6 +18,12 @@ def url(text: str) -> str:
     return urlunsplit((parts.scheme, host, parts.path, parts.query, parts.fragment))
 
 
+def in_query(text: str) -> str | None:
+    """The name of a parameter in the query of a URL that holds a secret by its name, None where there is none."""
+    found = _QUERY.search(text)
+    return found["key"].strip("?&=") if found else None
+
+
 def text(message: str) -> str:
     """``message`` with the secrets of every URL in it replaced by ``***``, for showing."""
     masked = _IN_TEXT.sub(r"\g<scheme>***@", message)

@@ -218,7 +218,6 @@ class Builder:
 
     def _run(self, order: _Order, lock: EnvLock, build: LockedBuild) -> BuiltWheel:
         """One build, repeated while the back end asks for more requirements."""
-        version = order.version or self._means.version(order.source)
         place = "this machine" if build.where == "host" else build.where
         self._means.reporter.say(f"building {order.label} for {order.platform} in {place}")
         extra: tuple[str, ...] = ()
@@ -233,7 +232,7 @@ class Builder:
                     known=(*system.requires, *extra),
                     lock=lock,
                     platform=order.platform,
-                    variables=scmversions.variables(version if order.source.kind in _WITH_HISTORY else None),
+                    variables=scmversions.variables(self._version(order, (*system.requires, *extra))),
                     log=self._means.cache / "logs" / f"build-{order.name}-{order.platform.slug}.log",
                     answer=answer,
                 )
@@ -247,6 +246,12 @@ class Builder:
             lock = self._means.lock(order.label, wanted, order.python, order.platform)
         message = f"{order.label}: its back end asks for other build requirements each time"
         raise BadBuild(message, hint="Build it yourself and publish the wheel to an index.")
+
+    def _version(self, order: _Order, requires: tuple[str, ...]) -> str | None:
+        """The version that a back end looks for in the history, which the archive lacks; None where it does not."""
+        if order.source.kind not in _WITH_HISTORY or not scmversions.asked_by(map(name_of, requires)):
+            return None
+        return order.version or self._means.version(order.source)
 
     def _taken(self, order: _Order, build: LockedBuild, left: Path) -> BuiltWheel:
         """The wheel that a build left, in its one form and in the cache, offered to the team."""

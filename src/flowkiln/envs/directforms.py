@@ -175,6 +175,11 @@ def _url(name: str, told: Mapping[str, Any], base: Path, place: str) -> DirectRe
 
 
 def _archive(name: str, url: str, told: Mapping[str, Any], place: str) -> DirectReference:
+    if (secret := redact.in_query(url)) is not None:
+        message = f"{place}{redact.text(url)!r} holds a secret ({secret}), and a lock keeps the URL"
+        raise BadReference(
+            message, hint="Leave it out of the URL: logins belong into ~/.netrc or your own settings."
+        )
     file = unquote(urlsplit(url).path.rpartition("/")[2])
     if not file.endswith(_ARCHIVES):
         message = f"{place}{redact.text(url)!r} is neither a wheel nor a source archive"

@@ -63,12 +63,23 @@ def public(url: str) -> str:
 
 
 def run_git(
-    arguments: Sequence[str | Path], *, environ: Mapping[str, str], given: bytes = b"", folder: Path | None = None
+    arguments: Sequence[str | Path],
+    *,
+    environ: Mapping[str, str],
+    given: bytes = b"",
+    folder: Path | None = None,
+    settings: Mapping[str, str] | None = None,
 ) -> Finished:
-    """How ``git`` ended, asked without any prompt. Raises ``GitMissing``."""
+    """How ``git`` ended, asked without any prompt. Raises ``GitMissing``.
+
+    ``settings`` reach it in its environment: what everybody on the machine can see are its arguments.
+    """
     # Where flowkiln runs in a hook, git's own variables name the repository of the hook.
     kept = {key: value for key, value in environ.items() if not key.startswith("GIT_") or key in _OF_THE_USER}
-    environment = {**kept, "GIT_TERMINAL_PROMPT": "0", "GIT_LFS_SKIP_SMUDGE": "1", "LC_ALL": "C"}
+    told = {"GIT_CONFIG_COUNT": str(len(settings))} if settings else {}
+    for number, (key, value) in enumerate((settings or {}).items()):
+        told |= {f"GIT_CONFIG_KEY_{number}": key, f"GIT_CONFIG_VALUE_{number}": value}
+    environment = {**kept, **told, "GIT_TERMINAL_PROMPT": "0", "GIT_LFS_SKIP_SMUDGE": "1", "LC_ALL": "C"}
     try:
         return command.run(
             ["git", *_SAFE, *arguments], environment=environment, folder=folder, given=given, limits=_LIMITS
@@ -99,6 +110,11 @@ class Repository:
     def shown(self) -> str:
         """Its URL for people and locks."""
         return public(self.url)
+
+    @property
+    def _login(self) -> dict[str, str]:
+        """The setting by which git asks the URL with its login where it is told the one without."""
+        return {f"url.{self.url}.insteadOf": self.shown} if self.url != self.shown else {}
 
     @property
     def folder(self) -> Path:
@@ -134,7 +150,7 @@ class Repository:
             self._online(f"commit {commit[:12]} of {self.shown} is not in the cache")
             # A login of the URL is known now and never again: what may be needed later is fetched as well.
             whole = self.shown != self.url
-            told = None if whole else self._git("fetch", "--quiet", "--no-tags", "--depth=1", self.url, commit)
+            told = None if whole else self._git("fetch", "--quiet", "--no-tags", "--depth=1", self.shown, commit)
             if told is None or told.code != 0:  # servers differ in whether a commit may be asked for by itself
                 self._fetch_all()
             if not self._has(commit):
@@ -216,7 +232,9 @@ class Repository:
             yield
 
     def _git(self, *arguments: str, given: bytes = b"") -> Finished:
-        return run_git(["--git-dir", self.folder, *arguments], environ=self.environ, given=given)
+        return run_git(
+            ["--git-dir", self.folder, *arguments], environ=self.environ, given=given, settings=self._login
+        )
 
     def _has(self, commit: str) -> bool:
         # A fetch that was cut short has left no commit: objects become visible as a whole pack.
@@ -231,7 +249,9 @@ class Repository:
         if ref is not None and ref.startswith("refs/"):
             wanted = [ref]
         asked = [one for name in wanted for one in (name, f"{name}^{{}}")]
-        told = run_git(["ls-remote", "--quiet", "--", self.url, *asked], environ=self.environ)
+        told = run_git(
+            ["ls-remote", "--quiet", "--", self.shown, *asked], environ=self.environ, settings=self._login
+        )
         if told.code != 0:
             raise self._failure(told)
         lines = (line.split("\t", 1) for line in told.stdout.splitlines() if "\t" in line)
@@ -244,7 +264,7 @@ class Repository:
     def _fetch_all(self) -> None:
         whole = ["--unshallow"] if (self.folder / "shallow").exists() else []
         refs = ("+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*")
-        told = self._git("fetch", "--quiet", "--force", *whole, self.url, *refs)
+        told = self._git("fetch", "--quiet", "--force", *whole, self.shown, *refs)
         if told.code != 0:
             raise self._failure(told)
         (self.folder / _WHOLE).touch()

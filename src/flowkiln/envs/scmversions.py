@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 from packaging.version import InvalidVersion, Version
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _DESCRIBED = re.compile(r"(?P<tag>.+)-(?P<distance>\d+)-g(?P<commit>[0-9a-f]+)")
 _NUMBERED = re.compile(r"(?:^|[^0-9])(?P<version>\d.*)$")
@@ -14,6 +18,19 @@ _VARIABLES = (
     "PBR_VERSION",
     "POETRY_DYNAMIC_VERSIONING_BYPASS",
 )
+
+_TOOLS = frozenset(
+    {
+        *("setuptools-scm", "hatch-vcs", "pdm-backend", "pbr", "poetry-dynamic-versioning", "flit-scm", "dunamai"),
+        *("setuptools-git-versioning", "versioningit", "versioneer", "vcs-versioning", "uv-dynamic-versioning"),
+    }
+)
+"""Build requirements that take the version from the history."""
+
+
+def asked_by(names: Iterable[str]) -> bool:
+    """Whether one of the build requirements ``names`` takes the version from the history."""
+    return not _TOOLS.isdisjoint(names)
 
 
 def variables(version: str | None) -> dict[str, str]:

@@ -14,7 +14,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks import artifacts, baking, conda, condalocking, containers, locking, materialise, stack
+from benchmarks import artifacts, baking, conda, condabaking, condalocking, containers, locking, materialise, stack
 from benchmarks.measure import Row
 from benchmarks.peers import Peers
 from benchmarks.running import Running
@@ -31,6 +31,7 @@ GROUPS = {
     "conda": "Conda environments on disk",
     "artifacts": "Artifacts",
     "baking": "Images",
+    "condabaking": "Images of conda packages",
     "containers": "Containers",
 }
 """The groups of rows, in the order of the page, with the titles of their sections."""
@@ -53,7 +54,8 @@ def measured(group: str, peers: Peers, options: argparse.Namespace) -> Iterator[
         return conda.rows(folder)
     if group == "artifacts":
         return iter(artifacts.rows(peers.flowkiln(), folder, megabytes=options.megabytes))
-    return _of_images(baking.rows if group == "baking" else containers.rows, peers, folder, options.pairs)
+    of_images = {"baking": baking.rows, "condabaking": condabaking.rows, "containers": containers.rows}
+    return _of_images(of_images[group], peers, folder, options.pairs)
 
 
 def _of_images(

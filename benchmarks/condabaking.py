@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     from benchmarks.stack import Stack
 
 PACKAGES = {"python": "3.11.*", "scikit-learn": "1.5.*", "pandas": "*"}
-SMALL = {"pytz": ("2024.2", "2025.2"), "packaging": ("24.2", "25.0"), "six": ("1.16.0", "1.17.0")}
+SMALL = {"pytz": ("2024.2.*", "2025.2.*"), "packaging": ("24.2.*", "25.0.*"), "six": ("1.16.*", "1.17.*")}
 """Small packages of the channel in two versions each: with each change one of them moves."""
 SETTINGS = '[tool.flowkiln]\nplatforms = ["linux/amd64"]\n'
 PEER = "`docker build` with rattler + `docker push`"
 INSTALL = """
-import asyncio, pathlib, sys
+import asyncio, os, pathlib, sys
 import rattler
 
 async def main(url, *specs):
@@ -46,6 +46,7 @@ async def main(url, *specs):
     await rattler.install(found, "/opt/env", cache_dir=pathlib.Path("/tmp/packages"))
 
 asyncio.run(main(*sys.argv[1:]))
+os._exit(0)  # its threads do not outlive the interpreter well
 """
 
 
@@ -131,7 +132,7 @@ class _CondaBaking:
 
     def _locked(self, chosen: dict[str, str]) -> Path:
         """The lock folder of these versions, with its packages in the cache."""
-        name = "-".join(chosen.values())
+        name = "-".join(chosen.values()).replace(".*", "")
         specs = "".join(f"  - {package} {version}\n" for package, version in (PACKAGES | chosen).items())
         text = f"channels:\n  - {self._channel}\nplatforms:\n  - linux-64\ndependencies:\n{specs}"
         files = [("environment.yml", text), ("pyproject.toml", SETTINGS)]

@@ -8,12 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from flowkiln._base import parallel, redact
+from flowkiln._base import parallel
 from flowkiln._base.errors import concerning
 from flowkiln.envs import (
     bounds,
     condaside,
-    handing,
     linkside,
     passed,
     provided,
@@ -23,19 +22,19 @@ from flowkiln.envs import (
     sourcebuilds,
     sourcefile,
     variants,
+    wheelchoice,
 )
-from flowkiln.envs.errors import EnvError, HashMismatch, NoWheel, UnsupportedTarget, UvUnusable
+from flowkiln.envs.errors import EnvError, UnsupportedTarget
 from flowkiln.envs.lock import AbsentPlatform, EnvLock, LockedWheel, PlatformLock
 from flowkiln.envs.spec import DEFAULT_PLATFORMS, normal_name
-from flowkiln.envs.uv import Answer, Question, Solver, ask
-from flowkiln.envs.wheels import OLDEST_GLIBC, Target, tags_of
+from flowkiln.envs.uv import Answer, Question, Solver
+from flowkiln.envs.wheels import OLDEST_GLIBC, Target
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from flowkiln._base.platforms import Platform
     from flowkiln.envs.condaside import CondaSide
-    from flowkiln.envs.pylock import FoundPackage, FoundWheel
     from flowkiln.envs.spec import EnvSpec
 
 Upgrade = bool | frozenset[str]
@@ -314,7 +313,7 @@ def _platform(job: _Job, platform: Platform, lead: PlatformLock | None, *, follo
         conda=lock.conda,
     )
     standing = {wheel.name: wheel for wheel in preferred.wheels} if preferred else {}
-    question, wheels, answer = _wheels(job.solver, question, standing)
+    question, wheels, answer = wheelchoice.choose(job.solver, question, standing)
     # With a Python of conda's the patch is in the lock: nothing else is to be bound.
     minimum, below = (None, None) if side else bounds.find(job.solver, question, wheels)
     lock = replace(
@@ -350,93 +349,3 @@ def _conda(job: _Job, platform: Platform, own: PlatformLock | None, lead: Platfo
     label = f"environment {job.name!r} for {platform}"
     provided.check(job.spec.requirements, side.packages, label, next(iter(job.steps), None))
     return side
-
-
-def _wheels(
-    solver: Solver, question: Question, standing: Mapping[str, LockedWheel]
-) -> tuple[Question, tuple[LockedWheel, ...], Answer]:
-    """The wheels that uv chooses, those that conda provides left out, with the question that this answers.
-
-    What has no wheel is built, and kept as the lock that stands has it.
-    """
-    step = question.steps[0] if question.steps else None
-    with concerning(step, f"environment {question.name!r} for {question.target.platform}", named=question.name):
-        question = sourcebuilds.handed(solver, question, standing)
-    while True:
-        try:
-            question, answer = _pinned(solver, question)
-        except NoWheel as error:
-            with concerning(step, f"environment {question.name!r} for {question.target.platform}"):
-                more = sourcebuilds.lacking(solver, question, error, standing)
-            if more is None:
-                raise
-            question = more
-        else:
-            break
-    packages = [one for one in pylock.read_uv(answer.pylock) if not provided.is_stub(one.version)]
-    if packages and not answer.trace.edges:
-        message = "this uv does not tell what needs what, which locks record"
-        raise UvUnusable(message, hint="Install another one: `pip install 'uv>=0.9,<0.14'`.")
-    return question, tuple(_wheel(question, solver, answer, package, packages) for package in packages), answer
-
-
-def _pinned(solver: Solver, question: Question) -> tuple[Question, Answer]:
-    """The answer in which every pinned package comes from its index, with the question that it answers.
-
-    uv pins what a request names; what only others need it takes from any index. So that is asked for by name.
-    """
-    while True:
-        answer = ask(solver, question)
-        asked = {*map(requirements.name_of, question.spec.requirements), *question.roots}
-        found = {one.name for one in pylock.read_uv(answer.pylock) if not provided.is_stub(one.version)}
-        missed = sorted(name for name, _ in solver.plan.pins if name in found - asked)
-        if not missed:
-            return question, answer
-        question = replace(question, roots=(*question.roots, *missed))
-
-
-def _wheel(
-    question: Question, solver: Solver, answer: Answer, package: FoundPackage, packages: Sequence[FoundPackage]
-) -> LockedWheel:
-    """The one wheel of ``package``: the one whose metadata was used, if the target takes it. Proof that it fits."""
-    used = answer.trace.chosen.get((package.name, package.version), "")
-    names = {one.name for one in packages} | {name for name, _ in provided.of(question.conda)}
-    requires = tuple(sorted(answer.trace.edges.get(package.name, set()) & names))
-    for one in question.handed:
-        if one.name == package.name and (one.direct or one.filename == used):
-            return handing.locked(one, requires)
-    allowed = dict(question.spec.hashes).get(package.name)
-    fitting = {wheel.filename: wheel for wheel in package.wheels if question.target.rank(wheel.filename)}
-    usable = {name: wheel for name, wheel in fitting.items() if allowed is None or (wheel.sha256 or "") in allowed}
-    filename = used if used in usable else question.target.best(usable)
-    if filename is None:
-        raise _none_fits(question, package, fitting)
-    chosen = usable[filename]
-    if chosen.sha256 is None:
-        message = f"environment {question.name!r}: the index states no sha256 for {filename}"
-        raise HashMismatch(message, hint="Use an index that does: a lock without hashes proves nothing.")
-    pinned = dict(solver.plan.pins).get(package.name)
-    index = pinned.shown if pinned is not None else package.index or answer.trace.indexes.get(package.name)
-    if index is None and len(solver.plan.indexes) == 1:
-        index = solver.plan.indexes[0].shown
-    return LockedWheel(
-        name=package.name,
-        version=package.version,
-        filename=filename,
-        url=chosen.url,
-        sha256=chosen.sha256,
-        size=chosen.size,
-        index=redact.url(index).rstrip("/") if index else None,
-        upload_time=chosen.upload_time,
-        requires=requires,
-    )
-
-
-def _none_fits(question: Question, package: FoundPackage, fitting: Mapping[str, FoundWheel]) -> EnvError:
-    what = f"environment {question.name!r} for {question.target.platform}: {package.name} {package.version}"
-    if fitting:
-        message = f"{what}: none of its wheels for the platform has a hash that the requirements allow"
-        return HashMismatch(message, hint="Add the hash of the wheel, or lock without hashes.")
-    tags = sorted({tags_of(wheel.filename) for wheel in package.wheels})
-    message = f"{what} has no wheel that fits; its tags: {', '.join(tags) or 'none'}"
-    return NoWheel(message, hint="Choose a version that has a wheel for it, or name only the platforms you need.")

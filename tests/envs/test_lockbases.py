@@ -337,3 +337,9 @@ def test_readers_see_the_old_pins_or_the_new_while_a_writer_works(folder: LockFo
             seen.add(found)
     assert writer.returncode == 0
     assert len(seen) == 2
+
+
+def test_the_pythons_that_nobody_can_compile_with_are_kept(folder: LockFolder) -> None:
+    pins = (a_pin(without_bytecode=("3.11.9", "3.13.5")), BARE)
+    folder.write_bases(pins)
+    assert set(folder.read_bases()) == set(pins)

@@ -230,3 +230,13 @@ def test_two_that_pin_at_once_have_the_same_pin(project: Project) -> None:
     assert len(found) == 4
     assert set(found) == set(project.folder.read_bases())
     assert len(project.decided) == 1
+
+
+def test_what_nobody_compiles_is_noted_and_nothing_else_moves(project: Project) -> None:
+    pin = project.settle()
+    (before,) = project.folder.read_bases()
+    noted = bases.note_without(project.folder, {KEY: replace(pin, without_bytecode=("3.11.2",))})
+    assert noted[KEY].without_bytecode == ("3.11.2",)
+    (after,) = project.folder.read_bases()
+    assert after == replace(before, without_bytecode=("3.11.2",))
+    assert bases.note_without(project.folder, {}) == {}

@@ -6,6 +6,7 @@ import pytest
 
 from flowkiln._base.platforms import Platform
 from flowkiln.envs import environmentyml, exporting
+from flowkiln.envs.directerrors import FolderMissing
 from flowkiln.envs.errors import BadRequirement, BadSource
 from flowkiln.envs.lockfileerrors import NotHonoured
 from tests.envs import condalocks
@@ -114,7 +115,7 @@ BAD = {
     "a variable": ("variables: {a-b: 1}\n", BadSource, "'a-b' is no variable with a text"),
     "variables in a list": ("variables: [A=1]\n", BadSource, "variables is not a mapping"),
     "dependencies in a mapping": ("dependencies: {numpy: 1}\n", BadSource, "dependencies is not a list"),
-    "an editable project": ("dependencies: [{pip: ['-e .']}]\n", BadSource, "pip entry '-e .': option -e"),
+    "an editable project": ("dependencies: [{pip: ['-e ./absent']}]\n", FolderMissing, "pip entry '-e ./absent'"),
     "no requirement": ("dependencies: [{pip: ['a b']}]\n", BadRequirement, "pip entry 'a b'"),
     "no YAML": ("name: x\ndependencies: [\n", BadSource, "environment.yml, line 3: not valid YAML"),
     "a key twice": ("name: x\nname: y\n", BadSource, "line 2: not valid YAML: the key 'name' stands there twice"),

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from flowkiln._base.json import JSONObject
     from flowkiln._base.relocate import Kind
 
-CONDA_SCHEMA = 1
+CONDA_SCHEMA = 2
+"""Of descriptions, and part of the keys of layers: raised when conda packages are described or installed otherwise."""
 Place = Literal["prefix", "site", "scripts"]
 """Where a file goes: below the prefix, or where the Python in it has its modules and its programs."""
 
@@ -93,6 +94,8 @@ class CondaPackage:
     @classmethod
     def from_json(cls, document: JSONObject) -> CondaPackage:
         """The value that ``to_json`` wrote. Raises ``KeyError`` or ``TypeError`` for anything else."""
+        if document["schema"] != CONDA_SCHEMA:
+            raise KeyError(document["schema"])
         return cls(
             sha256=document["sha256"],
             name=document["name"],

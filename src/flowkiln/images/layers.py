@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from flowkiln._base import json
+from flowkiln.envs.condapackage import CONDA_SCHEMA
+from flowkiln.envs.lock import LockedConda
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -82,7 +84,11 @@ def _packages(wheels: Sequence[Locked], part: PlatformLock) -> LayerSpec:
     within = tuple((path, winner) for path, winner in sorted(part.chosen) if winner in names)
     digests = [wheel.sha256 for wheel in wheels]
     listed = [list(pair) for pair in within]
-    key = key_of("packages", python=part.python, wheels=digests, without=list(without), within=listed)
+    # How conda packages are described and installed may change while wheels stay as they are.
+    conda: dict[str, json.JSONValue] = {}
+    if any(isinstance(one, LockedConda) for one in wheels):
+        conda["conda"] = CONDA_SCHEMA
+    key = key_of("packages", python=part.python, wheels=digests, without=list(without), within=listed, **conda)
     return LayerSpec(kind="packages", title=title, key=key, wheels=tuple(wheels), without=without, within=within)
 
 

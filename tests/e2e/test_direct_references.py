@@ -194,3 +194,17 @@ def test_a_project_travels_as_code_into_a_container(here: Project, package_index
     declare(here, {"demo": {"path": "lib", "as": "code"}})
     for dock in docked(here):
         assert "demo 3.0" in dock.project.run("--with", "docker").ok().out
+
+
+def test_code_that_would_hide_a_package_of_another_step_is_refused(
+    here: Project, package_index: PackageIndex
+) -> None:
+    package_index.add(wheel("demo", "1.0"), wheel("other", "1.0", requires=["demo"]))
+    for name, text in sources("demo", "9.0").items():
+        here.write(f"lib/{name}", text)
+    here.write("lib/demo.py", "VERSION = 'of the code'\n")
+    declare(here, {"other": "1.0"})
+    text = (here.folder / "flow.py").read_text()
+    as_code = '@pypi(packages={"demo": {"path": "lib", "as": "code"}})\n    @step\n    def end'
+    here.write("flow.py", text.replace("@step\n    def end", as_code))
+    here.run().failed(2, "error[BLD043]", "step 'start'", "demo", '"as": "code"')

@@ -96,7 +96,7 @@ def test_what_we_export_is_read() -> None:
 
 
 BAD = {
-    "prefix": ("name: x\nprefix: /opt/x\n", NotHonoured, "line 2: the key 'prefix' cannot be honoured"),
+    "a key of others": ("name: x\ncategory: dev\n", NotHonoured, "line 2: the key 'category' cannot be honoured"),
     "an unknown key": ("name: x\n# extra\nextra: 1\n", NotHonoured, "line 3: the key 'extra' cannot be honoured"),
     "a category": ("category: dev\n", NotHonoured, "an environment has no categories"),
     "a selector": (
@@ -130,6 +130,11 @@ def test_what_cannot_be_honoured_is_named(case: str) -> None:
         environmentyml.read(text, PATH)
     assert message in caught.value.message
     assert caught.value.hint
+
+
+def test_what_conda_env_export_writes_is_read() -> None:
+    text = "name: x\nchannels: [conda-forge]\ndependencies: [numpy=1.26]\nprefix: /opt/conda/envs/x\n"
+    assert environmentyml.read(text, PATH).conda == ("numpy=1.26",)
 
 
 def test_files_that_the_pip_part_includes_are_read(tmp_path: Path) -> None:

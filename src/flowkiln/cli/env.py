@@ -9,7 +9,8 @@ _CLI = "flowkiln.cli"
 env = group(
     "env",
     help="Lock environments, look at them, use them. ENV is FLOW.py[:STEP], the name of a shared environment, a "
-    "lock folder, a requirements, pyproject or script file, or a task as Flow/RUN/STEP[/TASK].",
+    "lock folder, a file (requirements, pyproject.toml, script, environment.yml or a lock), or a task as "
+    "Flow/RUN/STEP[/TASK].",
     lazy={
         "lock": f"{_CLI}.env_lock:lock",
         "bake": f"{_CLI}.env_bake:bake",

@@ -54,7 +54,9 @@ def export(context: click.Context, *, env: str, form: str | None, platform: str 
     chosen = cast("Form", form) if form is not None else exporting.usual(part)
     text = exporting.export(replace(lock, platforms=(part,)) if platform else lock, part, chosen)
     if missing := exporting.left_out(part, chosen):
-        speaker.say(f"{missing} conda packages of {one.name} are not in it; --format conda-lock has all")
+        whole = all(wheel.published is not None for wheel in part.wheels)
+        other = "; --format conda-lock has all" if whole else ""
+        speaker.say(f"{missing} conda packages of {one.name} are not in it{other}")
     document = {"name": one.name, "platform": str(part.platform), "format": chosen, "text": text}
     if output is None or str(output) == "-":
         speaker.result(document, text.splitlines())

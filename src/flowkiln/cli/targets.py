@@ -21,8 +21,8 @@ _PLACED = re.compile(r"(?:localhost|[^\s/]*[.:][^\s/]*)/[^\s@:]+:[\w][\w.-]{0,12
 _SCRIPT = re.compile(r"(?m)^# /// script\s*$")
 
 HINT = (
-    "ENV is FLOW.py[:STEP], a name of [tool.flowkiln.envs], a *.locks folder, a requirements,\n"
-    "pyproject or script file, or a task as Flow/RUN/STEP[/TASK]."
+    "ENV is FLOW.py[:STEP], a name of [tool.flowkiln.envs], a *.locks folder, a file (requirements,\n"
+    "pyproject.toml, script, environment.yml or a lock), or a task as Flow/RUN/STEP[/TASK]."
 )
 IMAGE_HINT = "An image is REPOSITORY[:TAG]@sha256:..., HOST/REPOSITORY:TAG, flowkiln:fk-... or oci:FOLDER[:NAME]."
 

@@ -134,7 +134,7 @@ class Builder:
         Where nothing builds for ``platform``, a wheel for every platform built on another one serves too. Raises
         ``BuildError`` and the errors of locking, fetching and of the services that are used.
         """
-        label = f"{name} ({_shown(source)})"
+        label = name if _shown(source) == name else f"{name} ({_shown(source)})"
         native = self._means.native()
         on = platform if platform in native or not native else native[0]
         order = _Order(name, source, label, on, python)
@@ -218,8 +218,8 @@ class Builder:
 
     def _run(self, order: _Order, lock: EnvLock, build: LockedBuild) -> BuiltWheel:
         """One build, repeated while the back end asks for more requirements."""
-        place = "this machine" if build.where == "host" else build.where
-        self._means.reporter.say(f"building {order.label} for {order.platform} in {place}")
+        place = "on this machine" if build.where == "host" else f"in {build.where}"
+        self._means.reporter.say(f"building {order.label} for {order.platform} {place}")
         extra: tuple[str, ...] = ()
         for _ in range(_ROUNDS):
             with self._opened(order) as (scratch, root, system):

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from flowkiln._base.relocate import Kind
 
 CONDA_SCHEMA = 2
-"""Of descriptions, and part of the keys of layers: raised when conda packages are described or installed otherwise."""
+"""Of descriptions and in the keys of layers: raised when conda packages are described or installed otherwise."""
 Place = Literal["prefix", "site", "scripts"]
 """Where a file goes: below the prefix, or where the Python in it has its modules and its programs."""
 

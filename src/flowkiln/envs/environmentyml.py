@@ -18,11 +18,10 @@ if TYPE_CHECKING:
     from flowkiln._base.platforms import Platform
     from flowkiln.envs.requirements import Listed
 
-KEYS = ("name", "channels", "dependencies", "variables", "platforms")
-"""The keys of the file that an environment honours."""
+KEYS = ("name", "channels", "dependencies", "variables", "platforms", "prefix")
+"""The keys that a file may have. ``prefix``, which `conda env export` writes, is without effect for conda too."""
 
 _WHY_NOT = {
-    "prefix": "an environment has no place of its own choice; `conda env export` writes it, nothing needs it",
     "category": "an environment has no categories; give the other ones a file of their own",
 }
 _SPEC = re.compile(
@@ -40,8 +39,8 @@ class EnvironmentFile:
     ``conda`` are match specs as they are written, ``channel::name`` included; ``pip`` the requirements of its pip
     part; ``channels`` names or URLs, best first, ``nodefaults`` whether conda's own channels are ruled out.
     ``platforms`` are those it names that flowkiln has, ``others`` the rest (``win-64``). ``python`` is the ``X.Y``
-    or ``X.Y.Z`` that its spec of python pins, None where it leaves a choice. ``variables`` hold in every process of
-    the environment.
+    or ``X.Y.Z`` that its spec of python pins, None where it leaves a choice. ``variables`` are
+    told, so that whoever cannot honour them says so.
     """
 
     name: str | None

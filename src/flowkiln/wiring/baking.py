@@ -372,6 +372,7 @@ def _lacking(plan: ImagePlan, steps: Sequence[str], found: Sequence[Missing]) ->
         package = f"Debian package {one.package}, " if one.package else ""
         rows.append(f"{one.library} ({package}needed by {', '.join(one.needed_by)})")
     where = f"environment {plan.name!r}" + (f" (step {', '.join(steps)})" if steps else "")
+    where += f" for {plan.part.platform}"
     hint = f"If it is used, name a base that has it: image=..., now {plan.base.reference}"
     return f"{where}: neither its packages nor its base have {', '.join(rows)}. {hint}"
 

@@ -180,7 +180,7 @@ class Building:
 
         told = (self._settings.text("build.image") or "python:{python}").replace("{python}", python)
         if (told, platform) not in self._bases:
-            with concerning(what=f"the image that wheels are built in, {told}", named=told):
+            with concerning(what="the image that wheels are built in (setting build.image)", named="build.image"):
                 pin = self._bakery.bases.pin(told, platform, python=python)
             self._bases[told, platform] = str(reference.parse(told).at(pin.manifest))
         return self._bases[told, platform]
@@ -190,7 +190,7 @@ class Building:
         from flowkiln.images import fitness, plan
         from flowkiln.wiring.containers import local_images
 
-        with concerning(what=f"the image that wheels are built in, {where}", named=where):
+        with concerning(what="the image that wheels are built in (setting build.image)", named="build.image"):
             pin = self._bakery.bases.pin(where, job.platform, python=job.part.python)
             fitness.check(pin, job.part, name=job.lock.name)
             made = plan.plan(job.lock.name, job.lock.lock_id, job.part, pin, self._bakery.runtime_id)

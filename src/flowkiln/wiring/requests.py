@@ -8,20 +8,22 @@ from typing import TYPE_CHECKING
 from flowkiln._base import json, platforms
 from flowkiln._base.report import counted
 from flowkiln.envs import driver
+from flowkiln.envs.lock import LockedConda
 from flowkiln.envs.lockfolder import LockFolder, texts_of
+from flowkiln.envs.spec import normal_name
 from flowkiln.flow import environments
 from flowkiln.wiring import locks
 from flowkiln.wiring.locks import Request
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
     from flowkiln._base.json import JSONObject
     from flowkiln._base.report import Reporter
     from flowkiln._base.settings import Settings
     from flowkiln.envs.basepin import BasePin
-    from flowkiln.envs.lock import EnvLock
+    from flowkiln.envs.lock import EnvLock, Locked
     from flowkiln.flow.environments import EnvRequest
     from flowkiln.flow.graph import Graph
     from flowkiln.flow.spec import FlowSpec
@@ -63,6 +65,32 @@ def code_of_steps(wanted: Mapping[str, Request | None]) -> dict[str, tuple[Path,
                 raise CodeCollides(f"{tops[top]} and {folder} both travel as code and both have {top!r}")
             found[inside] = file
     return found
+
+
+def check_code(code: Iterable[str], locked: Mapping[str, EnvLock | None]) -> None:
+    """Guarantees that no step has a package of the name of what travels as code, which it would import instead.
+
+    ``code`` are paths inside of the flow's code. Raises ``CodeCollides``.
+    """
+    from flowkiln.envs.directerrors import CodeCollides
+
+    tops = {normal_name(path.partition("/")[0].removesuffix(".py")): path.partition("/")[0] for path in code}
+    for step, lock in locked.items():
+        names = (
+            {name for part in lock.platforms for one in part.packages for name in _provides(one)} if lock else ()
+        )
+        for name in sorted(tops.keys() & set(names)):
+            message = f"{tops[name]} travels as code with all steps, and would hide the package {name} of this one"
+            hint = 'Leave out "as": "code" there: the project is then built, for the steps that ask for it.'
+            raise CodeCollides(message, step=step, hint=hint)
+
+
+def _provides(one: Locked) -> Iterator[str]:
+    """The names of distributions that a locked package brings to Python."""
+    if isinstance(one, LockedConda):
+        yield from (name for name, _ in one.provides)
+    else:
+        yield one.name
 
 
 def of_project(pyproject: Path, settings: Settings, name: str | None = None) -> list[Request]:

@@ -136,6 +136,7 @@ def _places(
         wanted = requests.of_flow(order.flow, graph, settings)
         code = requests.code_of_steps(wanted)
         locks = requests.locks_of_steps(wanted, settings, reporter, order.policy)
+        requests.check_code(code, locks)
     ready = _contained(graph, locks, wanted, settings, reporter, order.policy)
     prefixes = {name: one.prefix for name, one in ready.items()}
     images = {name: one.image for name, one in ready.items()}

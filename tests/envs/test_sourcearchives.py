@@ -252,6 +252,26 @@ def test_neither_hooks_nor_filters_run(place: Place, repository: Path, tmp_path:
     assert not sentinel.exists()
 
 
+def test_a_fetch_leaves_no_commit_without_its_files(place: Place, repository: Path, host: str) -> None:
+    place.pin(git(f"{host}/tiny/.git"))
+    (kept,) = (path for path in (place.cache / "git").iterdir() if path.is_dir())
+    assert list(kept.glob("objects/pack/*.pack"))
+    assert not list(kept.glob("objects/??"))
+
+
+@pytest.mark.parametrize("left", ["shallow.lock", "refs/heads/main.lock", "no objects"])
+def test_what_a_killed_git_left_stops_nothing(place: Place, repository: Path, host: str, left: str) -> None:
+    place.pin(git(f"{host}/tiny/.git"))
+    (kept,) = (path for path in (place.cache / "git").iterdir() if path.is_dir())
+    if left == "no objects":
+        shutil.rmtree(kept / "objects")
+    else:
+        (kept / left).parent.mkdir(parents=True, exist_ok=True)
+        (kept / left).touch()
+    commit = repositories.commit(repository, {"more.txt": "x"})
+    assert place.pin(git(f"{host}/tiny/.git")).commit == commit
+
+
 def test_a_commit_is_described_by_its_newest_tag(place: Place, repository: Path, host: str) -> None:
     repositories.commit(repository, {"more.py": ""})
     source = place.pin(git(f"{host}/tiny/.git"))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shutil
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -50,6 +51,8 @@ _SAFE = (
     *("-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false", "-c", "gc.auto=0"),
     *("-c", "maintenance.auto=false", "-c", "fetch.recurseSubmodules=false", "-c", "protocol.ext.allow=never"),
     *("-c", "core.quotePath=false", "-c", "fetch.fsckObjects=false", "-c", "safe.directory=*"),
+    # A fetch that is cut short leaves no commit without its files: objects become visible as a whole pack.
+    *("-c", "fetch.unpackLimit=1", "-c", "transfer.unpackLimit=1"),
 )
 
 
@@ -222,7 +225,13 @@ class Repository:
     @contextmanager
     def _held(self) -> Iterator[None]:
         with files.locked(self.folder.with_name(f".{self.folder.name}.lock")):
-            if not (self.folder / "HEAD").is_file():
+            if not self.offline and next(self.folder.rglob("*.lock"), None):
+                # Left by a git that was killed: no other one would ever write here. It may still be ending.
+                gone = self.folder.with_name(f".{self.folder.name}.{os.getpid()}.gone")
+                with files.disk_errors(self.folder):
+                    self.folder.rename(gone)
+                shutil.rmtree(gone, ignore_errors=True)
+            if not ((self.folder / "HEAD").is_file() and (self.folder / "objects").is_dir()):
                 with files.disk_errors(self.folder):
                     self.folder.mkdir(parents=True, exist_ok=True)
                 told = run_git(["init", "--quiet", "--bare", "--template=", self.folder], environ=self.environ)
@@ -237,7 +246,6 @@ class Repository:
         )
 
     def _has(self, commit: str) -> bool:
-        # A fetch that was cut short has left no commit: objects become visible as a whole pack.
         return self._git("cat-file", "-e", f"{commit}^{{tree}}").code == 0
 
     def _online(self, what: str) -> None:

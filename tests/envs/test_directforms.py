@@ -101,6 +101,9 @@ BAD = [
     ({"url": "https://h.example/mylib"}, BadReference),
     ({"url": "https://h.example/other-1.0-py3-none-any.whl"}, BadReference),
     ({"url": "s3://h.example/mylib-1.0.tar.gz"}, BadReference),
+    ({"url": "https://user:word@[::1/mylib-1.0.tar.gz"}, BadReference),
+    ({"git": "https://user:word@[::1/mylib"}, BadReference),
+    ({"path": "x" * 5000}, BadReference),
     ({"path": "absent"}, FolderMissing),
     ({"path": ".", "as": "link"}, BadReference),
 ]

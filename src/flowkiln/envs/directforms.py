@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 KEYS = ("git", "url", "path")
 """Where a source is: a table of a reference has one of them."""
+_SHAPES = {"git": "URL", "url": "URL", "path": "path"}
 _ALLOWED = {
     "git": ("git", "ref", "subdirectory", "extras", "marker"),
     "url": ("url", "sha256", "subdirectory", "extras", "marker"),
@@ -109,7 +110,10 @@ def of_table(name: str, told: Mapping[str, Any], base: Path, where: str = "") ->
         marker = f" ; {Marker(told['marker'])}" if told.get("marker") else ""
     except (InvalidName, InvalidMarker) as error:
         raise BadReference(f"{place}{name!r} is not asked for properly: {error}") from error
-    reference = {"git": _git, "url": _url, "path": _path}[kinds[0]](normal, told, base, place)
+    try:
+        reference = {"git": _git, "url": _url, "path": _path}[kinds[0]](normal, told, base, place)
+    except (ValueError, OSError) as error:  # no URL at all, a path too long: their words may hold a password
+        raise BadReference(f"{place}{kinds[0]} of {name} is no valid {_SHAPES[kinds[0]]}") from error
     wanted = f"{normal}{f'[{named}]' if named else ''}{marker}"
     return Asked(wanted, reference, as_code=told.get("as") == "code")
 

@@ -76,7 +76,7 @@ def test_what_we_lock_is_given_back() -> None:
 
 
 def test_a_wheel_that_was_asked_for_by_its_url_is_a_wheel() -> None:
-    archive = '{ url = "https://f.example/x-1.5-py3-none-any.whl", hashes = { sha256 = "00" } }'
+    archive = f'{{ url = "https://f.example/x-1.5-py3-none-any.whl", hashes = {{ sha256 = "{"00" * 32}" }} }}'
     (part,) = read(a_file(f'[[packages]]\nname = "x"\narchive = {archive}')).parts
     assert [(one.name, one.version, one.url) for one in part.wheels] == [
         ("x", "1.5", "https://f.example/x-1.5-py3-none-any.whl")
@@ -137,6 +137,7 @@ wheels = [{ url = "https://f.example/x-1-py3-none-any.whl", hashes = {} }]
 """
 LOCAL = NO_HASH.replace('url = "https://f.example/', 'path = "dist/')
 SDIST = '[[packages]]\nname = "x"\nversion = "1"\nsdist = { url = "https://f.example/x.tar.gz", hashes = {} }'
+BAD_SDIST = SDIST.replace("{}", '{ sha256 = "abc/../../x" }')
 REPOSITORY = '[[packages]]\nname = "x"\nvcs = { type = "git", url = "https://g.example/x", commit-id = "a" }'
 ARCHIVE = '[[packages]]\nname = "x"\narchive = { url = "https://f.example/x.tar.gz", hashes = {} }'
 LOCAL_WHEEL = '[[packages]]\nname = "x"\narchive = { path = "x-1-py3-none-any.whl", hashes = {} }'
@@ -152,6 +153,7 @@ BAD = {
     ),
     "no hash": (a_file(NO_HASH), NotInGivenLock, "x-1-py3-none-any.whl has no sha256"),
     "a local file": (a_file(LOCAL), NotHonoured, "is a local file"),
+    "a source with no proper hash": (a_file(BAD_SDIST), NotInGivenLock, "x.tar.gz has a sha256 hash that"),
     "a source without a hash": (a_file(SDIST), NotInGivenLock, "x.tar.gz has no sha256"),
     "a local wheel": (a_file(LOCAL_WHEEL), NotHonoured, "is a local file"),
     "an archive": (a_file(ARCHIVE), NotHonoured, "pylock.toml, x comes from an archive"),

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from packaging.markers import InvalidMarker, Marker, UndefinedEnvironmentName
 from packaging.utils import parse_wheel_filename
 
-from flowkiln._base import redact
+from flowkiln._base import digests, redact
 from flowkiln.envs import pythons
 from flowkiln.envs.errors import BadLockFile
 from flowkiln.envs.lock import EnvLock, LockedBuild, LockedConda, LockedSource, LockedWheel, PlatformLock
@@ -205,6 +205,8 @@ def _hash(file: FoundWheel, where: str) -> str:
         raise NotHonoured(f"{where}: {file.filename} is a local file, which no other machine has")
     if file.sha256 is None:
         raise NotInGivenLock(f"{where}: {file.filename} has no sha256 hash")
+    if not digests.is_digest(f"sha256:{file.sha256}"):
+        raise NotInGivenLock(f"{where}: {file.filename} has a sha256 hash that is none")
     return file.sha256
 
 

@@ -86,3 +86,22 @@ def test_a_project_as_code_brings_its_dependencies(tmp_path: Path) -> None:
     write(tmp_path / "lib", f'{NAMED}dynamic = ["dependencies"]\n')
     with pytest.raises(NoProject, match="does not state the dependencies"):
         spec({"packages": {"my-lib": {"path": "lib", "as": "code"}}}, folder=tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        NAMED + 'dependencies = "attrs"\n',
+        NAMED + "dependencies = [3]\n",
+        NAMED + "dynamic = 3\n",
+        NAMED + "[project.optional-dependencies]\nfast = 3\n",
+        NAMED + "[tool]\nuv = 3\n",
+        'tool = "x"\n' + NAMED,
+        "project = [1]\n",
+    ],
+)
+def test_a_project_as_code_of_another_form_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "lib").mkdir()
+    write(tmp_path / "lib", text)
+    with pytest.raises(NoProject, match=r"not of the form"):
+        spec({"packages": {"my-lib": {"path": "lib", "as": "code"}}}, folder=tmp_path)

@@ -57,6 +57,8 @@ def needs(folder: Path, extras: set[str], found: Listed) -> None:
     document = projectfiles.pyproject_of(folder)
     project = document.get("project", {})
     where = str(folder / "pyproject.toml")
+    if not _well_formed(document):
+        raise NoProject(f"{where}: [project] or [tool] is not of the form that packaging has for it")
     if "dependencies" in project.get("dynamic", []) or not project:
         hint = 'Write them into [project], or leave out "as": "code".'
         raise NoProject(f"{where} does not state the dependencies of the project", hint=hint)
@@ -68,6 +70,18 @@ def needs(folder: Path, extras: set[str], found: Listed) -> None:
         lines += optional[extra]
     told = uvtables.read(document.get("tool", {}).get("uv", {}), where, folder=folder)
     take(found, lines, told.sources, folder, where)
+
+
+def _well_formed(document: Mapping[str, Any]) -> bool:
+    """Whether what is read here is of the types of PEP 621: a text for a list would be taken letter by letter."""
+    project, tool = document.get("project", {}), document.get("tool", {})
+    if not isinstance(project, dict) or not isinstance(tool, dict) or not isinstance(tool.get("uv", {}), dict):
+        return False
+    optional = project.get("optional-dependencies", {})
+    if not isinstance(optional, dict):
+        return False
+    lists = [project.get("dynamic", []), project.get("dependencies", []), *optional.values()]
+    return all(isinstance(one, list) and all(isinstance(text, str) for text in one) for one in lists)
 
 
 def take(

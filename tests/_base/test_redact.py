@@ -22,6 +22,12 @@ def test_text_masks_every_url_and_token() -> None:
     assert "z=1" in shown
 
 
+def test_odd_urls_are_masked_too() -> None:
+    assert redact.text("HTTPS://u:CANARY@a.example/x") == "HTTPS://***@a.example/x"
+    assert redact.text("https://u:p@CANARY@a.example/x@v1") == "https://***@a.example/x@v1"
+    assert redact.url("https://u:CANARY@[::1/x") == "https://[::1/x"
+
+
 @given(st.text(st.characters(categories=["L", "N"]), min_size=8))
 def test_no_password_survives(secret: str) -> None:
     marked = f"canary{secret}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from urllib.parse import urlsplit, urlunsplit
 
-_IN_TEXT = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*://)(?P<secret>[^\s/@'\"]+)@")
+_IN_TEXT = re.compile(r"(?i)(?P<scheme>[a-z][a-z0-9+.-]*://)(?P<secret>[^\s/'\"]+)@")
 _QUERY = re.compile(
     r"(?i)(?P<key>[?&](?:[a-z0-9_.-]*(?:token|secret|password|signature|credential|key)[a-z0-9_.-]*)=)[^&\s#'\"]+"
 )
@@ -13,7 +13,10 @@ _QUERY = re.compile(
 
 def url(text: str) -> str:
     """``text`` without user name and password, for storing: the host stays, the secret goes."""
-    parts = urlsplit(text)
+    try:
+        parts = urlsplit(text)
+    except ValueError:  # no URL: whoever asked refuses it, with this in the message
+        return _IN_TEXT.sub(r"\g<scheme>", text)
     host = parts.netloc.rpartition("@")[2]
     return urlunsplit((parts.scheme, host, parts.path, parts.query, parts.fragment))
 

@@ -189,8 +189,12 @@ def _pins(
 
 
 def _checked(url: str, origin: str) -> Index:
-    parts = urlsplit(url)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
+    try:
+        parts = urlsplit(url)
+        sound = parts.scheme in {"http", "https"} and bool(parts.hostname)
+    except ValueError:  # half a pair of brackets
+        sound = False
+    if not sound:
         message = f"{redact.url(url)!r} ({origin}) is not the URL of a package index"
         hint = f"Write an http or https URL, or one of {', '.join(KEYWORDS)}."
         raise UnknownOption(message, hint=hint)

@@ -217,7 +217,11 @@ class Repository:
         found, at = [], 0
         for _ in names:
             end = told.output.index(b"\n", at)
-            size = int(told.output[at:end].split(b" ")[2])
+            told_of = told.output[at:end].split(b" ")
+            if len(told_of) != 3:
+                message = f"{self.shown}: its copy in the cache lacks {told_of[0].decode()}"
+                raise RepositoryUnreachable(message, hint=f"Remove {self.folder} and run the same command again.")
+            size = int(told_of[2])
             found.append(told.output[end + 1 : end + 1 + size])
             at = end + 1 + size + 1
         return found

@@ -96,7 +96,7 @@ def test_what_is_no_index_is_an_error(text: str) -> None:
 
 def test_an_index_that_is_no_url_is_named() -> None:
     with pytest.raises(UnknownOption, match="is not the URL of a package index"):
-        indexes.plan(["http://[::1/simple"])
+        plan(("http://[::1/simple",), environ=ambient())
 
 
 def test_a_bad_index_is_named_without_its_password() -> None:

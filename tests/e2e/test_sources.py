@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from flowkiln.envs import uv
+from flowkiln.envs import uv, yamltext
 from tests.e2e.containers import Dock, docked
 from tests.e2e.project import Project
 from tests.services.channel import Channel
@@ -121,8 +121,23 @@ def files(project: Project, channel: Channel) -> None:
     channels = f"channels: [{channel.url}]\n"
     wanted = "dependencies:\n  - python=3.11\n  - markupsafe\n  - pip:\n      - beta==2.0\n"
     project.write("environment.yml", channels + wanted)
-    project.flowkiln("env", "lock", "environment.yml", "--platform", "linux/amd64").ok()
+    both = ("--platform", "linux/amd64", "--platform", "linux/arm64")
+    project.flowkiln("env", "lock", "environment.yml", *both).ok()
     project.flowkiln("env", "export", "environment.yml", "--format", "conda-lock", "-o", "conda-lock.yml").ok()
+    four = of_four_platforms(yamltext.load((project.folder / "conda-lock.yml").read_text()))
+    project.write("conda-lock.yml", json.dumps(four))
+
+
+def of_four_platforms(document: dict[str, Any]) -> dict[str, Any]:
+    """A conda-lock.yml of Linux's two platforms with macOS's two beside them, as teams have them."""
+    assert sorted(document["metadata"]["platforms"]) == ["linux-64", "linux-aarch64"]
+    for subdir in ("osx-64", "osx-arm64"):
+        document["metadata"]["platforms"].append(subdir)
+        document["metadata"]["content_hash"][subdir] = "0" * 64
+        for row in [one for one in document["package"] if one["platform"] == "linux-64"]:
+            url = row["url"].replace("/linux-64/", f"/{subdir}/")
+            document["package"].append({**row, "platform": subdir, "url": url})
+    return document
 
 
 def outcomes(project: Project) -> dict[str, Any]:

@@ -9,9 +9,9 @@ from __future__ import annotations
 import copy
 import json
 import threading
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from flowkiln._base import files, redact
 from flowkiln._base.errors import FlowkilnError
@@ -84,9 +84,9 @@ class Shelf(Protocol):
 class Means:
     """What builders use. Callables are asked when a build needs them, not before.
 
-    ``runner`` gives what builds for a platform, or None; ``native`` the platforms that there is one for.
-    ``lock`` locks build requirements: (label, requirements, X.Y, platform). ``archive`` brings the
-    archive of a distribution's source here. ``glibc`` tells the newest glibc that files of a wheel need.
+    ``runner`` gives what builds for a platform, ``native`` the platforms that there is one for. ``lock`` locks
+    build requirements: (label, requirements, X.Y, platform). ``archive`` brings the archive of a distribution's
+    source here. ``glibc`` tells the newest glibc that files of a wheel need, ``version`` the one that a history gives.
     """
 
     cache: Path
@@ -110,6 +110,14 @@ class _Order:
     platform: Platform
     python: str
     version: str | None = None
+
+
+class _Opened(NamedTuple):
+    """A source on disk: a scratch folder, the project's folder in it, and what builds the project."""
+
+    scratch: Path
+    root: Path
+    system: BuildSystem
 
 
 class Builder:
@@ -197,55 +205,63 @@ class Builder:
             message = f"{order.label}: nothing here builds for {order.platform}"
             raise NowhereToBuild(message, hint="Start a container engine, or allow builds on this machine.")
         lock = self._means.lock(order.label, build.requires, order.python, order.platform)
-        return self._run(order, lock, build)
+        with self._opened(order) as opened:
+            return self._run(order, lock, build, opened)
 
     def _build(self, order: _Order) -> BuiltWheel:
-        with self._opened(order) as (_, _, system):
+        with self._opened(order) as opened:
             where = self._means.runner(order.platform).where(order.python, order.platform)
-            lock = self._means.lock(order.label, system.requires, order.python, order.platform)
-        key = builtwheels.key_of(
-            order.source,
-            python=order.python,
-            platform=order.platform,
-            environment=_part(lock, order.platform).env_id,
-            where=where,
-        )
-        build = LockedBuild(source=order.source, key=key, python=order.python, platform=order.platform, where=where)
-        found = self.find(build)
-        if found is not None:
-            return replace(found, build=replace(found.build, source=order.source))
-        return self._run(order, lock, build)
+            lock = self._means.lock(order.label, opened.system.requires, order.python, order.platform)
+            key = builtwheels.key_of(
+                order.source,
+                python=order.python,
+                platform=order.platform,
+                environment=_part(lock, order.platform).env_id,
+                where=where,
+            )
+            build = LockedBuild(
+                source=order.source, key=key, python=order.python, platform=order.platform, where=where
+            )
+            found = self.find(build)
+            if found is not None:
+                return replace(found, build=replace(found.build, source=order.source))
+            return self._run(order, lock, build, opened)
 
-    def _run(self, order: _Order, lock: EnvLock, build: LockedBuild) -> BuiltWheel:
-        """One build, repeated while the back end asks for more requirements."""
+    def _run(self, order: _Order, lock: EnvLock, build: LockedBuild, opened: _Opened) -> BuiltWheel:
+        """One build, repeated in a source unpacked anew while the back end asks for more requirements."""
         place = "on this machine" if build.where == "host" else f"in {build.where}"
         self._means.reporter.say(f"building {order.label} for {order.platform} {place}")
-        extra: tuple[str, ...] = ()
-        for _ in range(_ROUNDS):
-            with self._opened(order) as (scratch, root, system):
-                answer = scratch / "answer"
-                answer.mkdir()
-                job = Job(
-                    label=order.label,
-                    root=root,
-                    system=system,
-                    known=(*system.requires, *extra),
-                    lock=lock,
-                    platform=order.platform,
-                    variables=scmversions.variables(self._version(order, (*system.requires, *extra))),
-                    log=self._means.cache / "logs" / f"build-{order.name}-{order.platform.slug}.log",
-                    answer=answer,
-                )
+        known = opened.system.requires
+        with ExitStack() as later:
+            for _ in range(_ROUNDS):
+                job = self._job(order, lock, opened, known)
                 self._means.runner(order.platform).run(job, build.where)
-                told = _answer(answer, order.label)
+                told = _answer(job.answer, order.label)
                 if "wheel" in told:
                     requires = tuple(sorted(f"{one.name}=={one.version}" for one in job.part.wheels))
-                    return self._taken(order, replace(build, requires=requires), answer / told["wheel"])
-            extra = tuple(told["requires"])
-            wanted = (*_kept(job.part, extra), *extra)
-            lock = self._means.lock(order.label, wanted, order.python, order.platform)
+                    return self._taken(order, replace(build, requires=requires), job.answer / told["wheel"])
+                extra = tuple(told["requires"])
+                known = (*opened.system.requires, *extra)
+                wanted = (*_kept(job.part, extra), *extra)
+                lock = self._means.lock(order.label, wanted, order.python, order.platform)
+                opened = later.enter_context(self._opened(order))
         message = f"{order.label}: its back end asks for other build requirements each time"
         raise BadBuild(message, hint="Build it yourself and publish the wheel to an index.")
+
+    def _job(self, order: _Order, lock: EnvLock, opened: _Opened, known: tuple[str, ...]) -> Job:
+        answer = opened.scratch / "answer"
+        answer.mkdir()
+        return Job(
+            label=order.label,
+            root=opened.root,
+            system=opened.system,
+            known=known,
+            lock=lock,
+            platform=order.platform,
+            variables=scmversions.variables(self._version(order, known)),
+            log=self._means.cache / "logs" / f"build-{order.name}-{order.platform.slug}.log",
+            answer=answer,
+        )
 
     def _version(self, order: _Order, requires: tuple[str, ...]) -> str | None:
         """The version that a back end looks for in the history, which the archive lacks; None where it does not."""
@@ -279,13 +295,13 @@ class Builder:
         return wheel
 
     @contextmanager
-    def _opened(self, order: _Order) -> Iterator[tuple[Path, Path, BuildSystem]]:
-        """A scratch folder, the project's folder in it, unpacked anew, and what builds the project."""
+    def _opened(self, order: _Order) -> Iterator[_Opened]:
+        """The source of ``order``, unpacked anew."""
         with files.scratch_folder(self._means.cache / "scratch") as scratch:
             archive = self._means.archive(order.name, order.source)
             folder = order.source.subdirectory
             root = sourcetree.unpack(archive, scratch / "source", subdirectory=folder, label=order.label)
-            yield scratch, root, sourcetree.build_system(root, order.label)
+            yield _Opened(scratch, root, sourcetree.build_system(root, order.label))
 
     def _check_glibc(self, built: BuiltWheel, floor: tuple[int, int] | None, label: str) -> None:
         if floor is None or wheelrepack.is_pure(built.filename):

@@ -72,7 +72,7 @@ class HostRunner:
             limits=command.Limits(total=self._seconds, stall=self._seconds),
         )
         said = finished.stdout + finished.stderr
-        log = written_log(job, said)
+        log = written_log(job.log, said)
         if finished.ended != "exit":
             raise too_long(job, self._seconds, said, log)
         if finished.code != 0:
@@ -125,13 +125,13 @@ def variables_of(job: Job) -> dict[str, str]:
     }
 
 
-def written_log(job: Job, said: str) -> Path | None:
-    """The file that holds all that a build said, None where it cannot be written."""
+def written_log(log: Path, said: str) -> Path | None:
+    """``log``, which holds all that was said, None where it cannot be written."""
     try:
-        files.write_atomic(job.log, redact.text(said).encode(), mode=0o600)
+        files.write_atomic(log, redact.text(said).encode(), mode=0o600)
     except Exception:  # noqa: BLE001  a log that cannot be written is no reason for another error
         return None
-    return job.log
+    return log
 
 
 def failed(job: Job, code: int, said: str, log: Path | None) -> BuildFailed:

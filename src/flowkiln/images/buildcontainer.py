@@ -110,7 +110,7 @@ class ContainerRunner:
             self._engine.start(container)
             code = wait(self._engine, container, self._seconds)
             heard = said(self._engine.logs(container, follow=False))
-            log = hostbuild.written_log(job, heard)
+            log = hostbuild.written_log(job.log, heard)
             if code is None:
                 raise hostbuild.too_long(job, self._seconds, heard, log)
             if code != 0:

@@ -12,7 +12,8 @@ import tempfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from flowkiln._base import files, redact
+from flowkiln._base import redact
+from flowkiln.envs import hostbuild
 from flowkiln.envs.builderrors import BadLinking, LinkScriptFailed, LinkScriptTimeout
 from flowkiln.images import archive, buildcontainer, linktree
 
@@ -100,7 +101,8 @@ class LinkRunner:
             self._engine.start(container)
             code = buildcontainer.wait(self._engine, container, self._seconds)
             said = redact.text(buildcontainer.said(self._engine.logs(container, follow=False)))
-            self._judge(job, code, said, _written(job.log, said))
+            log = hostbuild.written_log(job.log, said)
+            self._judge(job, code, said, str(log) if log else None)
             left = self._left(job, container)
             self._tell_outside(job, container)
             return left
@@ -190,12 +192,3 @@ def _own(job: LinkJob) -> list[Member]:
         archive.folder(f"{base}/home"),
         archive.folder(f"{base}/tmp"),  # noqa: S108  a folder of the container
     ]
-
-
-def _written(log: Path, said: str) -> str | None:
-    """The file that holds all that the scripts said, None where it cannot be written."""
-    try:
-        files.write_atomic(log, said.encode(), mode=0o600)
-    except Exception:  # noqa: BLE001  a log that cannot be written is no reason for another error
-        return None
-    return str(log)

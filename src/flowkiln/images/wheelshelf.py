@@ -6,7 +6,6 @@ its one layer the file. What is read is held against the key and the hash before
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 from functools import cached_property
@@ -109,9 +108,7 @@ class Shelf(Generic[K]):
         config = oci.Document(media_type=self._form.record, data=canonical(made.to_json()))
         layer = oci.Descriptor(media_type=self._form.file, digest=f"sha256:{made.sha256}", size=made.size)
         self._registry.put_blob(repository, layer.digest, layer.size, lambda: made.path.open("rb"))
-        data = config.data
-        digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
-        self._registry.put_blob(repository, digest, len(data), lambda: _stream(data))
+        self._registry.put_blob(repository, config.digest, len(config.data), lambda: io.BytesIO(config.data))
         body = {
             "schemaVersion": 2,
             "mediaType": oci.MANIFEST,
@@ -136,7 +133,3 @@ class LinkedShelf(Shelf[linkedfiles.KeptFiles]):
 
     def __init__(self, registry: Callable[[], Registry], repository: Reference, reporter: Reporter) -> None:
         super().__init__(registry, repository, reporter, form=LINKED, read=linkedfiles.kept_from_json)
-
-
-def _stream(data: bytes) -> io.BytesIO:
-    return io.BytesIO(data)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from flowkiln._base import paths
 from flowkiln._base.engineerrors import EngineError
@@ -21,7 +21,7 @@ from flowkiln.wiring.registries import Registries
 from flowkiln.wiring.trees import Host, part_for
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from contextlib import AbstractContextManager
 
     from flowkiln._base.engine import Engine
@@ -40,8 +40,11 @@ if TYPE_CHECKING:
     from flowkiln.images.plan import ImagePlan
     from flowkiln.images.pushing import Publisher
     from flowkiln.images.reference import Reference
+    from flowkiln.images.registry import Registry
     from flowkiln.wiring.bases import Key
     from flowkiln.wiring.policy import Policy
+
+S = TypeVar("S")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -339,6 +342,19 @@ def team_repository(settings: Settings) -> Reference | None:
     """The repository of images, None where the settings name none. Raises ``BadReference``."""
     told = settings.text("images.repository")
     return reference.parse_repository(told, named="images.repository") if told else None
+
+
+def team_shelf(
+    kind: Callable[[Callable[[], Registry], Reference, Reporter], S],
+    settings: Settings,
+    reporter: Reporter,
+    bakery: Callable[[], Bakery],
+) -> S | None:
+    """The shelf of one kind in the team's repository, None without one or without network."""
+    repository = team_repository(settings)
+    if repository is None or settings.flag("offline"):
+        return None
+    return kind(partial(bakery().registries, repository.host), repository, reporter)
 
 
 def repository_of(settings: Settings) -> Reference:

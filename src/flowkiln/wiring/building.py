@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flowkiln._base import paths
+from flowkiln._base import paths, platforms
 from flowkiln._base.engineerrors import EngineError
 from flowkiln._base.errors import concerning
 from flowkiln._base.platforms import Platform
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from flowkiln.envs.lock import EnvLock, LinkedFiles, LockedBuild, LockedSource, LockedWheel, PlatformLock
     from flowkiln.envs.uv import Solver
     from flowkiln.images.linking import ContainerLinker
-    from flowkiln.images.wheelshelf import WheelShelf
     from flowkiln.wiring.baking import Bakery
 
 _HINT = (
@@ -145,8 +144,6 @@ class Building:
     def _native(self) -> tuple[Platform, ...]:
         where = self._settings.text("build.where")
         if where == "host":
-            from flowkiln._base import platforms
-
             return (platforms.host(),)
         if where == "never":
             return ()
@@ -257,17 +254,7 @@ class Building:
         return Host(self._settings).fetcher()
 
     def _shelf(self) -> Shelf | None:
-        from flowkiln.wiring.baking import team_repository
-
-        repository = team_repository(self._settings)
-        if repository is None or self._settings.flag("offline"):
-            return None
-        return self._shelf_of
-
-    @cached_property
-    def _shelf_of(self) -> WheelShelf:
         from flowkiln.images.wheelshelf import WheelShelf
-        from flowkiln.wiring.baking import repository_of
+        from flowkiln.wiring.baking import team_shelf
 
-        repository = repository_of(self._settings)
-        return WheelShelf(partial(self._bakery.registries, repository.host), repository, self._reporter)
+        return team_shelf(WheelShelf, self._settings, self._reporter, lambda: self._bakery)

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from flowkiln._base.settings import Settings
     from flowkiln.images.linkcontainer import LinkJob, LinkRunner
     from flowkiln.images.linking import ContainerLinker
-    from flowkiln.images.wheelshelf import LinkedShelf
     from flowkiln.wiring.baking import Bakery
 
 
@@ -31,6 +30,8 @@ def link_scripts(
     """What runs link scripts; ``where`` names the image for a Python and a platform. Nothing is asked before."""
     from flowkiln.envs.describing import Describer
     from flowkiln.images.linking import ContainerLinker, Means
+    from flowkiln.images.wheelshelf import LinkedShelf
+    from flowkiln.wiring.baking import team_shelf
     from flowkiln.wiring.trees import Host
 
     cache = paths.cache_root()
@@ -40,7 +41,7 @@ def link_scripts(
             describer=Describer(cache, Host(settings, reporter).fetcher),
             runner=partial(_runner, settings, reporter, bakery),
             where=where,
-            shelf=partial(_shelf, settings, reporter, bakery),
+            shelf=lambda: team_shelf(LinkedShelf, settings, reporter, bakery),
             reporter=reporter,
         )
     )
@@ -83,13 +84,3 @@ def _image_of(bakery: Bakery, job: LinkJob, where: str) -> str:
         lock = EnvLock(name="link-scripts", spec_id="", python=job.python, platforms=(part,))
         made = plan.plan(lock.name, lock.lock_id, part, pin, bakery.runtime_id)
         return local_images(bakery).put(made).id
-
-
-def _shelf(settings: Settings, reporter: Reporter, bakery: Callable[[], Bakery]) -> LinkedShelf | None:
-    from flowkiln.images.wheelshelf import LinkedShelf
-    from flowkiln.wiring.baking import team_repository
-
-    repository = team_repository(settings)
-    if repository is None or settings.flag("offline"):
-        return None
-    return LinkedShelf(partial(bakery().registries, repository.host), repository, reporter)

@@ -19,6 +19,20 @@ if TYPE_CHECKING:
     from flowkiln._base.platforms import Platform
 
 
+def demo(folder: Path) -> Channel:
+    """A channel with two versions of two packages, and some that ask for what a platform may not have."""
+    return made(
+        folder,
+        ("demo", "1.0", {"depends": ["leaf >=1"], "timestamp": 1_600_000_000_000}),
+        ("demo", "2.0", {"depends": ["leaf >=2"]}),
+        ("leaf", "1.0", {"timestamp": 1_600_000_000_000}),
+        ("leaf", "2.0"),
+        ("gpu", "1.0", {"depends": ["__cuda >=12"]}),
+        ("new", "1.0", {"depends": ["__glibc >=2.34"]}),
+        ("old-leaf", "1.0", {"depends": ["leaf <2"]}),
+    )
+
+
 def made(folder: Path, *packages: tuple[Any, ...], **pythons: str) -> Channel:
     """A channel of ``(name, version, further options)`` and a Python 3.11.9 for both Linux platforms."""
     channel = Channel(folder)

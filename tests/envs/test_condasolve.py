@@ -25,7 +25,7 @@ from flowkiln.envs.condaerrors import (
 from flowkiln.envs.condaquestion import CondaQuestion
 from flowkiln.envs.condasolve import ask
 from flowkiln.envs.errors import LockTimeout, Offline
-from tests.envs.condasolving import chosen, conda_solver, made, question, solved
+from tests.envs.condasolving import chosen, conda_solver, demo, made, question, solved
 from tests.envs.locking import ARM64
 from tests.services.channel import Channel, ChannelServer
 from tests.services.condacases import dist_info
@@ -41,16 +41,7 @@ pytestmark = pytest.mark.usefixtures("home")
 
 @pytest.fixture
 def channel(tmp_path: Path) -> Channel:
-    return made(
-        tmp_path / "channel",
-        ("demo", "1.0", {"depends": ["leaf >=1"], "timestamp": 1_600_000_000_000}),
-        ("demo", "2.0", {"depends": ["leaf >=2"]}),
-        ("leaf", "1.0", {"timestamp": 1_600_000_000_000}),
-        ("leaf", "2.0"),
-        ("gpu", "1.0", {"depends": ["__cuda >=12"]}),
-        ("new", "1.0", {"depends": ["__glibc >=2.34"]}),
-        ("old-leaf", "1.0", {"depends": ["leaf <2"]}),
-    )
+    return demo(tmp_path / "channel")
 
 
 @pytest.fixture

@@ -103,6 +103,13 @@ def test_a_path_twice_is_refused(tmp_path: Path) -> None:
         unpack(archive, tmp_path / "one", label="x")
 
 
+@pytest.mark.parametrize("names", [("x/a", "x/a/b"), ("x/a/b", "x/a")])
+def test_a_path_that_is_file_and_folder_is_refused(tmp_path: Path, names: tuple[str, str]) -> None:
+    archive = tar(tmp_path / "a.tar", *((name, None, b"1") for name in names))
+    with pytest.raises(HostileSource, match="'x/a/b' lies below a file"):
+        unpack(archive, tmp_path / "one", label="x")
+
+
 def test_more_than_any_source_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sourcetree, "MOST_BYTES", 10)
     archive = tar(tmp_path / "a.tar", ("x/a", None, b"12345678901"))

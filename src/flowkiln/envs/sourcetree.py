@@ -168,12 +168,14 @@ def _checked(members: list[_Member], label: str) -> list[_Member]:
             link = whole
         found.append(_Member(path, one.size, one.executable, link, one.hard))
     links = {one.path for one in found if one.link is not None}
+    paths = {one.path for one in found}
     for one in found:
-        if any(parent in links for parent in _parents(one.path)):
-            raise HostileSource(f"{label}: {one.path!r} lies below a link")
+        above = next((parent for parent in _parents(one.path) if parent in paths), None)
+        if above is not None:
+            raise HostileSource(f"{label}: {one.path!r} lies below a {'link' if above in links else 'file'}")
         if one.link is not None and any(part in links for part in (one.link, *_parents(one.link))):
             raise HostileSource(f"{label}: the link {one.path!r} leads through another link")
-    if len({one.path for one in found}) < len(found):
+    if len(paths) < len(found):
         raise HostileSource(f"{label}: the archive holds a path twice")
     return found
 

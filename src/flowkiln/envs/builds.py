@@ -86,7 +86,7 @@ class Means:
 
     ``runner`` gives what builds for a platform, ``native`` the platforms that there is one for. ``lock`` locks
     build requirements: (label, requirements, X.Y, platform). ``archive`` brings the archive of a distribution's
-    source here. ``glibc`` tells the newest glibc that files of a wheel need, ``version`` the one that a history gives.
+    source here. ``glibc`` tells the newest glibc that files of a wheel need, ``version`` what a history gives.
     """
 
     cache: Path

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import tomllib
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
@@ -121,6 +122,14 @@ def text_of(path: Path, *, encoding: str = "utf-8-sig") -> str:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
         hint = "Name a file that exists; paths start at the folder of the declaring file."
         raise BadSource(f"{path} cannot be read: {reason}", hint=hint) from error
+
+
+def toml_of(text: str, path: Path) -> dict[str, Any]:
+    """The document in ``text``, which stands in the file at ``path``. Raises ``BadSource``."""
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise BadSource(f"{path} is not valid TOML: {error}") from error
 
 
 def read_file(path: Path, *, environ: Mapping[str, str] | None = None) -> Listed:

@@ -7,7 +7,6 @@ do nothing.
 from __future__ import annotations
 
 import re
-import tomllib
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -294,7 +293,7 @@ class _Found:
             raise BadSource(f"{path} has {what}")
         lines = blocks[0]["content"].splitlines()
         content = "\n".join(line[2:] if line.startswith("# ") else line[1:] for line in lines)
-        document = _parsed(content, path)
+        document = requirements.toml_of(content, path)
         if "requires-python" in document:
             self.requires_python = _specifier(document["requires-python"], path)
         wanted = _texts(document.get("dependencies", []), path, "dependencies")
@@ -341,14 +340,7 @@ def _specifier(value: object, path: Path) -> str:
 
 
 def _toml(path: Path) -> dict[str, Any]:
-    return _parsed(requirements.text_of(path, encoding="utf-8"), path)
-
-
-def _parsed(text: str, path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise BadSource(f"{path} is not valid TOML: {error}") from error
+    return requirements.toml_of(requirements.text_of(path, encoding="utf-8"), path)
 
 
 def _path(value: object, folder: Path) -> Path:

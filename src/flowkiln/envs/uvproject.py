@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from typing import TYPE_CHECKING, Any
 
 from packaging.requirements import InvalidRequirement, Requirement
@@ -10,6 +9,7 @@ from packaging.specifiers import SpecifierSet
 
 from flowkiln.envs.errors import BadSource
 from flowkiln.envs.lockfileerrors import NotInGivenLock
+from flowkiln.envs.requirements import toml_of
 from flowkiln.envs.spec import normal_name
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ _AGAIN = "Run `uv lock` in the project."
 
 def name_of(text: str, path: Path) -> str:
     """The normal name of the project. Raises ``BadSource``."""
-    name = _table(text, path).get("project", {}).get("name")
+    name = toml_of(text, path).get("project", {}).get("name")
     if not isinstance(name, str):
         hint = "Name the pyproject.toml of the project that the environment is for."
         raise BadSource(f"{path} has no project.name, by which a uv.lock is read", hint=hint)
@@ -34,7 +34,7 @@ def require_fresh(text: str, path: Path, locked: dict[str, Any], lock: Path) -> 
     Names and versions of requirements, extras and groups are compared. Raises ``NotInGivenLock`` naming the first
     difference, and ``BadSource``.
     """
-    document = _table(text, path)
+    document = toml_of(text, path)
     metadata = locked.get("metadata", {})
     if {"dependencies", "optional-dependencies"} & set(document["project"].get("dynamic", [])):
         return  # only a build would tell, which uv did
@@ -56,13 +56,6 @@ def declared_empty(locked: dict[str, Any], key: str) -> set[str]:
     metadata = locked.get("metadata", {})
     names = metadata.get("provides-extras", []) if key.startswith("optional") else metadata.get("requires-dev", {})
     return {normal_name(name) for name in names}
-
-
-def _table(text: str, path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise BadSource(f"{path} is not valid TOML: {error}") from error
 
 
 def _group(groups: dict[str, Any], name: str, path: Path, inside: tuple[str, ...]) -> list[str]:
